@@ -1,0 +1,36 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace kvroute {
+
+/// Root of what the core throws for a caller's mistake. Expected conditions of a stream (a
+/// duplicate, an unknown parent, a gap) are values and counters, never exceptions.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// An argument is malformed or out of range. The message names the field, what was expected and
+/// what came. In Python: `InvalidArgument(KvRouteError, ValueError)`.
+class InvalidArgument : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A worker (or one of its ranks) is named that was never added, or has been removed.
+/// In Python: `UnknownWorker(KvRouteError, KeyError)`.
+class UnknownWorker : public Error {
+ public:
+  using Error::Error;
+};
+
+/// There is no target to choose: the router has no workers, or none that is eligible.
+/// In Python: `NoEligibleWorker(KvRouteError, RuntimeError)`.
+class NoEligibleWorker : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace kvroute
