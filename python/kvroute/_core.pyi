@@ -1,0 +1,460 @@
+"""The typed face of kvroute's native extension.
+
+All classes are thread-safe unless they say otherwise. Token ids are the prompt after chat template
+and tokenizer, each 0 <= id < 2**32. They are taken from a buffer of 32-bit unsigned integers
+without copying (`array('I')`, NumPy uint32, a memoryview of format "I"), from other integer
+buffers and NumPy integer arrays with one checked copy, and from a list or tuple of ints (about
+2 ns a token; a buffer costs nothing). The GIL is released from the end of that conversion to the
+result's. A buffer must not change during the call.
+
+A worker's name is an int (64-bit) or a str; 0 and "0" are two workers. A target is a pair
+(worker, dp_rank).
+
+Errors: InvalidArgument (a ValueError) names the field, what was expected and what came;
+UnknownWorker (a KeyError) names the worker; NoEligibleWorker (a RuntimeError) says why nobody can
+be chosen.
+"""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Literal, TypeAlias, final
+
+from typing_extensions import Buffer
+
+TokenIds: TypeAlias = Sequence[int] | Buffer
+"""list[int], tuple[int, ...], array.array, NumPy integer array, or any buffer of integers."""
+
+Hashes: TypeAlias = Sequence[int] | Buffer
+"""Unsigned 64-bit hashes: a list or tuple of ints, array('Q'), NumPy uint64, a buffer of u64."""
+
+WorkerName: TypeAlias = int | str
+
+__version__: Final[str]
+build_info: Final[dict[str, str]]
+"""Compiler, flags, library versions: for bug reports."""
+
+class KvRouteError(Exception):
+    """Root of kvroute's errors."""
+
+class InvalidArgument(KvRouteError, ValueError): ...
+class UnknownWorker(KvRouteError, KeyError): ...
+class NoEligibleWorker(KvRouteError, RuntimeError): ...
+
+def hash_blocks(
+    token_ids: TokenIds,
+    block_size: int,
+    *,
+    lora: str | None = None,
+    salt: str | None = None,
+    namespace: str | None = None,
+) -> array[int]:
+    """Local hash of each full block, as array('Q'): XXH3-64, seed 1337, as Dynamo's
+    compute_block_hash_for_seq. Empty token ids and a trailing partial block give no hash."""
+
+def sequence_hashes(
+    local_hashes: Hashes,
+    *,
+    lora: str | None = None,
+    salt: str | None = None,
+    namespace: str | None = None,
+) -> array[int]:
+    """Chained hash of each block and all before it, as array('Q')."""
+
+@final
+class VirtualClock:
+    """A clock that moves only when told to; drives a router in simulations."""
+
+    def __init__(self) -> None: ...
+    def advance(self, seconds: float) -> None:
+        """Moves time forward. InvalidArgument if negative or not finite."""
+
+    def now(self) -> float:
+        """Seconds since the clock was made."""
+
+@final
+class Selection:
+    """Where a request goes, and why. Immutable."""
+
+    @property
+    def worker(self) -> WorkerName:
+        """The name that add_worker was given."""
+
+    @property
+    def dp_rank(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt's leading blocks that are reachable on the target's device."""
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Tokens of the prompt that the target must compute: all less the cached ones."""
+
+    @property
+    def cost(self) -> float | None:
+        """The policy's cost of this target, lower is better; None where the policy has none."""
+
+    def __repr__(self) -> str: ...
+
+@final
+class Reservation:
+    """One running request's booked load on its target, from selection to release.
+
+    A context manager: leaving the block releases it, also on error. Dropping the last reference
+    releases it too. Every method is idempotent and may be called from any thread, also after the
+    release or after the worker has left.
+    """
+
+    @property
+    def choice(self) -> Selection: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def released(self) -> bool: ...
+    def first_token(self) -> None:
+        """The prefill is done: its tokens no longer count as load."""
+
+    def progress(self, output_tokens: int) -> None:
+        """Cumulative count of generated tokens; a lower value than before changes nothing."""
+
+    def release(self, output_token_ids: TokenIds | None = None) -> None:
+        """Ends the booking. With `output_token_ids`, the blocks that prompt and output fill
+        together are remembered as predicted for the target."""
+
+    def __enter__(self) -> Reservation: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+@final
+class Explanation:
+    """Why a request would go where it would go. str() gives a table."""
+
+    @property
+    def policy(self) -> str: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def targets(self) -> list[TargetExplanation]:
+        """Every target that takes part, best first."""
+
+    @property
+    def text(self) -> str: ...
+
+@final
+class TargetExplanation:
+    @property
+    def worker(self) -> WorkerName: ...
+    @property
+    def dp_rank(self) -> int: ...
+    @property
+    def eligible(self) -> bool: ...
+    @property
+    def reason(self) -> str:
+        """Why it is not eligible; empty if it is."""
+
+    @property
+    def cost(self) -> float | None: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def terms(self) -> dict[str, float]:
+        """Every term of the cost by name, in the policy's own units."""
+
+@final
+class KvRouter:
+    """Chooses, for each request, the engine that already holds its KV cache and has room.
+
+    block_size: tokens per block of the workers that do not state their own.
+    policy: "kv_cost" (Dynamo's cost, the default), "standalone" (Dynamo's example logit),
+        "round_robin" or "random".
+    memory_limit: cap on the index's memory: bytes, or a text such as "512MiB" or "1GiB"; None for
+        none. At the cap the coldest blocks are forgotten.
+    seed: of the generator that breaks ties; None takes one from the system.
+    clock: a VirtualClock for simulations; None is the monotonic clock.
+    predicted_ttl: seconds that blocks assumed from this router's own decisions count as held.
+    reservation_ttl: seconds after which a reservation that nobody released is dropped.
+    """
+
+    def __init__(
+        self,
+        block_size: int,
+        policy: str = "kv_cost",
+        memory_limit: int | str | None = "1GiB",
+        seed: int | None = None,
+        clock: VirtualClock | None = None,
+        *,
+        predicted_ttl: float = 120.0,
+        reservation_ttl: float = 600.0,
+    ) -> None: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def policy(self) -> str: ...
+    def add_worker(
+        self,
+        worker: WorkerName,
+        dp_ranks: int = 1,
+        block_size: int | None = None,
+        kv_events: str | Sequence[str] | None = None,
+        kv_replay: str | Sequence[str] | None = None,
+        load_events: str | Sequence[str] | None = None,
+        total_blocks: int | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Adds a worker with `dp_ranks` targets.
+
+        An endpoint is rank 0's; rank r has its port + r, or a list names each. An endpoint with
+        `*` makes our side bind. Without kv_events the worker is predicted only. InvalidArgument if
+        the name is taken, an endpoint is malformed, or 4,096 targets are in use.
+        """
+
+    def remove_worker(self, worker: WorkerName) -> None:
+        """Forgets the worker, its blocks and its bookings. UnknownWorker if it is not there."""
+
+    def workers(self) -> list[WorkerName]:
+        """Names in the order of adding."""
+
+    def labels(self, worker: WorkerName) -> dict[str, str]: ...
+    def select_worker(
+        self,
+        token_ids: TokenIds,
+        allowed: Sequence[WorkerName] | None = None,
+        *,
+        session_id: str | None = None,
+        lora: str | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+    ) -> Selection:
+        """Chooses a target among `allowed` workers (None: all). Books and predicts nothing.
+
+        InvalidArgument: empty or malformed token ids, an empty `allowed`. UnknownWorker: a name in
+        `allowed` that was never added. NoEligibleWorker: no workers. O(blocks + targets).
+        """
+
+    def select_worker_by_hashes(
+        self,
+        local_hashes: Hashes,
+        num_tokens: int,
+        allowed: Sequence[WorkerName] | None = None,
+        *,
+        session_id: str | None = None,
+    ) -> Selection:
+        """The same from local hashes (of `block_size`, see hash_blocks) computed elsewhere.
+        `num_tokens` is the prompt's length, at least len(local_hashes) * block_size."""
+
+    def reserve(
+        self,
+        token_ids: TokenIds,
+        request_id: str | None = None,
+        expected_output_tokens: int | None = None,
+        allowed: Sequence[WorkerName] | None = None,
+        *,
+        session_id: str | None = None,
+        lora: str | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+    ) -> Reservation:
+        """Select, book and predict in one critical section. `request_id` must be unique among
+        running reservations (InvalidArgument otherwise); None makes one up."""
+
+    def explain(
+        self,
+        token_ids: TokenIds,
+        allowed: Sequence[WorkerName] | None = None,
+        *,
+        session_id: str | None = None,
+        lora: str | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+    ) -> Explanation:
+        """Every target and every term of its cost. Changes nothing."""
+
+    def overlaps(
+        self,
+        token_ids: TokenIds,
+        *,
+        lora: str | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+    ) -> dict[tuple[WorkerName, int], int]:
+        """Cached tokens of each target that holds at least one leading block."""
+
+    def update_load(
+        self,
+        worker: WorkerName,
+        dp_rank: int = 0,
+        *,
+        waiting: int | None = None,
+        running: int | None = None,
+        kv_usage: float | None = None,
+    ) -> None:
+        """What the engine reports of itself; a field left out keeps its last value."""
+
+    def stats(self) -> RouterStats: ...
+    def close(self) -> None:
+        """Stops the event thread and drops all state. Further calls raise InvalidArgument, except
+        those of reservations and `close` itself, which do nothing."""
+
+    def __enter__(self) -> KvRouter: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+@final
+class TargetStats:
+    """One target's state."""
+
+    @property
+    def worker(self) -> WorkerName: ...
+    @property
+    def dp_rank(self) -> int: ...
+    @property
+    def active_requests(self) -> int:
+        """Reservations that are not released."""
+
+    @property
+    def active_prefill_tokens(self) -> int:
+        """Uncached prompt tokens of reservations without a first token."""
+
+    @property
+    def active_blocks(self) -> int:
+        """Blocks of running reservations, shared prefixes counted once, output included."""
+
+    @property
+    def held_blocks(self) -> int:
+        """Blocks that the target holds: exact and predicted."""
+
+    @property
+    def predicted_blocks(self) -> int: ...
+    @property
+    def waiting(self) -> int | None:
+        """Last reported; None before the first report."""
+
+    @property
+    def running(self) -> int | None: ...
+    @property
+    def kv_usage(self) -> float | None: ...
+    @property
+    def load_age(self) -> float | None:
+        """Seconds since the last report."""
+
+    @property
+    def selections(self) -> int:
+        """Times the target was chosen by select_worker or reserve."""
+
+    @property
+    def events(self) -> dict[str, int]:
+        """Counters of its event stream (all 0 without one): `batches`, `stored_blocks`,
+        `removed_blocks`, `clears`, `duplicates`, `unknown_parents`, `unknown_blocks`,
+        `refused_block_size`, `gaps`, `replays`, `failed_replays`, `restarts`, `undecodable`,
+        `last_sequence` (-1 before the first), `connected` (0 or 1), `ignored`."""
+
+@final
+class IndexStats:
+    """State of one prefix index."""
+
+    @property
+    def block_size(self) -> int:
+        """0 for a PrefixIndex, which knows only hashes."""
+
+    @property
+    def blocks(self) -> int:
+        """Distinct blocks (prefixes) in the tree."""
+
+    @property
+    def held(self) -> int:
+        """Pairs (target, block)."""
+
+    @property
+    def predicted(self) -> int:
+        """Those of them that are predicted."""
+
+    @property
+    def nodes(self) -> int: ...
+    @property
+    def targets(self) -> int: ...
+    @property
+    def bytes(self) -> int:
+        """Memory of the index."""
+
+    @property
+    def memory_limit(self) -> int | None: ...
+    @property
+    def forgotten(self) -> int:
+        """Pairs (target, block) dropped to stay below the limit."""
+
+    @property
+    def counters(self) -> dict[str, int]: ...
+
+@final
+class RouterStats:
+    @property
+    def targets(self) -> list[TargetStats]: ...
+    @property
+    def indexes(self) -> list[IndexStats]:
+        """One for each block size in use."""
+
+    @property
+    def reservations(self) -> int: ...
+    @property
+    def expired_reservations(self) -> int: ...
+    @property
+    def selections(self) -> int: ...
+
+@final
+class Overlaps(Mapping[tuple[WorkerName, int], int]):
+    """A mapping {(worker, dp_rank): depth in blocks}, of the targets whose depth is at least 1."""
+
+    def __getitem__(self, key: tuple[WorkerName, int], /) -> int: ...
+    def __iter__(self) -> Iterator[tuple[WorkerName, int]]: ...
+    def __len__(self) -> int: ...
+    def arrays(self) -> tuple[list[tuple[WorkerName, int]], array[int]]:
+        """Targets, and their depths as array('I'), in the same order."""
+
+@final
+class PrefixIndex:
+    """What each target holds, by itself: of one block size, fed and asked in hashes.
+
+    memory_limit: bytes or text as of KvRouter; None (default) for no cap.
+    repeated_stores: "count": a block stored n times must be removed n times (vLLM); "set": once.
+    """
+
+    def __init__(
+        self,
+        memory_limit: int | str | None = None,
+        *,
+        repeated_stores: Literal["count", "set"] = "count",
+    ) -> None: ...
+    def store(
+        self,
+        worker: WorkerName,
+        engine_hashes: Hashes,
+        local_hashes: Hashes,
+        parent: int | None = None,
+        dp_rank: int = 0,
+    ) -> int:
+        """The target now holds these consecutive blocks, after the block that it announced as
+        `parent` (None: from the start). Both sequences have the same length. An unknown parent is
+        counted and nothing is stored. Gives the number of blocks newly held."""
+
+    def remove(self, worker: WorkerName, engine_hashes: Hashes, dp_rank: int = 0) -> int:
+        """Gives the number of blocks no longer held; unknown hashes are counted and ignored."""
+
+    def clear(self, worker: WorkerName, dp_rank: int | None = None) -> None:
+        """Forgets all blocks of the worker, or of one of its ranks. UnknownWorker if it has none
+        and never had."""
+
+    def remove_worker(self, worker: WorkerName) -> None: ...
+    def match(self, local_hashes: Hashes) -> Overlaps: ...
+    def targets(self) -> list[tuple[WorkerName, int]]: ...
+    def stats(self) -> IndexStats: ...
+
+def _next_log_record(timeout: float) -> tuple[int, str] | None: ...
+def _close_log() -> None: ...
