@@ -1,0 +1,21 @@
+#pragma once
+
+#include "kvroute/policy/policy.h"
+
+namespace kvroute {
+
+/// The rule of Dynamo's example `router_standalone`; its logit is negated, so that lower is better:
+///
+///     logit = 2 * cached_tokens/num_tokens - kv_usage - waiting/max_waiting
+///
+/// `waiting` is the engine's last report plus the picks since then, `max_waiting` the greatest of
+/// the candidates; with a maximum of 0 the last term is 0. `kv_usage` is the engine's last report.
+/// A figure never reported counts as 0, as in the example. Ties at random.
+class Standalone final : public Policy {
+ public:
+  [[nodiscard]] std::string_view name() const noexcept override { return "standalone"; }
+  void score(const ScoreInput& input, std::span<double> costs) const noexcept override;
+  [[nodiscard]] std::vector<CostTerm> terms(const ScoreInput& input, Slot slot) const override;
+};
+
+}  // namespace kvroute

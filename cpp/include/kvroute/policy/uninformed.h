@@ -1,0 +1,30 @@
+#pragma once
+
+#include "kvroute/policy/policy.h"
+
+namespace kvroute {
+
+/// Each candidate in turn, in the order of slots: the first one after the last chosen. A candidate
+/// that is missing for a while does not disturb the others' turn.
+class RoundRobin final : public Policy {
+ public:
+  [[nodiscard]] std::string_view name() const noexcept override { return "round_robin"; }
+  [[nodiscard]] bool has_cost() const noexcept override { return false; }
+  void score(const ScoreInput&, std::span<double>) const noexcept override {}
+  [[nodiscard]] std::vector<CostTerm> terms(const ScoreInput&, Slot) const override { return {}; }
+  [[nodiscard]] std::size_t pick(const ScoreInput& input, std::span<const double> costs,
+                                 PickState& state) const noexcept override;
+};
+
+/// Any candidate, each as likely.
+class RandomChoice final : public Policy {
+ public:
+  [[nodiscard]] std::string_view name() const noexcept override { return "random"; }
+  [[nodiscard]] bool has_cost() const noexcept override { return false; }
+  void score(const ScoreInput&, std::span<double>) const noexcept override {}
+  [[nodiscard]] std::vector<CostTerm> terms(const ScoreInput&, Slot) const override { return {}; }
+  [[nodiscard]] std::size_t pick(const ScoreInput& input, std::span<const double> costs,
+                                 PickState& state) const noexcept override;
+};
+
+}  // namespace kvroute
