@@ -1,0 +1,209 @@
+#include "kvroute/load/load_model.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvroute/base/random.h"
+
+namespace kvroute {
+namespace {
+
+constexpr Nanoseconds kSecond = 1'000'000'000;
+
+Booking request(std::string id, Slot slot = 0, std::uint64_t prefill = 100,
+                std::uint64_t blocks = 10) {
+  return {.slot = slot,
+          .request_id = std::move(id),
+          .prompt_tokens = 170,
+          .prefill_tokens = prefill,
+          .new_blocks = blocks,
+          .block_size = 16,
+          .place = 77};
+}
+
+LoadModel two_targets(LoadOptions options = {}) {
+  LoadModel load(options);
+  load.add_target(0);
+  load.add_target(1);
+  return load;
+}
+
+TEST(LoadModel, BooksPrefillBlocksAndRequests) {
+  LoadModel load = two_targets();
+  ASSERT_TRUE(load.book(request("a"), 0));
+  ASSERT_TRUE(load.book(request("b", 1, 5, 2), 0));
+  EXPECT_EQ(load.loads()[0].prefill_tokens, 100U);
+  EXPECT_EQ(load.loads()[0].active_blocks(), 10U);
+  EXPECT_EQ(load.loads()[0].requests, 1U);
+  EXPECT_EQ(load.loads()[1].prefill_tokens, 5U);
+}
+
+TEST(LoadModel, RefusesARequestIdThatIsRunningAndTakesItAfterwards) {
+  LoadModel load = two_targets();
+  const auto id = load.book(request("a"), 0);
+  EXPECT_FALSE(load.book(request("a", 1), 0));
+  EXPECT_EQ(load.loads()[1].requests, 0U);
+  EXPECT_TRUE(load.release(*id));
+  EXPECT_TRUE(load.book(request("a", 1), 0));
+}
+
+TEST(LoadModel, FirstTokenEndsThePrefillOnce) {
+  LoadModel load = two_targets();
+  const auto a = load.book(request("a"), 0);
+  ASSERT_TRUE(load.book(request("b"), 0));
+  load.first_token(*a);
+  load.first_token(*a);
+  EXPECT_EQ(load.loads()[0].prefill_tokens, 100U);
+  EXPECT_TRUE(load.release(*a));
+  EXPECT_EQ(load.loads()[0].prefill_tokens, 100U);
+}
+
+TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
+  LoadModel load = two_targets();
+  const auto id = load.book(request("a"), 0);  // 170 tokens: 10 blocks and 10 tokens
+  load.progress(*id, 5);
+  EXPECT_EQ(load.loads()[0].output_blocks, 0U);
+  load.progress(*id, 6);
+  EXPECT_EQ(load.loads()[0].output_blocks, 1U);
+  load.progress(*id, 40);
+  EXPECT_EQ(load.loads()[0].output_blocks, 3U);
+  load.progress(*id, 7);
+  EXPECT_EQ(load.loads()[0].output_blocks, 3U);
+  EXPECT_TRUE(load.release(*id));
+  EXPECT_EQ(load.loads()[0].output_blocks, 0U);
+}
+
+TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
+  LoadModel load = two_targets();
+  const auto id = load.book(request("a"), 0);
+  const auto ended = load.release(*id);
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->place, 77U);
+  EXPECT_FALSE(load.release(*id));
+  load.first_token(*id);
+  load.progress(*id, 1000);
+  load.drop_blocks(0, ended->new_blocks);
+  EXPECT_EQ(load.loads()[0].requests, 0U);
+  EXPECT_EQ(load.loads()[0].prefill_tokens, 0U);
+  EXPECT_EQ(load.loads()[0].active_blocks(), 0U);
+}
+
+TEST(LoadModel, DropsBookingsThatAreTooOld) {
+  LoadModel load = two_targets({.reservation_ttl_seconds = 10, .max_bookings = 100});
+  ASSERT_TRUE(load.book(request("old"), 0));
+  ASSERT_TRUE(load.book(request("young"), 5 * kSecond));
+  EXPECT_TRUE(load.end_expired(9 * kSecond).empty());
+  const auto ended = load.end_expired(10 * kSecond);
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].request_id, "old");
+  EXPECT_EQ(load.expired(), 1U);
+  EXPECT_EQ(load.bookings(), 1U);
+}
+
+TEST(LoadModel, DropsTheOldestBookingWhenThereAreTooMany) {
+  LoadModel load = two_targets({.reservation_ttl_seconds = 10, .max_bookings = 2});
+  ASSERT_TRUE(load.book(request("a"), 0));
+  ASSERT_TRUE(load.book(request("b"), 1));
+  const auto ended = load.end_expired(1);
+  ASSERT_EQ(ended.size(), 1U);
+  EXPECT_EQ(ended[0].request_id, "a");
+}
+
+TEST(LoadModel, ATargetThatReturnsInheritsNothing) {
+  LoadModel load = two_targets();
+  const auto a = load.book(request("a"), 0);
+  ASSERT_TRUE(load.book(request("b", 1), 0));
+  load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, 0);
+  EXPECT_EQ(load.remove_target(0).size(), 1U);
+  load.add_target(0);
+  EXPECT_FALSE(load.release(*a));
+  EXPECT_EQ(load.loads()[0].requests, 0U);
+  EXPECT_FALSE(load.loads()[0].reported.waiting);
+  EXPECT_EQ(load.loads()[1].requests, 1U);
+}
+
+TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
+  LoadModel load = two_targets();
+  load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, kSecond);
+  load.note_pick(0);
+  load.note_pick(0);
+  load.report(0, {.waiting = {}, .running = {}, .kv_usage = 0.6}, 2 * kSecond);
+  EXPECT_EQ(load.loads()[0].reported.waiting, 3U);
+  EXPECT_EQ(load.loads()[0].reported.kv_usage, 0.6);
+  EXPECT_EQ(load.loads()[0].picks, 2U);
+  load.report(0, {.waiting = 4, .running = {}, .kv_usage = {}}, 3 * kSecond);
+  EXPECT_EQ(load.loads()[0].picks, 0U);
+  EXPECT_EQ(load.loads()[0].selections, 2U);
+  EXPECT_EQ(load.loads()[0].reported_at, 3 * kSecond);
+}
+
+// Whatever is done in whatever order, the sums equal those over what is running.
+TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
+  Random random(11);
+  LoadModel load = two_targets({.reservation_ttl_seconds = 50, .max_bookings = 40});
+  struct Running {
+    std::uint64_t prefill;
+    Slot slot;
+    Nanoseconds at;
+  };
+  std::map<BookingId, Running> running;
+  Nanoseconds now = 0;
+  for (int step = 0; step < 20'000; ++step) {
+    now += static_cast<Nanoseconds>(random.below(2)) * kSecond;
+    for (const auto& ended : load.end_expired(now)) {
+      std::erase_if(running, [&](const auto& entry) {
+        return "r" + std::to_string(entry.first) == ended.request_id;
+      });
+      load.drop_blocks(ended.slot, ended.new_blocks);
+    }
+    const BookingId victim = running.empty() ? 1 : running.begin()->first + random.below(5);
+    switch (random.below(3)) {
+      case 0: {
+        const auto slot = static_cast<Slot>(random.below(2));
+        const BookingId next = running.empty() ? 0 : running.rbegin()->first;
+        Booking booking = request("", slot, random.below(500), random.below(20));
+        const auto prefill = booking.prefill_tokens;
+        booking.request_id = "candidate";
+        const auto id = load.book(std::move(booking), now);
+        ASSERT_TRUE(id);
+        ASSERT_GT(*id, next);
+        const auto ended = load.release(*id);  // re-book under a name that its id gives
+        ASSERT_TRUE(ended);
+        Booking named = *ended;
+        named.request_id = "r" + std::to_string(*id + 1);
+        const auto renamed = load.book(named, now);
+        ASSERT_EQ(renamed, *id + 1);
+        load.drop_blocks(slot, named.new_blocks);
+        running[*renamed] = {prefill, slot, now};
+        break;
+      }
+      case 1:
+        load.first_token(victim);
+        if (running.contains(victim)) running[victim].prefill = 0;
+        break;
+      default:
+        if (const auto ended = load.release(victim)) {
+          load.drop_blocks(ended->slot, ended->new_blocks);
+        }
+        running.erase(victim);
+    }
+    ASSERT_EQ(load.bookings(), running.size());
+    std::uint64_t prefill[2] = {};
+    std::uint32_t requests[2] = {};
+    for (const auto& [id, entry] : running) {
+      prefill[entry.slot] += entry.prefill;
+      ++requests[entry.slot];
+    }
+    for (Slot slot = 0; slot < 2; ++slot) {
+      ASSERT_EQ(load.loads()[slot].prefill_tokens, prefill[slot]);
+      ASSERT_EQ(load.loads()[slot].requests, requests[slot]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvroute

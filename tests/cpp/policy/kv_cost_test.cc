@@ -1,0 +1,85 @@
+#include "kvroute/policy/kv_cost.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "score_input_builder.h"
+
+namespace kvroute {
+namespace {
+
+using Costs = std::vector<double>;
+
+TEST(KvCost, OfAnIdleTargetIsPrefillAndDecodeOfTheRequest) {
+  const ScoreInputBuilder builder(1);  // 160 tokens: 10 blocks
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{10 + 10}));
+}
+
+TEST(KvCost, CreditsCachedBlocksOnceAndNeverBelowZero) {
+  ScoreInputBuilder builder(3);
+  builder.held = {0, 4, 10};
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{20, 16, 10}));
+  builder.num_tokens = 161;  // 10 blocks are cached, one token is left to compute
+  builder.held = {0, 0, 10};
+  EXPECT_EQ(builder.costs(KvCost{})[2], 1.0 / 16 + 10);
+  builder.num_tokens = 165;
+  builder.held = {0, 0, 99};  // more than the request is long
+  EXPECT_EQ(builder.costs(KvCost{})[2], 10);
+}
+
+TEST(KvCost, CountsBacklogActiveBlocksAndWhatTheRequestAdds) {
+  ScoreInputBuilder builder(2);
+  builder.loads[0].prefill_tokens = 320;
+  builder.loads[0].prompt_blocks = 30;
+  builder.loads[0].output_blocks = 5;
+  builder.active[0] = 3;
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{(320 + 160) / 16 + 35 + 7, 20}));
+}
+
+TEST(KvCost, LetsACachedPrefixLoseAgainstALongBacklog) {
+  ScoreInputBuilder builder(2);
+  builder.held = {10, 0};
+  builder.loads[0].prefill_tokens = 16'000;
+  const Costs costs = builder.costs(KvCost{});
+  EXPECT_GT(costs[0], costs[1]);
+}
+
+TEST(KvCost, WeighsAsConfigured) {
+  ScoreInputBuilder builder(2);
+  builder.held = {4, 4};
+  builder.loads[1].prefill_tokens = 160;
+  builder.loads[1].requests = 2;
+  const KvCost policy({.overlap_credit = 0.5,
+                       .overlap_credit_decay = 1.0,
+                       .prefill_scale = 2.0,
+                       .request_weight = 3.0});
+  // Target 1's backlog of 10 blocks for a request of 10 blocks halves its credit.
+  EXPECT_EQ(builder.costs(policy), (Costs{2 * (10 - 0.5 * 4) + 10, 2 * (20 - 0.25 * 4) + 10 + 6}));
+}
+
+TEST(KvCost, ComparesTargetsOfDifferentBlockSizesInTokens) {
+  ScoreInputBuilder builder(2);
+  builder.block_sizes = {16, 32};
+  builder.held = {4, 2};
+  builder.loads[0].prompt_blocks = 6;
+  builder.loads[1].prompt_blocks = 3;
+  const Costs costs = builder.costs(KvCost{});
+  EXPECT_EQ(costs[0], costs[1]);
+}
+
+TEST(KvCost, ExplainsTermsThatAddUpToTheCost) {
+  ScoreInputBuilder builder(2);
+  builder.held = {4, 0};
+  builder.loads[0].prefill_tokens = 99;
+  const KvCost policy({.overlap_credit = 1,
+                       .overlap_credit_decay = 0,
+                       .prefill_scale = 1,
+                       .request_weight = 0.5});
+  const auto terms = policy.terms(builder.input(), 0);
+  EXPECT_EQ(terms[0].name, "prefill_cost");
+  EXPECT_EQ(terms[0].value + terms[1].value + terms[2].value, builder.costs(policy)[0]);
+}
+
+}  // namespace
+}  // namespace kvroute
