@@ -110,7 +110,7 @@ void LoadModel::compact_deadlines() {
   std::erase_if(deadlines_, [this](const Deadline& d) { return !bookings_.contains(d.id); });
 }
 
-void LoadModel::report(Slot slot, const LoadReport& report, Nanoseconds now) {
+void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
   TargetLoad& load = loads_[slot];
   if (report.waiting) {
     load.reported.waiting = report.waiting;

@@ -77,7 +77,7 @@ class LoadModel {
 
   /// Takes over what an engine reports; absent fields keep their last value. A report of `waiting`
   /// ends the count of picks since the last one.
-  void report(Slot slot, const LoadReport& report, Nanoseconds now);
+  void report(Slot slot, const EngineLoad& report, Nanoseconds now);
 
   /// The target was chosen.
   void note_pick(Slot slot);

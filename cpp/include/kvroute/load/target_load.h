@@ -8,7 +8,7 @@
 namespace kvroute {
 
 /// What an engine says of itself. A field that is absent was not reported.
-struct LoadReport {
+struct EngineLoad {
   std::optional<std::uint32_t> waiting;  ///< requests queued in the engine
   std::optional<std::uint32_t> running;  ///< requests in its running batch
   std::optional<double> kv_usage;        ///< share of its KV blocks in use, 0 to 1
@@ -21,7 +21,7 @@ struct TargetLoad {
   std::uint64_t prompt_blocks = 0;   ///< prompt blocks of bookings, a shared prefix counted once
   std::uint64_t output_blocks = 0;   ///< blocks that the output of bookings has grown by
   std::uint32_t requests = 0;        ///< bookings that have not ended
-  LoadReport reported;
+  EngineLoad reported;
   Nanoseconds reported_at = 0;        ///< meaningful once `reports` > 0
   std::uint64_t reports = 0;          ///< how many reports came
   std::uint32_t picks = 0;            ///< times chosen since the last report of `waiting`
