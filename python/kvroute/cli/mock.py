@@ -1,0 +1,95 @@
+"""``kvroute mock``: a simulated engine as a process."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class _EventFormat(str, Enum):
+    MAP = "map"
+    ARRAY = "array"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("mock")(mock)
+
+
+def mock(
+    host: Annotated[str, typer.Option(help="Address of the HTTP server.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port; 0 is chosen by the system.")] = 8000,
+    model: Annotated[str, typer.Option(help="Name of the served model.")] = "mock",
+    block_size: Annotated[int, typer.Option(help="Tokens a KV block.")] = 16,
+    num_blocks: Annotated[int, typer.Option(help="Blocks in the KV cache.")] = 4096,
+    kv_events: Annotated[
+        str | None, typer.Option(help="Endpoint of the KV event PUB socket.")
+    ] = None,
+    kv_replay: Annotated[
+        str | None, typer.Option(help="Endpoint of the replay ROUTER socket.")
+    ] = None,
+    load_events: Annotated[
+        str | None, typer.Option(help="Endpoint of the load PUB socket.")
+    ] = None,
+    kv_events_connect: Annotated[
+        bool, typer.Option("--kv-events-connect", help="Connect the PUB sockets, not bind them.")
+    ] = False,
+    topic: Annotated[str, typer.Option(help="First frame of every event batch.")] = "",
+    event_format: Annotated[
+        _EventFormat, typer.Option(help="Events as maps (vLLM >= 0.24) or arrays (before).")
+    ] = _EventFormat.MAP,
+    hash_seed: Annotated[
+        int | None, typer.Option(help="Seed of the block hashes; drawn when not given.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A tokenizer's directory; bytes are the tokens without.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Divides every duration of the cost model.")] = 1.0,
+    max_num_seqs: Annotated[int, typer.Option(help="Most sequences in a batch.")] = 256,
+    max_num_batched_tokens: Annotated[int, typer.Option(help="Most tokens in a step.")] = 8192,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Most tokens of prompt and output together.")
+    ] = None,
+    tokens_per_chunk: Annotated[int, typer.Option(help="Tokens that share a streamed chunk.")] = 1,
+    buffer_steps: Annotated[int, typer.Option(help="Event batches kept for replay.")] = 10_000,
+) -> None:
+    """Run a simulated engine: OpenAI HTTP, KV events with replay, load events.
+
+    Prints one JSON line with its addresses when it is ready; ends on SIGTERM or SIGINT.
+    """
+    from kvroute.engines.config import EngineConfig
+    from kvroute.engines.cost_model import CostModel
+    from kvroute.engines.errors import InvalidConfig
+    from kvroute.engines.events import EventFormat
+    from kvroute.engines.server import run
+
+    try:
+        config = EngineConfig(
+            model=model,
+            block_size=block_size,
+            num_blocks=num_blocks,
+            host=host,
+            port=port,
+            kv_events=kv_events,
+            kv_replay=kv_replay,
+            load_events=load_events,
+            kv_events_connect=kv_events_connect,
+            topic=topic,
+            event_format=EventFormat(event_format.value),
+            hash_seed=hash_seed,
+            tokenizer=tokenizer,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_model_len=max_model_len,
+            tokens_per_chunk=tokens_per_chunk,
+            buffer_steps=buffer_steps,
+            cost=CostModel(speed=speed),
+        )
+        run(config, sys.stdout)
+    except (InvalidConfig, OSError) as error:
+        print(f"kvroute mock: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error

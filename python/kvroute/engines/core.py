@@ -1,0 +1,202 @@
+"""The inside of a simulated engine: scheduler, cache, block names, events and metrics as one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from kvroute._core import hash_blocks
+from kvroute.engines.block_names import BlockNamer
+from kvroute.engines.byte_tokenizer import ByteTokenizer
+from kvroute.engines.config import EngineConfig
+from kvroute.engines.errors import EngineBusy, RequestRefused
+from kvroute.engines.event_publisher import KvEventPublisher
+from kvroute.engines.events import EventEncoder
+from kvroute.engines.generation import Generation
+from kvroute.engines.load_publisher import LoadPublisher
+from kvroute.engines.metrics import EngineMetrics
+from kvroute.engines.output_text import Lexicon, OutputText, Tokenizer
+from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, CacheEvent, PrefixCache
+from kvroute.engines.scheduler import Scheduler, StepResult
+from kvroute.engines.step_loop import StepLoop
+
+_MAX_MODEL_LEN = 131_072
+_HEARTBEAT = 0.5
+_MASK = (1 << 64) - 1
+
+
+class EngineCore:
+    """Takes generations, steps them in real time, and publishes events and load.
+
+    Used as an async context manager on one event loop. KV events go out once per step that
+    changed the cache; the load goes out when tokens do, and every half second when idle.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.tokenizer = _load_tokenizer(config)
+        self.cache = PrefixCache(config.num_blocks, record_events=config.kv_events is not None)
+        self.scheduler = Scheduler(
+            self.cache,
+            config.cost,
+            block_size=config.block_size,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_model_len=config.max_model_len or _MAX_MODEL_LEN,
+        )
+        self.metrics = EngineMetrics(config.model, self.scheduler)
+        self.kv_events: KvEventPublisher | None = None
+        self.load_events: LoadPublisher | None = None
+        self._encoder = EventEncoder(config.event_format, config.block_size)
+        self._namer = BlockNamer(config.block_size, config.hash_seed)
+        self._lexicon = Lexicon(self.tokenizer)
+        self._ids = itertools.count()
+        self._loop = StepLoop(
+            self.scheduler,
+            on_step=self._note_step,
+            on_progress=self._publish_load,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._exits = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> EngineCore:
+        config = self.config
+        async with contextlib.AsyncExitStack() as exits:
+            if config.load_events is not None:
+                self.load_events = LoadPublisher(
+                    config.load_events, connect=config.kv_events_connect
+                )
+                exits.callback(self.load_events.close)
+            if config.kv_events is not None:
+                self.kv_events = await exits.enter_async_context(
+                    KvEventPublisher(
+                        config.kv_events,
+                        connect=config.kv_events_connect,
+                        replay_endpoint=config.kv_replay,
+                        topic=config.topic,
+                        buffer_steps=config.buffer_steps,
+                    )
+                )
+            self._exits = exits.pop_all()
+        self._tasks = [
+            asyncio.create_task(self._loop.run()),
+            asyncio.create_task(self._beat()),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+        await self._exits.aclose()
+
+    async def stop(self) -> None:
+        """Give up what runs; every listener is told. Events may still be replayed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def generate(
+        self,
+        prompt_ids: list[int],
+        max_tokens: int,
+        *,
+        count: int = 1,
+        seed: int = 0,
+        salt: str | None = None,
+        stream: bool = False,
+        listener: Callable[[], None],
+    ) -> list[Generation]:
+        """Queue ``count`` generations from one prompt, all or none.
+
+        ``listener`` hears of every chunk with ``stream``, of each generation's end without.
+        Raises EngineBusy, or RequestRefused, also for ids that are not unsigned 32-bit.
+        """
+        if self.scheduler.num_waiting + count > self.config.max_waiting:
+            raise EngineBusy(f"engine: {self.scheduler.num_waiting} requests wait already")
+        root = self._namer.root(salt)
+        try:
+            names = self._namer.name(prompt_ids, root)
+            prompt_hash = hash_blocks(prompt_ids, len(prompt_ids))[0] if prompt_ids else 0
+        except ValueError as error:
+            raise RequestRefused(f"prompt: {error}", "prompt") from error
+        now = time.monotonic()
+        made: list[Generation] = []
+        try:
+            for choice in range(count):
+                text = OutputText(self._lexicon, hash((prompt_hash, seed, choice)) & _MASK)
+                generation = Generation(
+                    f"g{next(self._ids)}",
+                    prompt_ids,
+                    names,
+                    root,
+                    max_tokens,
+                    text,
+                    self._namer,
+                    salt,
+                    self.config.tokens_per_chunk if stream else None,
+                    listener,
+                    now,
+                )
+                self._loop.submit(generation)
+                made.append(generation)
+        except BaseException:
+            self.abort(made)
+            raise
+        return made
+
+    def abort(self, generations: list[Generation]) -> None:
+        """Drop generations whose client has left; ended ones are left alone."""
+        for generation in generations:
+            self._loop.abort(generation)
+
+    def reset_prefix_cache(self) -> bool:
+        """Drop all cached blocks and announce it; False while a request runs."""
+        if not self.cache.clear():
+            return False
+        self._publish_events(self.cache.take_events())
+        return True
+
+    def _note_step(self, result: StepResult) -> None:
+        self.metrics.note_step(result)
+        if result.cache_events:
+            self._publish_events(result.cache_events)
+
+    def _publish_events(self, events: list[CacheEvent]) -> None:
+        if self.kv_events is not None:
+            wire = [wire for event in events for wire in self._wire_events(event)]
+            self.kv_events.publish(self._encoder.batch(time.time(), wire))
+
+    def _wire_events(self, event: CacheEvent) -> list[object]:
+        if isinstance(event, BlocksStored):
+            generation = self._loop.generation_of(event.owner)
+            tokens = generation.stored_tokens(event, self.config.block_size)
+            return [self._encoder.stored(event.names, event.parent, tokens, generation.salt)]
+        if isinstance(event, BlocksRemoved):
+            return [self._encoder.removed(name) for name in event.names]
+        return [self._encoder.cleared()]
+
+    def _publish_load(self) -> None:
+        if self.load_events is not None:
+            self.load_events.publish(self.scheduler.num_waiting, self.cache.usage)
+
+    async def _beat(self) -> None:
+        while True:
+            self._publish_load()
+            await asyncio.sleep(_HEARTBEAT)
+
+
+def _load_tokenizer(config: EngineConfig) -> Tokenizer:
+    if config.tokenizer is None:
+        return ByteTokenizer()
+    from kvroute.tokenization import Tokenizer as DirectoryTokenizer
+
+    return DirectoryTokenizer.from_directory(config.tokenizer)

@@ -1,0 +1,71 @@
+"""How long one step of a simulated engine takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvroute.engines.errors import InvalidConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """The time of one batched forward step, as a linear model with one quadratic term.
+
+    ::
+
+        seconds = (base_step
+                   + prefill_tokens / prefill_tokens_per_second
+                   + per_attention_pair * sum(chunk * (start + chunk / 2))   over prefill chunks
+                   + per_sequence       * decoding sequences
+                   + per_context_token  * sum(context length)                over decoding sequences
+                  ) / speed
+
+    where a prefill chunk of ``chunk`` tokens begins at position ``start`` of its sequence.
+
+    The defaults stand for a dense 70 B model in 16 bit on four H100: 140 GB of weights read at
+    4 x 3.35 TB/s are 10.4 ms, with launches 12 ms; 140 GFLOP a token at 43 % of 4 x 990 TFLOP/s
+    are 12,000 tokens/s; 2.6 MFLOP for each (token, earlier token) pair are 1.7 ns; 320 KiB of KV
+    cache for each token of context, read at four fifths of the bandwidth, are 30 ns.
+
+    Attributes:
+        base_step: seconds that every step takes, however small.
+        prefill_tokens_per_second: throughput of prefill without attention.
+        per_attention_pair: seconds for each pair of a prefilled token and one before it.
+        per_sequence: seconds for each decoding sequence.
+        per_context_token: seconds for each token of context of a decoding sequence.
+        speed: every duration is divided by it; 1 is real time.
+    """
+
+    base_step: float = 0.012
+    prefill_tokens_per_second: float = 12_000.0
+    per_attention_pair: float = 1.7e-9
+    per_sequence: float = 20e-6
+    per_context_token: float = 30e-9
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("base_step", "per_attention_pair", "per_sequence", "per_context_token"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise InvalidConfig(f"{name}: expected a finite number >= 0, got {value!r}")
+        for name in ("prefill_tokens_per_second", "speed"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise InvalidConfig(f"{name}: expected a finite number > 0, got {value!r}")
+
+    def step_seconds(
+        self,
+        prefill_tokens: int,
+        attention_pairs: float,
+        decoding_sequences: int,
+        context_tokens: int,
+    ) -> float:
+        """Seconds of one step; the arguments are the sums of the formula above."""
+        seconds = (
+            self.base_step
+            + prefill_tokens / self.prefill_tokens_per_second
+            + attention_pairs * self.per_attention_pair
+            + decoding_sequences * self.per_sequence
+            + context_tokens * self.per_context_token
+        )
+        return seconds / self.speed

@@ -1,0 +1,240 @@
+"""The OpenAI-compatible HTTP face of a simulated engine, as a raw ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from kvroute._core import __version__
+from kvroute.engines.core import EngineCore
+from kvroute.engines.errors import EngineBusy, EngineStopped, RequestRefused
+from kvroute.engines.generation import Generation
+from kvroute.engines.http_exchange import BodyTooLarge, ClientGone, Exchange, Receive, Send
+from kvroute.engines.openai_requests import (
+    GenerationRequest,
+    parse_chat,
+    parse_completion,
+    parse_json,
+    tokenize_ids,
+)
+from kvroute.engines.openai_responses import DONE, ResponseWriter, error_body
+
+_NATURAL_TOKENS = 64
+
+
+class OpenAiApp:
+    """Routes requests to an engine. Errors are answered in OpenAI's shape, naming the field.
+
+    Where a chat asks for no number of tokens the answer has 64 (or what fits) and ends with
+    "stop"; otherwise it has as many as asked for and ends with "length". Sampling parameters but
+    ``seed`` are accepted and change nothing.
+    """
+
+    def __init__(self, core: EngineCore) -> None:
+        self._core = core
+        self._created = int(time.time())
+        self._routes: dict[tuple[str, str], Callable[[Exchange], Awaitable[None]]] = {
+            ("POST", "/v1/completions"): self._completions,
+            ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/tokenize"): self._tokenize,
+            ("POST", "/detokenize"): self._detokenize,
+            ("GET", "/v1/models"): self._models,
+            ("GET", "/health"): self._health,
+            ("GET", "/ping"): self._health,
+            ("GET", "/version"): self._show_version,
+            ("GET", "/metrics"): self._metrics,
+            ("POST", "/reset_prefix_cache"): self._reset_prefix_cache,
+        }
+        self._paths = {path for _, path in self._routes}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """The ASGI entry; HTTP only."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"scope: expected http, got {scope['type']}")
+        exchange = Exchange(scope, receive, send)
+        request_id = exchange.headers.get(b"x-request-id")
+        if request_id is not None:
+            exchange.extra_headers.append((b"x-request-id", request_id))
+        route = self._routes.get((exchange.method, exchange.path))
+        try:
+            if route is not None:
+                await route(exchange)
+            elif exchange.path in self._paths:
+                await _fail(exchange, 405, "MethodNotAllowedError", "method: not allowed here")
+            else:
+                await _fail(exchange, 404, "NotFoundError", f"path: no {exchange.path} here")
+        except ClientGone:
+            pass
+        except RequestRefused as error:
+            await _fail(exchange, 400, "BadRequestError", str(error), error.param)
+        except BodyTooLarge:
+            await _fail(exchange, 413, "BadRequestError", "body: expected at most 64 MiB")
+        except (EngineBusy, EngineStopped) as error:
+            await _fail(exchange, 503, "ServiceUnavailableError", str(error))
+
+    async def _completions(self, exchange: Exchange) -> None:
+        document = await self._document(exchange)
+        if document is not None:
+            request = parse_completion(document, self._core.tokenizer)
+            await self._generate(exchange, request)
+
+    async def _chat(self, exchange: Exchange) -> None:
+        document = await self._document(exchange)
+        if document is not None:
+            await self._generate(exchange, parse_chat(document, self._core.tokenizer))
+
+    async def _generate(self, exchange: Exchange, request: GenerationRequest) -> None:
+        _check_rank(exchange)
+        progress = asyncio.Event()
+        generations, reason = self._submit(request, progress.set)
+        given = exchange.headers.get(b"x-request-id")
+        request_id = uuid.uuid4().hex if given is None else given.decode("latin-1")
+        writer = ResponseWriter(
+            request_id, self._core.config.model, request.chat, generations, request.n, reason
+        )
+        watch = exchange.watch_client(progress.set)
+        try:
+            while True:
+                await progress.wait()
+                progress.clear()
+                if watch.done():
+                    return
+                if any(one.failed for one in generations):
+                    raise EngineStopped("engine: stopped before the request ended")
+                done = all(one.done for one in generations)
+                if request.stream:
+                    await _stream_on(exchange, writer, done, request.include_usage)
+                elif done:
+                    await exchange.respond(200, writer.body())
+                if done:
+                    now = time.monotonic()
+                    for one in generations:
+                        self._core.metrics.note_finished(one, now, reason)
+                    return
+        finally:
+            watch.cancel()
+            self._core.abort(generations)
+
+    def _submit(
+        self, request: GenerationRequest, listener: Callable[[], None]
+    ) -> tuple[list[Generation], str]:
+        generations: list[Generation] = []
+        reason = "length"
+        try:
+            for prompt in request.prompts:
+                max_tokens = request.max_tokens
+                if max_tokens is None:
+                    room = self._core.scheduler.max_model_len - len(prompt)
+                    max_tokens = max(1, min(_NATURAL_TOKENS, room))
+                    reason = "stop" if max_tokens == _NATURAL_TOKENS else "length"
+                generations += self._core.generate(
+                    prompt,
+                    max_tokens,
+                    count=request.n,
+                    seed=request.seed,
+                    salt=request.salt,
+                    stream=request.stream,
+                    listener=listener,
+                )
+        except BaseException:
+            self._core.abort(generations)
+            raise
+        return generations, reason
+
+    async def _document(self, exchange: Exchange) -> dict[str, Any] | None:
+        document = parse_json(await exchange.read_body())
+        model = document.get("model", self._core.config.model)
+        if model == self._core.config.model:
+            return document
+        message = f"model: the model {model!r} does not exist."
+        await _fail(exchange, 404, "NotFoundError", message, "model")
+        return None
+
+    async def _tokenize(self, exchange: Exchange) -> None:
+        document = await self._document(exchange)
+        if document is None:
+            return
+        ids = tokenize_ids(document, self._core.tokenizer)
+        answer = {
+            "count": len(ids),
+            "max_model_len": self._core.scheduler.max_model_len,
+            "tokens": ids,
+            "token_strs": None,
+        }
+        await exchange.respond(200, orjson.dumps(answer))
+
+    async def _detokenize(self, exchange: Exchange) -> None:
+        document = await self._document(exchange)
+        if document is None:
+            return
+        ids = document.get("tokens")
+        if not isinstance(ids, list) or not all(type(one) is int and one >= 0 for one in ids):
+            raise RequestRefused("tokens: expected a list of token ids", "tokens")
+        await exchange.respond(200, orjson.dumps({"prompt": self._core.tokenizer.decode(ids)}))
+
+    async def _models(self, exchange: Exchange) -> None:
+        model = {
+            "id": self._core.config.model,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "kvroute",
+            "root": self._core.config.model,
+            "parent": None,
+            "max_model_len": self._core.scheduler.max_model_len,
+        }
+        await exchange.respond(200, orjson.dumps({"object": "list", "data": [model]}))
+
+    async def _health(self, exchange: Exchange) -> None:
+        await exchange.respond(200, b"{}")
+
+    async def _show_version(self, exchange: Exchange) -> None:
+        await exchange.respond(200, orjson.dumps({"version": __version__}))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        metrics = self._core.metrics
+        kind = (b"content-type", metrics.content_type.encode())
+        await exchange.respond(200, metrics.text(), kind)
+
+    async def _reset_prefix_cache(self, exchange: Exchange) -> None:
+        if self._core.reset_prefix_cache():
+            await exchange.respond(200, b'{"success":true}')
+        else:
+            message = "engine: the cache is in use by running requests"
+            await _fail(exchange, 409, "ConflictError", message)
+
+
+async def _stream_on(
+    exchange: Exchange, writer: ResponseWriter, done: bool, include_usage: bool
+) -> None:
+    chunks = writer.chunks()
+    if not exchange.started:
+        await exchange.start_stream()
+    if done:
+        await exchange.end(chunks + (writer.usage_chunk() if include_usage else b"") + DONE)
+    elif chunks:
+        await exchange.write(chunks)
+
+
+def _check_rank(exchange: Exchange) -> None:
+    rank = exchange.headers.get(b"x-data-parallel-rank")
+    if rank is not None and rank.strip() != b"0":
+        shown = rank.decode("latin-1")
+        raise RequestRefused(
+            f"X-data-parallel-rank: expected 0, the only rank here, got {shown!r}",
+            "X-data-parallel-rank",
+        )
+
+
+async def _fail(
+    exchange: Exchange, status: int, kind: str, message: str, param: str | None = None
+) -> None:
+    body = error_body(message, kind, status, param)
+    if exchange.started:
+        await exchange.end(b"data: " + body + b"\n\n" + DONE)
+    else:
+        await exchange.respond(status, body)

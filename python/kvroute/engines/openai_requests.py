@@ -1,0 +1,169 @@
+"""OpenAI request bodies to what an engine generates from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kvroute.engines.errors import RequestRefused
+from kvroute.engines.output_text import Tokenizer
+
+_MAX_CHOICES = 256
+_COMPLETION_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A completion or chat request, its prompts tokenized.
+
+    Attributes:
+        chat: which of the two; it has one prompt then.
+        prompts: token ids of each prompt.
+        n: choices for each prompt.
+        max_tokens: as asked for; None lets the engine choose.
+        stream, include_usage: as asked for.
+        seed: of the generated text.
+        salt: the cache salt; equal prompts under different salts share nothing.
+    """
+
+    chat: bool
+    prompts: list[list[int]]
+    n: int
+    max_tokens: int | None
+    stream: bool
+    include_usage: bool
+    seed: int
+    salt: str | None
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The object in a request's body; RequestRefused when there is none."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestRefused(f"body: expected JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise RequestRefused("body: expected a JSON object")
+    return document
+
+
+def parse_completion(document: dict[str, Any], tokenizer: Tokenizer) -> GenerationRequest:
+    """A ``/v1/completions`` body: prompt as text, token ids, or a list of either."""
+    special = _flag(document, "add_special_tokens", True)
+    prompts = _prompts(document.get("prompt"), tokenizer, special)
+    max_tokens = _integer(document, "max_tokens", 1)
+    if max_tokens is None:
+        max_tokens = _COMPLETION_TOKENS
+    return _request(document, False, prompts, max_tokens)
+
+
+def parse_chat(document: dict[str, Any], tokenizer: Tokenizer) -> GenerationRequest:
+    """A ``/v1/chat/completions`` body."""
+    prompt = chat_ids(document, tokenizer)
+    max_tokens = _integer(document, "max_completion_tokens", 1)
+    if max_tokens is None:
+        max_tokens = _integer(document, "max_tokens", 1)
+    return _request(document, True, [prompt], max_tokens)
+
+
+def chat_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a body's ``messages`` and ``tools``."""
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise RequestRefused("messages: expected a list of at least one message", "messages")
+    tools = document.get("tools")
+    if tools is not None and not isinstance(tools, list):
+        raise RequestRefused("tools: expected a list", "tools")
+    options = document.get("chat_template_kwargs") or {}
+    if not isinstance(options, dict):
+        raise RequestRefused("chat_template_kwargs: expected an object", "chat_template_kwargs")
+    add_generation_prompt = _flag(document, "add_generation_prompt", True)
+    continue_final_message = _flag(document, "continue_final_message", False)
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tools, add_generation_prompt, continue_final_message, **options
+        )
+    except RequestRefused:
+        raise
+    except (TypeError, ValueError) as error:  # the tokenizer's word on messages and options
+        raise RequestRefused(f"messages: {error}", "messages") from error
+
+
+def tokenize_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a ``/tokenize`` body: ``prompt`` or ``messages``."""
+    if "messages" in document:
+        return chat_ids(document, tokenizer)
+    prompt = document.get("prompt")
+    if not isinstance(prompt, str):
+        raise RequestRefused("prompt: expected a string (or messages beside it)", "prompt")
+    return tokenizer.encode(prompt, _flag(document, "add_special_tokens", True))
+
+
+def _request(
+    document: dict[str, Any], chat: bool, prompts: list[list[int]], max_tokens: int | None
+) -> GenerationRequest:
+    n = _integer(document, "n", 1)
+    n = 1 if n is None else n
+    if n * len(prompts) > _MAX_CHOICES:
+        raise RequestRefused(
+            f"n: expected at most {_MAX_CHOICES} choices a request, got {n * len(prompts)}", "n"
+        )
+    salt = document.get("cache_salt")
+    if salt is not None and (not isinstance(salt, str) or not salt):
+        raise RequestRefused("cache_salt: expected a non-empty string", "cache_salt")
+    options = document.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise RequestRefused("stream_options: expected an object", "stream_options")
+    stream = _flag(document, "stream", False)
+    if options and not stream:
+        raise RequestRefused("stream_options: expected only with stream", "stream_options")
+    return GenerationRequest(
+        chat=chat,
+        prompts=prompts,
+        n=n,
+        max_tokens=max_tokens,
+        stream=stream,
+        include_usage=_flag(options, "include_usage", False),
+        seed=_integer(document, "seed", None) or 0,
+        salt=salt,
+    )
+
+
+def _prompts(prompt: Any, tokenizer: Tokenizer, special: bool) -> list[list[int]]:
+    if isinstance(prompt, str):
+        prompts = [tokenizer.encode(prompt, special)]
+    elif isinstance(prompt, list) and prompt and type(prompt[0]) is int:
+        prompts = [prompt]
+    elif isinstance(prompt, list) and prompt and all(isinstance(item, str) for item in prompt):
+        prompts = [tokenizer.encode(item, special) for item in prompt]
+    elif isinstance(prompt, list) and prompt and all(isinstance(item, list) for item in prompt):
+        prompts = prompt
+    else:
+        raise RequestRefused(
+            "prompt: expected a string, a list of token ids, or a non-empty list of either",
+            "prompt",
+        )
+    if not all(prompts):
+        raise RequestRefused("prompt: expected at least one token, got none", "prompt")
+    return prompts
+
+
+def _integer(document: dict[str, Any], name: str, least: int | None) -> int | None:
+    value = document.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or (least is not None and value < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise RequestRefused(f"{name}: expected an integer{bound}, got {value!r}", name)
+    return value
+
+
+def _flag(document: dict[str, Any], name: str, default: bool) -> bool:
+    value = document.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise RequestRefused(f"{name}: expected true or false, got {value!r}", name)
+    return value

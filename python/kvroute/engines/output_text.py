@@ -1,0 +1,86 @@
+"""What a simulated engine answers: words drawn by a small generator, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+_WORDS = (
+    "amber anchor autumn basin beacon birch brook candle canyon cedar cinder clover copper coral "
+    "crane delta dune ember falcon fern fjord flint garden glacier granite harbor hazel heron "
+    "indigo island ivory jasper juniper lantern laurel linen lotus maple marble meadow mist "
+    "moss nectar north ocean opal orchard otter pebble pine prairie quartz raven reed river "
+    "saffron sage slate sparrow stone thistle tidal timber valley velvet walnut willow winter"
+).split()
+_MASK = (1 << 64) - 1
+
+
+class Tokenizer(Protocol):
+    """What an engine needs of a tokenizer; `kvroute.tokenization.Tokenizer` is one."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Ids of a text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids."""
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Any],
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **template_kwargs: Any,
+    ) -> list[int]:
+        """Ids of a chat."""
+
+
+class Lexicon:
+    """The words an engine speaks, as the tokens of one tokenizer.
+
+    Each word is encoded with the space before it. A word of several tokens shows its text with
+    its last one, so that pieces joined are the words' text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.words: list[list[tuple[int, str]]] = []
+        for word in _WORDS:
+            text = f" {word}"
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            if all(token < 256 for token in ids) and len(ids) == len(text):
+                self.words.append(list(zip(ids, text, strict=True)))
+            elif ids:
+                self.words.append([(token, "") for token in ids[:-1]] + [(ids[-1], text)])
+        if not self.words:
+            self.words = [[(0, " word")]]
+
+
+class OutputText:
+    """An endless text, made as far as it is asked for. The same seed gives the same text."""
+
+    def __init__(self, lexicon: Lexicon, seed: int) -> None:
+        self._words = lexicon.words
+        self._state = (seed * 2 + 1) & _MASK
+        self._ids: list[int] = []
+        self._pieces: list[str] = []
+
+    def ids(self, start: int, stop: int) -> list[int]:
+        """Ids of tokens ``start`` to ``stop``."""
+        self._extend(stop)
+        return self._ids[start:stop]
+
+    def text(self, start: int, stop: int) -> str:
+        """Text of tokens ``start`` to ``stop``."""
+        self._extend(stop)
+        return "".join(self._pieces[start:stop])
+
+    def _extend(self, count: int) -> None:
+        while len(self._ids) < count:
+            self._state = (self._state * 6364136223846793005 + 1442695040888963407) & _MASK
+            for token, piece in self._words[(self._state >> 33) % len(self._words)]:
+                self._ids.append(token)
+                self._pieces.append(piece)
