@@ -1,0 +1,190 @@
+"""`kvroute serve`: the OpenAI-compatible router."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_Text = str | None
+_Number = float | None
+_Count = int | None
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the command line."""
+    app.command(
+        "serve",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )(serve)
+
+
+def _option(*names: str, text: str) -> Any:
+    return typer.Option(*names, help=text, show_default=False)
+
+
+def serve(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, _option("--config", text="YAML or JSON file of these settings.")
+    ] = None,
+    host: Annotated[_Text, _option("--host", text="Address to listen on [0.0.0.0].")] = None,
+    port: Annotated[
+        _Count, _option("--port", text="Port; 0 lets the system choose [8001].")
+    ] = None,
+    root_path: Annotated[
+        _Text, _option("--root-path", text="Path under which a proxy shows this server.")
+    ] = None,
+    api_key: Annotated[
+        _Text, _option("--api-key", text="Key that clients of /v1 must present as a bearer token.")
+    ] = None,
+    log_level: Annotated[_Text, _option("--log-level", text="Log level [info].")] = None,
+    service_discovery: Annotated[
+        _Text, _option("--service-discovery", text="Only: static.")
+    ] = None,
+    static_backends: Annotated[
+        _Text, _option("--static-backends", text="URLs of the engines, with commas.")
+    ] = None,
+    static_models: Annotated[
+        _Text, _option("--static-models", text="What each engine serves, or one name for all.")
+    ] = None,
+    dp_ranks: Annotated[
+        _Text, _option("--dp-ranks", text="Data-parallel ranks of each engine [1].")
+    ] = None,
+    kv_events: Annotated[
+        _Text, _option("--kv-events", text="KV event endpoint of each engine's rank 0.")
+    ] = None,
+    kv_replay: Annotated[
+        _Text, _option("--kv-replay", text="KV event replay endpoint of each engine's rank 0.")
+    ] = None,
+    load_events: Annotated[
+        _Text, _option("--load-events", text="Load metrics endpoint of each engine's rank 0.")
+    ] = None,
+    no_kv_events: Annotated[
+        bool,
+        _option("--no-kv-events", text="Assume what engines hold from our own decisions only."),
+    ] = False,
+    routing_logic: Annotated[
+        _Text,
+        _option("--routing-logic", text="kv_cost (default), standalone, round_robin, random."),
+    ] = None,
+    block_size: Annotated[
+        _Count, _option("--block-size", text="Tokens in a block of the engines' caches [16].")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        _option("--tokenizer", text="Tokenizer directory; without it engines are asked."),
+    ] = None,
+    tokenize_threads: Annotated[
+        _Count, _option("--tokenize-threads", text="Threads for long texts [2].")
+    ] = None,
+    tokenize_timeout_seconds: Annotated[
+        _Number, _option("--tokenize-timeout-seconds", text="For an engine's /tokenize [2].")
+    ] = None,
+    max_instance_failover_reroute_attempts: Annotated[
+        _Count,
+        _option(
+            "--max-instance-failover-reroute-attempts",
+            text="Other engines to try when one fails before its first byte [1].",
+        ),
+    ] = None,
+    static_backend_health_checks: Annotated[
+        bool, _option("--static-backend-health-checks", text="Ask engines for /health.")
+    ] = False,
+    static_backend_health_check_interval: Annotated[
+        _Number,
+        _option("--static-backend-health-check-interval", text="Seconds between checks [60]."),
+    ] = None,
+    static_backend_health_check_timeout_seconds: Annotated[
+        _Number,
+        _option("--static-backend-health-check-timeout-seconds", text="Of one check [10]."),
+    ] = None,
+    backend_cooldown_seconds: Annotated[
+        _Number,
+        _option("--backend-cooldown-seconds", text="Rest of an unreachable engine [5]."),
+    ] = None,
+    backend_connect_timeout_seconds: Annotated[
+        _Number, _option("--backend-connect-timeout-seconds", text="To connect [5].")
+    ] = None,
+    backend_read_timeout_seconds: Annotated[
+        _Number,
+        _option("--backend-read-timeout-seconds", text="Longest silence of an engine [600]."),
+    ] = None,
+    max_backend_connections: Annotated[
+        _Count, _option("--max-backend-connections", text="To all engines together [4096].")
+    ] = None,
+    max_backend_header_bytes: Annotated[
+        _Count, _option("--max-backend-header-bytes", text="One header of an engine [65536].")
+    ] = None,
+    max_concurrent_requests: Annotated[
+        _Count, _option("--max-concurrent-requests", text="Above: 503 [4096].")
+    ] = None,
+    max_body_bytes: Annotated[
+        _Count, _option("--max-body-bytes", text="Of a request; above: 413 [33554432].")
+    ] = None,
+    max_header_bytes: Annotated[
+        _Count, _option("--max-header-bytes", text="Of a request, together; above: 431 [32768].")
+    ] = None,
+    graceful_shutdown_seconds: Annotated[
+        _Number,
+        _option("--graceful-shutdown-seconds", text="For running requests at the end [10]."),
+    ] = None,
+) -> None:
+    """Route OpenAI completions and chats to the engine that has their prefix cached."""
+    flags = {
+        name: value
+        for name, value in context.params.items()
+        if name not in ("config", "service_discovery") and value is not None and value is not False
+    }
+    try:
+        _refuse_foreign(context.args, service_discovery, routing_logic)
+        settings = _settings(flags, config)
+    except ValueError as error:
+        typer.echo(f"kvroute serve: {_readable(error)}", err=True)
+        raise typer.Exit(2) from None
+
+    from kvroute.frontend import serve as run
+
+    raise typer.Exit(run(settings))
+
+
+def _settings(flags: dict[str, Any], config: Path | None) -> Any:
+    from kvroute.frontend.settings import load_settings
+
+    return load_settings(flags, config)
+
+
+def _refuse_foreign(
+    extra: list[str], service_discovery: str | None, routing_logic: str | None
+) -> None:
+    from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REFUSED_ROUTING
+
+    for argument in extra:
+        name = argument.split("=", 1)[0]
+        if name in REFUSED_FLAGS:
+            raise ValueError(f"{name} is not supported: {REFUSED_FLAGS[name]}")
+    if extra:
+        raise ValueError(f"no such option: {extra[0]}")
+    if service_discovery not in (None, "static"):
+        raise ValueError(
+            f"--service-discovery {service_discovery} is not supported: "
+            f"{REFUSED_FLAGS['--k8s-port']}"
+        )
+    if routing_logic in REFUSED_ROUTING:
+        raise ValueError(
+            f"--routing-logic {routing_logic} is not supported: {REFUSED_ROUTING[routing_logic]}"
+        )
+
+
+def _readable(error: ValueError) -> str:
+    """One line for each thing that is wrong, in the flags' names."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for item in error.errors():
+        flag = "--" + str(item["loc"][0]).replace("_", "-") + ": " if item["loc"] else ""
+        lines.append(flag + item["msg"].removeprefix("Value error, "))
+    return "; ".join(lines)

@@ -1,0 +1,81 @@
+"""Errors as the clients of the OpenAI API expect them."""
+
+from __future__ import annotations
+
+import orjson
+
+
+class ApiError(Exception):
+    """An answer other than the engine's. `param` names the field of the request at fault."""
+
+    def __init__(self, status: int, message: str, *, kind: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.param = param
+
+    def body(self) -> bytes:
+        """The JSON body: ``{"error": {message, type, param, code}}``."""
+        return orjson.dumps(
+            {
+                "error": {
+                    "message": self.message,
+                    "type": self.kind,
+                    "param": self.param,
+                    "code": self.status,
+                }
+            }
+        )
+
+
+def bad_request(message: str, param: str | None = None) -> ApiError:
+    """400: the request itself is wrong."""
+    return ApiError(400, message, kind="invalid_request_error", param=param)
+
+
+def unauthorized() -> ApiError:
+    """401: no key, or another than the configured one."""
+    return ApiError(
+        401,
+        "expected the API key in the header Authorization: Bearer KEY",
+        kind="authentication_error",
+    )
+
+
+def unknown_model(model: str, known: list[str]) -> ApiError:
+    """404: nobody serves the model."""
+    served = ", ".join(known)
+    return ApiError(
+        404,
+        f"the model {model[:200]!r} does not exist; served: {served}",
+        kind="not_found_error",
+        param="model",
+    )
+
+
+def too_large(what: str, limit: int, status: int) -> ApiError:
+    """413 for bodies, 431 for headers: larger than the configured limit in bytes."""
+    return ApiError(status, f"{what} larger than {limit} bytes", kind="invalid_request_error")
+
+
+def overloaded(limit: int) -> ApiError:
+    """503: as many requests are running as the frontend accepts."""
+    return ApiError(
+        503, f"{limit} requests are running already; try again", kind="service_unavailable"
+    )
+
+
+def no_backend(message: str) -> ApiError:
+    """503: there is no engine to send the request to."""
+    return ApiError(503, message, kind="service_unavailable")
+
+
+def engine_failed(message: str) -> ApiError:
+    """502: the engines that were tried did not answer."""
+    return ApiError(502, message, kind="bad_gateway")
+
+
+def engine_timed_out(message: str) -> ApiError:
+    """504: an engine took the request and kept silent for too long."""
+    return ApiError(504, message, kind="gateway_timeout")

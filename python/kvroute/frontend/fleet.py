@@ -1,0 +1,239 @@
+"""The engines, by model: which of them may take a request, and the booking of it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from kvroute.frontend.errors import bad_request, no_backend, unknown_model
+from kvroute.frontend.metrics import Metrics, WorkerMetrics
+from kvroute.frontend.protocols import Reservation, Router, RouterFactory, Selection
+from kvroute.frontend.settings import BackendSettings, Settings
+
+# A request of many prompts books at most this many: more tell the policy nothing new.
+_MAX_BOOKED = 256
+# Stands in for a prompt whose tokens are unknown: in a namespace of its own it matches nothing.
+_UNKNOWN_PROMPT = [0]
+_UNKNOWN_NAMESPACE = "kvroute:unknown-prompt"
+
+
+class Backend:
+    """One engine. Its URL is its worker's name."""
+
+    def __init__(self, settings: BackendSettings, metrics: WorkerMetrics) -> None:
+        self.url = settings.url
+        self.model = settings.model
+        self.dp_ranks = settings.dp_ranks
+        self.metrics = metrics
+        self.healthy = True
+        self._down_until = 0.0
+
+    def takes_requests(self, now: float) -> bool:
+        return self.healthy and now >= self._down_until
+
+    def set_healthy(self, healthy: bool) -> None:
+        """What a health check found; holds until the next one."""
+        self.healthy = healthy
+        self.metrics.healthy.set(1 if healthy else 0)
+
+    def rest(self, until: float) -> None:
+        """No requests before `until` (monotonic seconds) while others can take them."""
+        self._down_until = until
+
+
+class Booking:
+    """All reservations of one request on its worker. `release` must be called on every path."""
+
+    def __init__(self, backend: Backend, reservations: list[Reservation]) -> None:
+        self.backend = backend
+        self.choice: Selection = reservations[0].choice
+        self._reservations = reservations
+        self._progress = 0
+        backend.metrics.in_flight.inc()
+        self._released = False
+
+    def first_token(self) -> None:
+        for reservation in self._reservations:
+            reservation.first_token()
+
+    def progress(self, output_tokens: int) -> None:
+        """Cumulative output tokens of the whole request, shared evenly among its parts."""
+        share = output_tokens // len(self._reservations)
+        if share > self._progress:
+            self._progress = share
+            for reservation in self._reservations:
+                reservation.progress(share)
+
+    def release(self) -> None:
+        if self._released:
+            return
+        self._released = True
+        self.backend.metrics.in_flight.dec()
+        for reservation in self._reservations:
+            reservation.release()
+
+
+class ModelGroup:
+    """The engines that serve one model, and their router."""
+
+    def __init__(
+        self,
+        name: str,
+        router: Router,
+        backends: list[Backend],
+        *,
+        routing_logic: str,
+        cooldown: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.router = router
+        self.backends = {backend.url: backend for backend in backends}
+        self.needs_tokens = routing_logic in ("kv_cost", "standalone")
+        self._cooldown = cooldown
+        self._clock = clock
+        self._resting = False
+        self._numbers = itertools.count()
+        self._turn = itertools.count()
+
+    def reserve(
+        self,
+        prompts: Sequence[Any],
+        copies: int,
+        *,
+        request_id: str,
+        salt: str | None,
+        expected_output_tokens: int | None,
+        excluded: set[str],
+    ) -> Booking:
+        """Chooses a worker by the first prompt and books all prompts and copies on it.
+
+        `prompts` are token ids; none at all means unknown, and the least loaded worker is chosen.
+        Raises ApiError 503 where nobody can be chosen.
+        """
+        known = bool(prompts)
+        namespace = None if known else _UNKNOWN_NAMESPACE
+        prompts = prompts or [_UNKNOWN_PROMPT]
+        allowed = self._allowed(excluded)
+        reservations: list[Reservation] = []
+        try:
+            for ids in itertools.islice(
+                itertools.chain.from_iterable(itertools.repeat(ids, copies) for ids in prompts),
+                _MAX_BOOKED,
+            ):
+                reservation = self.router.reserve(
+                    ids,
+                    f"{request_id}#{next(self._numbers)}",
+                    expected_output_tokens,
+                    allowed,
+                    salt=salt,
+                    namespace=namespace,
+                )
+                reservations.append(reservation)
+                allowed = [reservations[0].choice.worker]
+        except BaseException:
+            for reservation in reservations:
+                reservation.release()
+            raise
+        return Booking(self.backends[str(reservations[0].choice.worker)], reservations)
+
+    def failed(self, backend: Backend) -> None:
+        """The backend could not be reached: it rests while others can take its requests."""
+        if self._cooldown > 0:
+            self._resting = True
+            backend.rest(self._clock() + self._cooldown)
+
+    def answered(self, backend: Backend) -> None:
+        """The backend answered: it need not rest."""
+        if self._resting:
+            backend.rest(0.0)
+
+    def in_turn(self) -> Iterator[Backend]:
+        """The backends that take requests, beginning at another one each time."""
+        now = self._clock()
+        backends = list(self.backends.values())
+        start = next(self._turn)
+        for offset in range(len(backends)):
+            backend = backends[(start + offset) % len(backends)]
+            if backend.takes_requests(now):
+                yield backend
+
+    def set_healthy(self, backend: Backend, healthy: bool) -> None:
+        backend.set_healthy(healthy)
+
+    def _allowed(self, excluded: set[str]) -> list[int | str] | None:
+        """Names of the workers that may be chosen; None for all of them."""
+        all_healthy = all(backend.healthy for backend in self.backends.values())
+        if not excluded and all_healthy and not self._resting:
+            return None
+        healthy = [
+            backend
+            for url, backend in self.backends.items()
+            if backend.healthy and url not in excluded
+        ]
+        if not healthy:
+            raise no_backend(f"no healthy backend serves the model {self.name!r}")
+        now = self._clock()
+        ready = [backend for backend in healthy if backend.takes_requests(now)]
+        if len(ready) == len(self.backends):
+            self._resting = False
+        return [backend.url for backend in ready or healthy]
+
+
+class Fleet:
+    """Every model's group."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_router: RouterFactory,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.metrics = Metrics(self.stats)
+        self.groups: dict[str, ModelGroup] = {}
+        by_model: dict[str, list[BackendSettings]] = {}
+        for backend in settings.backends():
+            by_model.setdefault(backend.model, []).append(backend)
+        for model, members in by_model.items():
+            router = make_router(settings.block_size, settings.routing_logic)
+            for member in members:
+                router.add_worker(
+                    member.url,
+                    dp_ranks=member.dp_ranks,
+                    kv_events=member.kv_events,
+                    kv_replay=member.kv_replay,
+                    load_events=member.load_events,
+                )
+            self.groups[model] = ModelGroup(
+                model,
+                router,
+                [
+                    Backend(member, WorkerMetrics(self.metrics, model, member.url))
+                    for member in members
+                ],
+                routing_logic=settings.routing_logic,
+                cooldown=settings.backend_cooldown_seconds,
+                clock=clock,
+            )
+
+    def group(self, model: str | None) -> ModelGroup:
+        """The group that serves `model`; None is the only model there is. ApiError 400 or 404."""
+        if model is None:
+            if len(self.groups) == 1:
+                return next(iter(self.groups.values()))
+            served = ", ".join(sorted(self.groups))
+            raise bad_request(f"model: expected one of {served}, got nothing", "model")
+        found = self.groups.get(model)
+        if found is None:
+            raise unknown_model(model, sorted(self.groups))
+        return found
+
+    def stats(self) -> list[tuple[str, Any]]:
+        """(model, RouterStats) of every group."""
+        return [(name, group.router.stats()) for name, group in self.groups.items()]
+
+    def close(self) -> None:
+        for group in self.groups.values():
+            group.router.close()

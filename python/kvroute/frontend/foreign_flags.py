@@ -1,0 +1,67 @@
+"""Flags of vLLM production-stack's router that kvroute does not have, each with the reason.
+
+Where kvroute has the same thing, the flag has the same name and meaning there and here.
+"""
+
+from __future__ import annotations
+
+_KUBERNETES = "kvroute takes its engines from --static-backends"
+_LMCACHE = "kvroute learns what engines hold from their own KV events (--kv-events)"
+_FILES = "kvroute forwards completions and chats only"
+_TRACING = "kvroute exports Prometheus metrics (/metrics) only"
+_DYNAMIC = "kvroute reads its configuration once (--config FILE); restart it to change it"
+_DISAGGREGATED = "kvroute does not split prefill and decode between engines"
+
+REFUSED_FLAGS: dict[str, str] = {
+    "--k8s-service-discovery-type": _KUBERNETES,
+    "--k8s-port": _KUBERNETES,
+    "--k8s-namespace": _KUBERNETES,
+    "--k8s-label-selector": _KUBERNETES,
+    "--k8s-watcher-timeout-seconds": _KUBERNETES,
+    "--backend-health-check-timeout-seconds": (
+        "it belongs to Kubernetes discovery; see --static-backend-health-check-timeout-seconds"
+    ),
+    "--static-aliases": "kvroute forwards a request's model name unchanged",
+    "--static-model-types": "every backend of kvroute serves completions and chats",
+    "--static-model-labels": _DISAGGREGATED,
+    "--prefill-model-labels": _DISAGGREGATED,
+    "--decode-model-labels": _DISAGGREGATED,
+    "--lmcache-controller-port": _LMCACHE,
+    "--lmcache-controller-reply-port": _LMCACHE,
+    "--lmcache-controller-heartbeat-port": _LMCACHE,
+    "--lmcache-health-check-interval": _LMCACHE,
+    "--lmcache-worker-timeout": _LMCACHE,
+    "--kv-aware-threshold": "kv_cost weighs the overlap against the load; it has no threshold",
+    "--prefix-min-match-length": "kv_cost weighs the overlap against the load; it has no threshold",
+    "--session-key": "sessions stay where their prefix is cached; there is no session routing",
+    "--callbacks": "write an application on kvroute.frontend.create_app instead",
+    "--request-rewriter": "kvroute passes request bodies through unchanged",
+    "--enable-batch-api": _FILES,
+    "--file-storage-class": _FILES,
+    "--file-storage-path": _FILES,
+    "--batch-processor": _FILES,
+    "--engine-stats-interval": "engines report their load themselves (--load-events)",
+    "--request-stats-window": "kvroute books each running request instead of measuring a rate",
+    "--log-stats": "see /metrics",
+    "--log-stats-interval": "see /metrics",
+    "--dynamic-config-yaml": _DYNAMIC,
+    "--dynamic-config-json": _DYNAMIC,
+    "--feature-gates": "kvroute has no experimental features to switch",
+    "--log-format": "kvroute logs text",
+    "--sentry-dsn": _TRACING,
+    "--sentry-traces-sample-rate": _TRACING,
+    "--sentry-profile-session-sample-rate": _TRACING,
+    "--otel-endpoint": _TRACING,
+    "--otel-service-name": _TRACING,
+    "--otel-secure": _TRACING,
+    "--external-providers-config": "kvroute routes to engines, not to hosted APIs",
+}
+
+REFUSED_ROUTING: dict[str, str] = {
+    "session": REFUSED_FLAGS["--session-key"],
+    "kvaware": "kv_cost does this from the engines' own KV events",
+    "prefixaware": "kv_cost does this exactly; with --no-kv-events from its own decisions",
+    "loadaware": "kv_cost weighs overlap and load",
+    "disaggregated_prefill": _DISAGGREGATED,
+    "disaggregated_prefill_orchestrated": _DISAGGREGATED,
+}

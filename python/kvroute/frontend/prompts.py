@@ -1,0 +1,131 @@
+"""Reading of a completion request: what routing needs, and what a client must be told is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kvroute.frontend.errors import ApiError, bad_request
+
+TokenIds = list[int]
+_MAX_TOKEN_ID = 2**32 - 1
+
+
+@dataclass(slots=True)
+class PromptRequest:
+    """One request's prompts. A prompt is a text or token ids; a chat has `messages` instead.
+
+    `copies` is how many completions each prompt gets (``n``).
+    """
+
+    fields: dict[str, Any]
+    model: str | None
+    prompts: list[str | TokenIds] = field(default_factory=list)
+    messages: list[Any] | None = None
+    copies: int = 1
+    salt: str | None = None
+    max_output_tokens: int | None = None
+
+
+def parse_completion(body: bytes) -> PromptRequest:
+    """A body of POST /v1/completions. Raises ApiError 400 naming the field."""
+    request = _parse(body)
+    request.prompts = _prompts(request.fields.get("prompt"))
+    return request
+
+
+def parse_chat(body: bytes) -> PromptRequest:
+    """A body of POST /v1/chat/completions. Raises ApiError 400 naming the field."""
+    request = _parse(body)
+    messages = request.fields.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _wrong("messages", "a list with at least one message", messages)
+    request.messages = messages
+    completion_tokens = request.fields.get("max_completion_tokens")
+    if isinstance(completion_tokens, int):
+        request.max_output_tokens = completion_tokens
+    return request
+
+
+def parse_either(body: bytes) -> PromptRequest:
+    """A chat if it has messages, else a completion."""
+    return parse_chat(body) if b'"messages"' in body else parse_completion(body)
+
+
+def _parse(body: bytes) -> PromptRequest:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"the body is not valid JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise bad_request(f"the body: expected an object, got {_kind(fields)}")
+    model = fields.get("model")
+    if model is not None and not isinstance(model, str):
+        raise _wrong("model", "a string", model)
+    copies = fields.get("n")
+    if copies is None:
+        copies = 1
+    elif not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
+        raise _wrong("n", "an integer of at least 1", copies)
+    salt = fields.get("cache_salt")
+    if salt is not None and not isinstance(salt, str):
+        raise _wrong("cache_salt", "a string", salt)
+    max_tokens = fields.get("max_tokens")
+    return PromptRequest(
+        fields,
+        model,
+        copies=copies,
+        salt=salt or None,
+        max_output_tokens=max_tokens if isinstance(max_tokens, int) else None,
+    )
+
+
+def _prompts(prompt: Any) -> list[str | TokenIds]:
+    """OpenAI's four shapes: a text, texts, token ids, lists of token ids."""
+    expected = "a string, token ids, or a non-empty list of either"
+    if isinstance(prompt, str):
+        return [prompt]
+    if not isinstance(prompt, list) or not prompt:
+        raise _wrong("prompt", expected, prompt)
+    first = prompt[0]
+    if isinstance(first, int):
+        return [_token_ids(prompt, "prompt")]
+    if isinstance(first, str):
+        for index, text in enumerate(prompt):
+            if not isinstance(text, str):
+                raise _wrong(f"prompt[{index}]", "a string like those before", text)
+        return list(prompt)
+    if isinstance(first, list):
+        return [_token_ids(ids, f"prompt[{index}]") for index, ids in enumerate(prompt)]
+    raise _wrong("prompt", expected, prompt)
+
+
+def _token_ids(ids: Any, where: str) -> TokenIds:
+    if not isinstance(ids, list) or not ids:
+        raise _wrong(where, "a non-empty list of token ids", ids)
+    # One pass in C tells mixed lists; the extremes tell the range.
+    if set(map(type, ids)) != {int}:
+        raise _wrong(where, "integers only", next(i for i in ids if type(i) is not int))
+    if min(ids) < 0 or max(ids) > _MAX_TOKEN_ID:
+        raise bad_request(f"{where}: expected token ids between 0 and {_MAX_TOKEN_ID}", where)
+    return ids
+
+
+def _wrong(name: str, expected: str, got: Any) -> ApiError:
+    return bad_request(f"{name}: expected {expected}, got {_kind(got)}", name)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "an object"

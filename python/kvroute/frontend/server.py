@@ -1,0 +1,57 @@
+"""Runs the frontend under uvicorn."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+import uvicorn
+
+from kvroute.frontend.app import create_app
+from kvroute.frontend.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Says on standard output when it is ready, and where."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            ready = {"event": "ready", "http": f"http://{shown}:{port}", "pid": os.getpid()}
+            print(json.dumps(ready), flush=True)
+
+
+def serve(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT; gives the process's exit status.
+
+    Prints one line of JSON when ready: ``{"event": "ready", "http": URL, "pid": N}``. A signal
+    stops the listening; running requests have `graceful_shutdown_seconds` to end.
+    """
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.graceful_shutdown_seconds)),
+    )
+    try:
+        listener = socket.create_server(
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+            backlog=2048,
+        )
+    except OSError as error:
+        print(f"kvroute: {settings.host}:{settings.port}: {error}", file=sys.stderr)
+        return 1
+    server = _Server(config)
+    with listener:
+        server.run(sockets=[listener])
+    return 0 if server.started else 3

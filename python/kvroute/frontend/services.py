@@ -1,0 +1,80 @@
+"""What the running frontend consists of; made at startup, closed at shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from kvroute.frontend.completions import Completions
+from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
+from kvroute.frontend.protocols import RouterFactory
+from kvroute.frontend.settings import Settings
+from kvroute.frontend.token_source import TokenSource
+from kvroute.frontend.upstream import AiohttpUpstream, Upstream, UpstreamError
+from kvroute.tokenization import Tokenizer
+
+logger = logging.getLogger("kvroute.frontend")
+
+
+class Services:
+    """The fleet and its routers, the shared upstream client, the tokenizer, the health checks."""
+
+    def __init__(self, settings: Settings, make_router: RouterFactory) -> None:
+        """Needs a running event loop. Raises TokenizationError for a bad tokenizer directory."""
+        tokenizer = (
+            Tokenizer.from_directory(settings.tokenizer) if settings.tokenizer is not None else None
+        )
+        self.settings = settings
+        self.fleet = Fleet(settings, make_router)
+        self.upstream: Upstream = AiohttpUpstream(
+            connect_timeout=settings.backend_connect_timeout_seconds,
+            read_timeout=settings.backend_read_timeout_seconds,
+            max_connections=settings.max_backend_connections,
+            max_header_bytes=settings.max_backend_header_bytes,
+        )
+        self.tokens = TokenSource(
+            self.fleet,
+            self.upstream,
+            tokenizer,
+            threads=settings.tokenize_threads,
+            timeout=settings.tokenize_timeout_seconds,
+        )
+        self.completions = Completions(settings, self.fleet, self.tokens, self.upstream)
+        self._checks: list[asyncio.Task[None]] = []
+        if settings.static_backend_health_checks:
+            self._checks = [
+                asyncio.create_task(self._check(group, backend))
+                for group in self.fleet.groups.values()
+                for backend in group.backends.values()
+            ]
+
+    async def close(self) -> None:
+        for check in self._checks:
+            check.cancel()
+        for check in self._checks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await check
+        self.tokens.close()
+        await self.upstream.close()
+        self.fleet.close()
+
+    async def _check(self, group: ModelGroup, backend: Backend) -> None:
+        """Asks for /health again and again; the backend takes requests while it answers 200."""
+        while True:
+            try:
+                healthy = await asyncio.wait_for(
+                    self._is_healthy(backend),
+                    self.settings.static_backend_health_check_timeout_seconds,
+                )
+            except (UpstreamError, asyncio.TimeoutError):
+                healthy = False
+            if healthy != backend.healthy:
+                logger.warning("%s is %s", backend.url, "healthy" if healthy else "unhealthy")
+                group.set_healthy(backend, healthy)
+            await asyncio.sleep(self.settings.static_backend_health_check_interval)
+
+    async def _is_healthy(self, backend: Backend) -> bool:
+        response = await self.upstream.request("GET", f"{backend.url}/health", [], None)
+        response.close()
+        return response.status == 200

@@ -1,0 +1,182 @@
+"""The frontend's configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+RoutingLogic = Literal["kv_cost", "standalone", "round_robin", "random"]
+_ALIASES = {"roundrobin": "round_robin"}
+OptionalList = Annotated[list[str | None], NoDecode]
+
+
+class BackendSettings(BaseSettings):
+    """One engine: its URL, what it serves, and where it tells of its cache and load."""
+
+    url: str
+    model: str
+    dp_ranks: int = 1
+    kv_events: str | None = None
+    kv_replay: str | None = None
+    load_events: str | None = None
+
+
+class Settings(BaseSettings):
+    """Everything that `kvroute serve` can be told: by flags, by `--config`, by KVROUTE_… variables.
+
+    Lists are given as lists or as one text with commas; the n-th element is the n-th backend's,
+    and an empty element means none for that backend. Times are in seconds, sizes in bytes.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KVROUTE_", extra="forbid")
+
+    host: str = "0.0.0.0"
+    port: int = Field(default=8001, ge=0, le=65535)
+    root_path: str = ""
+    api_key: str | None = None
+    log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
+
+    static_backends: OptionalList = Field(min_length=1)
+    static_models: OptionalList = Field(min_length=1)
+    dp_ranks: OptionalList = []
+    kv_events: OptionalList = []
+    kv_replay: OptionalList = []
+    load_events: OptionalList = []
+    no_kv_events: bool = False
+
+    routing_logic: RoutingLogic = "kv_cost"
+    block_size: int = Field(default=16, ge=1, le=65536)
+    tokenizer: Path | None = None
+    tokenize_threads: int = Field(default=2, ge=1, le=64)
+    tokenize_timeout_seconds: float = Field(default=2.0, gt=0)
+
+    max_instance_failover_reroute_attempts: int = Field(default=1, ge=0, le=100)
+    static_backend_health_checks: bool = False
+    static_backend_health_check_interval: float = Field(default=60.0, gt=0)
+    static_backend_health_check_timeout_seconds: float = Field(default=10.0, gt=0)
+    backend_cooldown_seconds: float = Field(default=5.0, ge=0)
+    backend_connect_timeout_seconds: float = Field(default=5.0, gt=0)
+    backend_read_timeout_seconds: float = Field(default=600.0, gt=0)
+    max_backend_connections: int = Field(default=4096, ge=1)
+    max_backend_header_bytes: int = Field(default=65536, ge=1024)
+
+    max_concurrent_requests: int = Field(default=4096, ge=1)
+    max_body_bytes: int = Field(default=32 << 20, ge=1)
+    max_header_bytes: int = Field(default=32 << 10, ge=256)
+    graceful_shutdown_seconds: float = Field(default=10.0, ge=0)
+
+    @field_validator(
+        "static_backends",
+        "static_models",
+        "dp_ranks",
+        "kv_events",
+        "kv_replay",
+        "load_events",
+        mode="before",
+    )
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if value is None:
+            return []
+        if isinstance(value, (str, int)):
+            value = str(value).split(",") if value != "" else []
+        if isinstance(value, (list, tuple)):
+            return [str(item).strip() or None if item is not None else None for item in value]
+        return value
+
+    @field_validator("routing_logic", mode="before")
+    @classmethod
+    def _canonical_logic(cls, value: Any) -> Any:
+        return _ALIASES.get(value, value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        count = len(self.static_backends)
+        for index, url in enumerate(self.static_backends):
+            parts = urlsplit(url or "")
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(
+                    f"static_backends[{index}]: expected http://HOST:PORT, got {url!r}"
+                )
+        if len(set(self._urls())) != count:
+            raise ValueError("static_backends: expected each URL once")
+        if None in self.static_models:
+            raise ValueError("static_models: expected a model for each backend, got an empty name")
+        if len(self.static_models) not in (1, count):
+            raise ValueError(
+                f"static_models: expected one model, or one for each of {count} backends, "
+                f"got {len(self.static_models)}"
+            )
+        for name in ("dp_ranks", "kv_events", "kv_replay", "load_events"):
+            values = getattr(self, name)
+            if values and len(values) != count and set(values) != {None}:
+                raise ValueError(f"{name}: expected {count} elements, got {len(values)}")
+        for ranks in self.dp_ranks:
+            if ranks is not None and not (ranks.isdigit() and int(ranks) >= 1):
+                raise ValueError(f"dp_ranks: expected numbers of at least 1, got {ranks!r}")
+        return self
+
+    def _urls(self) -> list[str]:
+        return [(url or "").rstrip("/") for url in self.static_backends]
+
+    def backends(self) -> list[BackendSettings]:
+        """The engines, one for each element of `static_backends`."""
+        urls = self._urls()
+        models = (
+            self.static_models if len(self.static_models) > 1 else self.static_models * len(urls)
+        )
+
+        def element(values: list[str | None], index: int) -> str | None:
+            return values[index] if index < len(values) else None
+
+        return [
+            BackendSettings(
+                url=url,
+                model=models[index] or "",
+                dp_ranks=int(element(self.dp_ranks, index) or 1),
+                kv_events=None if self.no_kv_events else element(self.kv_events, index),
+                kv_replay=None if self.no_kv_events else element(self.kv_replay, index),
+                load_events=element(self.load_events, index),
+            )
+            for index, url in enumerate(urls)
+        ]
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The settings in a YAML or JSON file; keys may be written with dashes.
+
+    Raises ValueError naming the file if it is missing or no mapping.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    try:
+        content = yaml.safe_load(text)  # JSON is YAML
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML or JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings:
+    """Settings from what was `given` (flags), then KVROUTE_… variables, then a file.
+
+    Raises ValueError (pydantic's ValidationError is one) naming the setting or the file.
+    """
+    from_file = read_config_file(config) if config is not None else {}
+    from_environment = {
+        name.upper().removeprefix("KVROUTE_").lower()
+        for name in os.environ
+        if name.upper().startswith("KVROUTE_")
+    }
+    remaining = {key: value for key, value in from_file.items() if key not in from_environment}
+    return Settings(**{**remaining, **given})
