@@ -5,14 +5,14 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "kvroute/events/event_sink.h"
+#include "kvroute/events/stream_dialect.h"
 
 namespace kvroute {
 
 /// Largest batch that is decoded, and largest message that a subscriber's socket takes.
-inline constexpr std::size_t kDefaultMaxPayloadBytes = std::size_t{16} << 20;
+inline constexpr std::size_t kDefaultMaxPayloadBytes = std::size_t{8} << 20;
 
 /// What became of the events of one or more batches.
 struct EventCounts {
@@ -33,31 +33,6 @@ struct EventCounts {
   std::uint64_t tainted_blocks = 0;      ///< with content that is not understood
 
   EventCounts& operator+=(const EventCounts& other) noexcept;
-};
-
-/// What has to be remembered of one stream to understand its next batch. Not thread-safe.
-class StreamDialect {
- public:
-  /// `expected_block_size`: stored events of another size are refused and counted; 0 takes any.
-  explicit StreamDialect(std::uint32_t expected_block_size) noexcept
-      : expected_block_size_(expected_block_size) {}
-
-  [[nodiscard]] std::uint32_t expected_block_size() const noexcept { return expected_block_size_; }
-
-  /// Forgets what was learned: another engine process publishes now.
-  void reset() noexcept;
-
- private:
-  friend class BatchDecoder;
-  enum class Group : std::uint8_t { unknown, main, other };
-  static constexpr std::size_t kMaxGroups = 256;
-
-  [[nodiscard]] Group group(std::uint32_t index) const noexcept;
-  [[nodiscard]] bool learn_group(std::uint32_t index, Group kind);
-
-  std::uint32_t expected_block_size_;
-  std::vector<Group> groups_;  ///< what stored events said of each group; removed ones do not say
-  bool zero_is_a_hash_ = false;
 };
 
 /// Decodes batches of KV events: vLLM from 0.9 to 0.33 (events as arrays or as maps, the batch as
@@ -83,8 +58,8 @@ class StreamDialect {
 /// or texts. Known and ignored: `lookahead_token_ids`, sliding window, ownership, session.
 ///
 /// A bad event is skipped and counted; the rest of its batch counts. Bounds: the payload's size,
-/// nesting of 32, no growth by announced lengths, so the buffers hold at most about ten times the
-/// payload; they shrink again after an unusual batch. Not thread-safe; one serves many streams.
+/// nesting of 32, no growth by announced lengths, so that the buffers hold at most about thirty
+/// times the payload (a batch made for it; four times in a real one) and shrink again afterwards. Not thread-safe; one serves many streams.
 class BatchDecoder {
  public:
   explicit BatchDecoder(std::size_t max_payload_bytes = kDefaultMaxPayloadBytes);
@@ -98,9 +73,6 @@ class BatchDecoder {
 
   /// The rank that the parsed batch names, if any.
   [[nodiscard]] std::optional<std::uint32_t> dp_rank() const noexcept;
-
-  /// Events in the parsed batch, good or bad.
-  [[nodiscard]] std::size_t size() const noexcept;
 
   /// Passes the parsed batch's events to `sink`, in order, under `dp_rank`. Once per `parse`.
   /// What the sink throws passes through; the rest of the batch is then dropped.

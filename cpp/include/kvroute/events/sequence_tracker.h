@@ -30,8 +30,8 @@ struct SequenceStep {
 ///       or after a reconnect               restart, likewise
 ///     s below `next`                       duplicate (a replay brought it)
 ///     s equal to `next`                    apply; `next` becomes s + 1
-///     s above `next`                       gap [next, s): nothing changes until it is filled by a
-///                                          replay or given up with `skip_to(s)`; observe s again
+///     s above `next`                       gap [next, s): `next` stays until a replay fills the gap
+///                                          or `skip_to(s)` gives it up; then `place` s
 ///
 /// `next` begins at 0, so a first live number above 0 is a gap from 0 on: the past is missing.
 /// `content` tells two batches of one number apart: any hash of the payload.
@@ -40,8 +40,9 @@ class SequenceTracker {
   /// A batch from the publisher's own socket.
   [[nodiscard]] SequenceStep observe(std::uint64_t seq, std::uint64_t content) noexcept;
 
-  /// A batch from a replay: apply, duplicate (older than wanted) or gap, never restart.
-  [[nodiscard]] SequenceStep observe_replayed(std::uint64_t seq, std::uint64_t content) noexcept;
+  /// A batch that is not news from the publisher's own socket: from a replay, or one held back
+  /// while its gap was being filled. Apply, duplicate or gap, never restart.
+  [[nodiscard]] SequenceStep place(std::uint64_t seq, std::uint64_t content) noexcept;
 
   /// The publisher's socket has been connected anew: it repeats nothing, so that a last live number
   /// seen again is a restart.
@@ -69,8 +70,6 @@ class SequenceTracker {
     std::uint64_t seq;
     std::uint64_t content;
   };
-
-  [[nodiscard]] SequenceStep place(std::uint64_t seq, std::uint64_t content) noexcept;
 
   std::uint64_t next_ = 0;
   std::optional<Live> last_live_;
