@@ -293,6 +293,16 @@ class Frontend:
 
 
 class QuietServer(uvicorn.Server):
+    """Leaves the process's signals alone, and says when its startup is over."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.startup_over = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.startup_over.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -314,10 +324,11 @@ async def running_app(app: Any) -> AsyncIterator[str]:
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not server.started and not task.done():
-            await asyncio.sleep(0)
-        if task.done():
-            await task
+        ready = asyncio.create_task(server.startup_over.wait())
+        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if not server.started:
+            raise RuntimeError("the application did not start")
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
