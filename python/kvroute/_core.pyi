@@ -332,7 +332,9 @@ class TargetStats:
         """Blocks that the target holds: exact and predicted."""
 
     @property
-    def predicted_blocks(self) -> int: ...
+    def total_blocks(self) -> int | None:
+        """The capacity that add_worker was given."""
+
     @property
     def waiting(self) -> int | None:
         """Last reported; None before the first report."""
@@ -351,10 +353,11 @@ class TargetStats:
 
     @property
     def events(self) -> dict[str, int]:
-        """Counters of its event stream (all 0 without one): `batches`, `stored_blocks`,
+        """Counters of its event stream, all 0 without one: `batches`, `stored_blocks`,
         `removed_blocks`, `clears`, `duplicates`, `unknown_parents`, `unknown_blocks`,
-        `refused_block_size`, `gaps`, `replays`, `failed_replays`, `restarts`, `undecodable`,
-        `last_sequence` (-1 before the first), `connected` (0 or 1), `ignored`."""
+        `refused_block_size`, `gaps`, `replays`, `failed_replays`, `lost_batches`, `restarts`,
+        `invalidations`, `undecodable`, `bad_events`, `ignored`, `last_sequence` (-1 before the
+        first), `connected` (0 or 1), `partial` (1: the engine's past is not wholly known)."""
 
 @final
 class IndexStats:

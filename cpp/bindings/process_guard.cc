@@ -1,0 +1,21 @@
+#include "process_guard.h"
+
+#include <pthread.h>
+
+#include <atomic>
+
+namespace kvroute::python {
+namespace {
+
+std::atomic<unsigned> g_generation{0};
+
+const int g_registered = pthread_atfork(nullptr, nullptr, [] { ++g_generation; });
+
+}  // namespace
+
+unsigned fork_generation() noexcept {
+  (void)g_registered;
+  return g_generation.load(std::memory_order_relaxed);
+}
+
+}  // namespace kvroute::python

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kvroute/base/clock.h"
+#include "kvroute/base/ids.h"
+#include "kvroute/hash/block_hash.h"
+#include "kvroute/load/load_model.h"
+#include "kvroute/router/router_stats.h"
+#include "kvroute/router/selection.h"
+#include "kvroute/router/worker_spec.h"
+
+namespace kvroute {
+
+struct RouterOptions {
+  std::uint32_t block_size = 0;  ///< tokens per block of workers that do not state their own
+  std::string policy = "kv_cost";
+  std::optional<std::size_t> memory_limit;  ///< bytes of all indexes together; absent: none
+  std::optional<std::uint64_t> seed;        ///< of the generator; absent: from the system
+  std::shared_ptr<const Clock> clock;       ///< absent: the monotonic clock
+  double predicted_ttl_seconds = 120.0;
+  double reservation_ttl_seconds = 600.0;
+};
+
+/// One request, as views that live during one call. Either `token_ids`, or `local_hashes` of the
+/// router's block size with `num_tokens`.
+struct Request {
+  std::span<const std::uint32_t> token_ids;
+  std::span<const std::uint64_t> local_hashes;
+  std::uint64_t num_tokens = 0;  ///< with `local_hashes`: the prompt's length
+  bool by_hashes = false;
+  Namespace name;
+  const std::vector<WorkerName>* allowed = nullptr;  ///< null: every worker
+};
+
+/// A reservation's handle. What its release needs of the prompt is kept here, so that it lives no
+/// longer than its owner.
+struct ReservationHandle {
+  BookingId id = 0;
+  Selection selection;
+  std::string request_id;
+  std::uint32_t block_size = 0;
+  std::uint64_t seed = 0;                   ///< of the request's namespace
+  std::vector<std::uint64_t> local_hashes;  ///< of the prompt's full blocks
+  std::vector<std::uint32_t> tail;          ///< its tokens after them
+};
+
+/// Chooses, for each request, the target that already holds its KV cache and has room.
+///
+/// Wires the event streams to the index, and the index and the load model to the policy. Everything
+/// that it keeps is bounded: the index in bytes, bookings in age and count.
+///
+/// Thread-safe. Decisions run in parallel but for the policy's pick and its booking, which take one
+/// short lock; they never wait for a batch of events, only for one event's application.
+class Router {
+ public:
+  /// \throws InvalidArgument for a block size of 0 or above 65,536, an unknown policy, or times to
+  /// live that are not positive.
+  explicit Router(RouterOptions options);
+  Router(const Router&) = delete;
+  Router& operator=(const Router&) = delete;
+  ~Router();
+
+  [[nodiscard]] std::uint32_t block_size() const noexcept;
+  [[nodiscard]] std::string_view policy() const noexcept;
+
+  /// \throws InvalidArgument when the name is taken, an endpoint is malformed or cannot be bound,
+  /// a number is out of range, or there are too many targets; the router is then unchanged.
+  void add_worker(const WorkerSpec& spec);
+
+  /// Forgets the worker, its blocks and its bookings. When this returns no event of it is being
+  /// applied. \throws UnknownWorker
+  void remove_worker(const WorkerName& name);
+
+  /// Names in the order of adding.
+  [[nodiscard]] std::vector<WorkerName> workers() const;
+  /// \throws UnknownWorker
+  [[nodiscard]] std::map<std::string, std::string> labels(const WorkerName& name) const;
+
+  /// Chooses a target; books and predicts nothing. O(blocks + targets).
+  /// \throws InvalidArgument for a request without tokens, or with fewer tokens than its hashes
+  /// stand for, or an empty `allowed`; UnknownWorker; NoEligibleWorker
+  [[nodiscard]] Selection select(const Request& request);
+
+  /// Select, book and predict in one critical section. An empty `request_id` is replaced by one of
+  /// the router's own. \throws also InvalidArgument for one that is running
+  [[nodiscard]] ReservationHandle reserve(const Request& request, std::string request_id);
+
+  /// A booking's course. Each does nothing once the booking has ended, in whatever way.
+  void first_token(BookingId id);
+  void progress(BookingId id, std::uint64_t output_tokens);
+  /// Ends the booking. With output tokens, the blocks that prompt and output fill together become
+  /// predicted for the target. True if this call ended it.
+  bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens = {});
+
+  /// Every target and every term of its cost. Changes nothing.
+  [[nodiscard]] Explanation explain(const Request& request) const;
+
+  /// Cached tokens of each target that holds at least one leading block of the request.
+  [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(
+      const Request& request) const;
+
+  /// \throws UnknownWorker, InvalidArgument for a usage outside [0, 1]
+  void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
+
+  [[nodiscard]] RouterStats stats() const;
+
+  /// Stops the event thread. Afterwards the calls above throw InvalidArgument, but for those on
+  /// bookings, which do nothing. May be called again.
+  void close();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kvroute

@@ -1,0 +1,120 @@
+#include "router/decision.h"
+
+#include <algorithm>
+#include <string>
+
+#include "kvroute/base/error.h"
+#include "kvroute/hash/block_hash.h"
+
+namespace kvroute::detail {
+namespace {
+
+void check(const Request& request, std::uint32_t router_block_size) {
+  if (!request.by_hashes) {
+    if (!request.token_ids.empty()) return;
+    throw InvalidArgument("token_ids: expected at least one token id, got none");
+  }
+  const std::uint64_t least =
+      std::max<std::uint64_t>(request.local_hashes.size() * router_block_size, 1);
+  if (request.num_tokens < least) {
+    throw InvalidArgument("num_tokens: expected at least " + std::to_string(least) + " (" +
+                          std::to_string(request.local_hashes.size()) + " local hashes of " +
+                          std::to_string(router_block_size) + " tokens), got " +
+                          std::to_string(request.num_tokens));
+  }
+}
+
+}  // namespace
+
+Decision& Decision::of_this_thread() {
+  static thread_local Decision decision;
+  return decision;
+}
+
+Decision::Hashes& Decision::next_hashes(std::uint32_t block_size) {
+  if (sizes_ == hashes_.size()) hashes_.emplace_back();
+  Hashes& hashes = hashes_[sizes_++];
+  hashes.block_size = block_size;
+  return hashes;
+}
+
+void Decision::hash(const Request& request, std::uint32_t router_block_size,
+                    const IndexPool& indexes) {
+  check(request, router_block_size);
+  sizes_ = 0;
+  if (request.by_hashes) {
+    num_tokens_ = request.num_tokens;
+    next_hashes(router_block_size).view = request.local_hashes;
+    return;
+  }
+  num_tokens_ = request.token_ids.size();
+  const std::uint64_t seed = namespace_seed(request.name);
+  indexes.for_each([&](std::uint32_t block_size, const PrefixTree& /*tree*/) {
+    Hashes& hashes = next_hashes(block_size);
+    hashes.own.resize(full_blocks(request.token_ids.size(), block_size));
+    hash_blocks(request.token_ids, block_size, seed, hashes.own);
+    hashes.view = hashes.own;
+  });
+}
+
+std::span<const std::uint64_t> Decision::hashes(std::uint32_t block_size) const {
+  for (std::size_t i = 0; i < sizes_; ++i) {
+    if (hashes_[i].block_size == block_size) return hashes_[i].view;
+  }
+  return {};
+}
+
+void Decision::find_candidates(const Request& request, const TargetTable& targets) {
+  if (request.allowed != nullptr) {
+    targets.slots_of(*request.allowed, allowed_);
+    candidates_ = allowed_;
+  } else {
+    candidates_ = targets.listed();
+  }
+  if (candidates_.empty()) {
+    throw NoEligibleWorker("no workers: add one with add_worker before selecting");
+  }
+}
+
+void Decision::match(const TargetTable& targets, const IndexPool& indexes) {
+  held_.assign(targets.slot_count(), 0);
+  active_.assign(targets.slot_count(), 0);
+  for (std::size_t i = 0; i < sizes_; ++i) {
+    const Hashes& hashes = hashes_[i];
+    const PrefixTree* const tree = indexes.find(hashes.block_size);
+    if (tree == nullptr || hashes.view.empty()) continue;
+    tree->match(hashes.view, overlaps_);
+    take_depths(overlaps_, hashes.block_size, targets);
+  }
+}
+
+void Decision::take_depths(const Overlaps& overlaps, std::uint32_t block_size,
+                           const TargetTable& targets) {
+  const auto sizes = targets.block_sizes();
+  const auto copy = [&](const std::vector<std::uint32_t>& from, std::vector<std::uint32_t>& to) {
+    const std::size_t count = std::min(from.size(), to.size());
+    for (std::size_t slot = 0; slot < count; ++slot) {
+      if (sizes[slot] == block_size) to[slot] = from[slot];
+    }
+  };
+  copy(overlaps.held, held_);
+  copy(overlaps.active, active_);
+}
+
+ScoreInput Decision::input(std::uint32_t router_block_size, const TargetTable& targets,
+                           std::span<const TargetLoad> loads) const {
+  return {.num_tokens = num_tokens_,
+          .block_size = router_block_size,
+          .candidates = candidates_,
+          .held = held_,
+          .active = active_,
+          .block_sizes = targets.block_sizes(),
+          .loads = loads};
+}
+
+std::span<double> Decision::costs() {
+  costs_.resize(candidates_.size());
+  return costs_;
+}
+
+}  // namespace kvroute::detail

@@ -1,0 +1,89 @@
+#include "router/event_sinks.h"
+
+#include <string>
+#include <utility>
+
+#include "kvroute/hash/block_hash.h"
+
+namespace kvroute::detail {
+
+IndexSink::IndexSink(std::shared_ptr<PrefixTree> tree, std::vector<Slot> slots)
+    : tree_(std::move(tree)), slots_(std::move(slots)), counters_(slots_.size()) {}
+
+bool IndexSink::knows(std::uint32_t dp_rank) {
+  if (dp_rank < slots_.size()) return true;
+  ++counters_.front().ignored;
+  return false;
+}
+
+// A child inherits its parent's namespace, since engines name a salt in the first block only.
+std::uint64_t IndexSink::seed_of(Slot slot, const BlockStored& event) const {
+  if (event.parent) {
+    if (const auto inherited = tree_->namespace_seed_of(slot, *event.parent)) return *inherited;
+  }
+  // An adapter without a name must still not match the base model.
+  std::string lora{event.lora_name};
+  if (lora.empty() && event.lora_id) lora = "lora_id " + std::to_string(*event.lora_id);
+  return namespace_seed({.lora = lora, .salt = event.salt, .tenant = {}});
+}
+
+void IndexSink::hash(const BlockStored& event, std::uint64_t seed) {
+  hashes_.resize(event.engine_hashes.size());
+  hash_blocks(event.token_ids, event.block_size, seed, hashes_);
+  for (std::size_t i = 0; i < event.extra.size(); ++i) {
+    if (event.extra[i].digests.empty()) continue;
+    const auto tokens = event.token_ids.subspan(i * event.block_size, event.block_size);
+    hashes_[i] = hash_block_with_extra(tokens, event.extra[i].digests, seed);
+  }
+}
+
+void IndexSink::on_stored(std::uint32_t dp_rank, const BlockStored& event) {
+  if (!knows(dp_rank)) return;
+  Counters& counters = counters_[dp_rank];
+  if (event.tier != Tier::device || event.token_ids.empty()) {
+    ++counters.ignored;
+    return;
+  }
+  const Slot slot = slots_[dp_rank];
+  const std::uint64_t seed = seed_of(slot, event);
+  hash(event, seed);
+  const StoreResult result = tree_->store(slot, event.parent, event.engine_hashes, hashes_, seed);
+  counters.stored_blocks += result.applied;
+  counters.duplicates += result.duplicates + result.aliased;
+  if (result.unknown_parent) ++counters.unknown_parents;
+}
+
+void IndexSink::on_removed(std::uint32_t dp_rank, const BlockRemoved& event) {
+  if (!knows(dp_rank)) return;
+  Counters& counters = counters_[dp_rank];
+  if (event.tier != Tier::device) {
+    ++counters.ignored;
+    return;
+  }
+  const RemoveResult result = tree_->remove(slots_[dp_rank], event.engine_hashes);
+  counters.removed_blocks += result.removed;
+  counters.unknown_blocks += result.unknown;
+}
+
+void IndexSink::on_cleared(std::uint32_t dp_rank) {
+  if (!knows(dp_rank)) return;
+  ++counters_[dp_rank].clears;
+  tree_->clear(slots_[dp_rank]);
+}
+
+void IndexSink::on_invalidated(std::uint32_t dp_rank, InvalidationReason /*reason*/) {
+  if (knows(dp_rank)) tree_->clear(slots_[dp_rank]);
+}
+
+SinkStats IndexSink::stats(std::uint32_t dp_rank) const {
+  const Counters& counters = counters_[dp_rank];
+  return {.stored_blocks = counters.stored_blocks,
+          .removed_blocks = counters.removed_blocks,
+          .duplicates = counters.duplicates,
+          .unknown_parents = counters.unknown_parents,
+          .unknown_blocks = counters.unknown_blocks,
+          .clears = counters.clears,
+          .ignored = counters.ignored};
+}
+
+}  // namespace kvroute::detail

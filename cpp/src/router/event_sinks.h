@@ -1,0 +1,70 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "kvroute/base/ids.h"
+#include "kvroute/events/event_sink.h"
+#include "kvroute/index/prefix_tree.h"
+#include "kvroute/router/router_stats.h"
+
+namespace kvroute::detail {
+
+/// Brings one worker's events into the prefix tree: hashes tokens under their namespace and stores
+/// them for the slot of the event's rank. Only the device tier is indexed.
+class IndexSink final : public EventSink {
+ public:
+  /// `slots` by rank.
+  IndexSink(std::shared_ptr<PrefixTree> tree, std::vector<Slot> slots);
+
+  void on_stored(std::uint32_t dp_rank, const BlockStored& event) override;
+  void on_removed(std::uint32_t dp_rank, const BlockRemoved& event) override;
+  void on_cleared(std::uint32_t dp_rank) override;
+  void on_invalidated(std::uint32_t dp_rank, InvalidationReason reason) override;
+
+  /// Thread-safe; `dp_rank` is one of the worker's.
+  [[nodiscard]] SinkStats stats(std::uint32_t dp_rank) const;
+
+ private:
+  struct Counters {
+    std::atomic<std::uint64_t> stored_blocks{0};
+    std::atomic<std::uint64_t> removed_blocks{0};
+    std::atomic<std::uint64_t> duplicates{0};
+    std::atomic<std::uint64_t> unknown_parents{0};
+    std::atomic<std::uint64_t> unknown_blocks{0};
+    std::atomic<std::uint64_t> clears{0};
+    std::atomic<std::uint64_t> ignored{0};
+  };
+
+  /// False, and counted, for a rank that the worker was not added with.
+  [[nodiscard]] bool knows(std::uint32_t dp_rank);
+  [[nodiscard]] std::uint64_t seed_of(Slot slot, const BlockStored& event) const;
+  void hash(const BlockStored& event, std::uint64_t seed);
+
+  std::shared_ptr<PrefixTree> tree_;
+  std::vector<Slot> slots_;
+  std::vector<Counters> counters_;     // by rank
+  std::vector<std::uint64_t> hashes_;  // scratch of the event thread
+};
+
+/// Brings one worker's load reports to whoever keeps them.
+class LoadReportSink final : public LoadSink {
+ public:
+  using Take = std::function<void(Slot, const LoadReport&)>;
+
+  LoadReportSink(std::vector<Slot> slots, Take take)
+      : slots_(std::move(slots)), take_(std::move(take)) {}
+
+  void on_load(std::uint32_t dp_rank, const LoadReport& report) override {
+    if (dp_rank < slots_.size()) take_(slots_[dp_rank], report);
+  }
+
+ private:
+  std::vector<Slot> slots_;
+  Take take_;
+};
+
+}  // namespace kvroute::detail

@@ -1,0 +1,129 @@
+// Bookings: Router::Impl from a decision to its release.
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "kvroute/base/error.h"
+#include "router/router_impl.h"
+
+namespace kvroute {
+
+using detail::Decision;
+
+static_assert(sizeof(Pin) == sizeof(Booking::place));
+
+ReservationHandle Router::Impl::reserve(const Request& request, std::string request_id) {
+  const std::shared_lock lock(targets_mutex_);
+  check_open();
+  Decision& decision = Decision::of_this_thread();
+  decision.hash(request, options_.block_size, indexes_);
+  decision.find_candidates(request, targets_);
+  expire(now());
+  const std::lock_guard load_lock(load_mutex_);
+  for (const Booking& expired : load_.end_expired(now())) end(expired);
+  std::string id = free_request_id(std::move(request_id));
+  decision.match(targets_, indexes_);
+  return book(decision, request, std::move(id));
+}
+
+std::string Router::Impl::free_request_id(std::string wanted) {
+  if (!wanted.empty()) {
+    if (!load_.is_running(wanted)) return wanted;
+    throw InvalidArgument("request_id: expected one that is not running, got '" + wanted + "'");
+  }
+  do {
+    wanted = "kvroute-" + std::to_string(++made_up_ids_);
+  } while (load_.is_running(wanted));
+  return wanted;
+}
+
+ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
+                                     std::string request_id) {
+  const std::size_t position = pick(decision);
+  const Slot slot = decision.candidates()[position];
+  ReservationHandle handle;
+  handle.selection = selection(decision, position);
+  handle.request_id = request_id;
+  handle.block_size = targets_.block_sizes()[slot];
+  handle.seed = namespace_seed(request.name);
+  const auto hashes = decision.hashes(handle.block_size);
+  handle.local_hashes.assign(hashes.begin(), hashes.end());
+  if (!request.by_hashes) {
+    const auto tail = request.token_ids.subspan(hashes.size() * handle.block_size);
+    handle.tail.assign(tail.begin(), tail.end());
+  }
+
+  PrefixTree& tree = *indexes_.find(handle.block_size);
+  const PinResult pinned = tree.pin(slot, hashes);
+  tree.predict(slot, hashes, now());
+  const auto booked = load_.book({.slot = slot,
+                                  .request_id = std::move(request_id),
+                                  .prompt_tokens = decision.num_tokens(),
+                                  .prefill_tokens = handle.selection.prefill_tokens,
+                                  .new_blocks = pinned.newly_active,
+                                  .block_size = handle.block_size,
+                                  .place = std::bit_cast<std::uint64_t>(pinned.pin)},
+                                 now());
+  handle.id = booked.value();  // the id was free, and the lock is still held
+  return handle;
+}
+
+// What is left to do for a booking that the load model has ended. Under load_mutex_.
+void Router::Impl::end(const Booking& booking) {
+  PrefixTree* const tree = indexes_.find(booking.block_size);
+  load_.drop_blocks(booking.slot, tree->unpin(booking.slot, std::bit_cast<Pin>(booking.place)));
+}
+
+void Router::Impl::first_token(BookingId id) {
+  const std::lock_guard lock(load_mutex_);
+  load_.first_token(id);
+}
+
+void Router::Impl::progress(BookingId id, std::uint64_t output_tokens) {
+  const std::lock_guard lock(load_mutex_);
+  load_.progress(id, output_tokens);
+}
+
+bool Router::Impl::release(const ReservationHandle& handle,
+                           std::span<const std::uint32_t> output_tokens) {
+  const std::shared_lock lock(targets_mutex_);
+  const std::lock_guard load_lock(load_mutex_);
+  const auto booking = load_.release(handle.id);
+  if (!booking) return false;
+  end(*booking);
+  if (!output_tokens.empty()) remember_output(handle, booking->slot, output_tokens);
+  return true;
+}
+
+// The engine now also holds the blocks that the output has filled, the prompt's last tokens before
+// them.
+void Router::Impl::remember_output(const ReservationHandle& handle, Slot slot,
+                                   std::span<const std::uint32_t> output_tokens) {
+  std::vector<std::uint32_t> tokens = handle.tail;
+  tokens.insert(tokens.end(), output_tokens.begin(), output_tokens.end());
+  std::vector<std::uint64_t> hashes = handle.local_hashes;
+  const std::size_t prompt = hashes.size();
+  hashes.resize(prompt + full_blocks(tokens.size(), handle.block_size));
+  hash_blocks(tokens, handle.block_size, handle.seed, std::span(hashes).subspan(prompt));
+  indexes_.find(handle.block_size)->predict(slot, hashes, now());
+}
+
+void Router::Impl::update_load(const WorkerName& name, std::uint32_t dp_rank,
+                               const EngineLoad& load) {
+  const std::shared_lock lock(targets_mutex_);
+  check_open();
+  const auto& slots = targets_.at(name, "worker").slots;
+  if (dp_rank >= slots.size()) {
+    throw UnknownWorker("dp_rank: expected 0 to " + std::to_string(slots.size() - 1) + " for " +
+                        to_string(name) + ", got " + std::to_string(dp_rank));
+  }
+  if (load.kv_usage && !(*load.kv_usage >= 0 && *load.kv_usage <= 1)) {
+    throw InvalidArgument("kv_usage: expected a share from 0 to 1, got " +
+                          std::to_string(*load.kv_usage));
+  }
+  const std::lock_guard load_lock(load_mutex_);
+  load_.report(slots[dp_rank], load, now());
+}
+
+}  // namespace kvroute

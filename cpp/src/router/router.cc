@@ -1,0 +1,45 @@
+#include "kvroute/router/router.h"
+
+#include <utility>
+
+#include "router/router_impl.h"
+
+namespace kvroute {
+
+Router::Router(RouterOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Router::~Router() = default;
+
+std::uint32_t Router::block_size() const noexcept { return impl_->options().block_size; }
+std::string_view Router::policy() const noexcept { return impl_->policy().name(); }
+
+void Router::add_worker(const WorkerSpec& spec) { impl_->add_worker(spec); }
+void Router::remove_worker(const WorkerName& name) { impl_->remove_worker(name); }
+std::vector<WorkerName> Router::workers() const { return impl_->workers(); }
+std::map<std::string, std::string> Router::labels(const WorkerName& name) const {
+  return impl_->labels(name);
+}
+
+Selection Router::select(const Request& request) { return impl_->select(request); }
+ReservationHandle Router::reserve(const Request& request, std::string request_id) {
+  return impl_->reserve(request, std::move(request_id));
+}
+void Router::first_token(BookingId id) { impl_->first_token(id); }
+void Router::progress(BookingId id, std::uint64_t output_tokens) {
+  impl_->progress(id, output_tokens);
+}
+bool Router::release(const ReservationHandle& handle,
+                     std::span<const std::uint32_t> output_tokens) {
+  return impl_->release(handle, output_tokens);
+}
+
+Explanation Router::explain(const Request& request) const { return impl_->explain(request); }
+std::vector<std::pair<TargetId, std::uint64_t>> Router::overlaps(const Request& request) const {
+  return impl_->overlaps(request);
+}
+void Router::update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load) {
+  impl_->update_load(name, dp_rank, load);
+}
+RouterStats Router::stats() const { return impl_->stats(); }
+void Router::close() { impl_->close(); }
+
+}  // namespace kvroute

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kvroute/events/subscriber.h"
+#include "kvroute/load/load_model.h"
+#include "kvroute/policy/policy.h"
+#include "kvroute/router/router.h"
+#include "router/decision.h"
+#include "router/event_sinks.h"
+#include "router/index_pool.h"
+#include "router/target_table.h"
+
+namespace kvroute {
+
+/// What a router consists of, and its locks.
+///
+/// Locks are taken in this order, and each is held only for what its line says:
+///   membership_  adding and removing workers, closing; may wait for the event thread
+///   targets_mutex_  shared by decisions, exclusively by a change of the tables (microseconds)
+///   load_mutex_  loads, pick state, bookings; and, in `reserve`, the match, so that selecting and
+///                booking are one step
+///   (inside)     the trees' own locks
+/// The event thread takes a tree's lock or load_mutex_, nothing else.
+class Router::Impl {
+ public:
+  explicit Impl(RouterOptions options);
+  ~Impl();
+
+  void add_worker(const WorkerSpec& spec);
+  void remove_worker(const WorkerName& name);
+  [[nodiscard]] std::vector<WorkerName> workers() const;
+  [[nodiscard]] std::map<std::string, std::string> labels(const WorkerName& name) const;
+
+  [[nodiscard]] Selection select(const Request& request);
+  [[nodiscard]] ReservationHandle reserve(const Request& request, std::string request_id);
+  void first_token(BookingId id);
+  void progress(BookingId id, std::uint64_t output_tokens);
+  bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens);
+
+  [[nodiscard]] Explanation explain(const Request& request) const;
+  [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(
+      const Request& request) const;
+  void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
+  [[nodiscard]] RouterStats stats() const;
+  void close();
+
+  [[nodiscard]] const RouterOptions& options() const noexcept { return options_; }
+  [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
+
+ private:
+  /// How one worker's events come in.
+  struct Feed {
+    std::shared_ptr<detail::IndexSink> sink;  // null without KV events
+    std::vector<StreamId> kv_streams;         // by rank
+    std::vector<StreamId> load_streams;
+  };
+  struct Endpoints {
+    std::vector<std::string> kv_events;
+    std::vector<std::string> kv_replay;
+    std::vector<std::string> load_events;
+  };
+
+  void check_open() const;
+  [[nodiscard]] Nanoseconds now() const noexcept { return options_.clock->now(); }
+
+  [[nodiscard]] static Endpoints check(const WorkerSpec& spec);
+  [[nodiscard]] detail::Worker take_worker(const WorkerSpec& spec);
+  void give_back(const detail::Worker& worker);
+  [[nodiscard]] Feed open_feed(const detail::Worker& worker, const Endpoints& endpoints,
+                               std::shared_ptr<PrefixTree> tree);
+  void close_feed(const Feed& feed);
+
+  [[nodiscard]] std::size_t pick(detail::Decision& decision);
+  [[nodiscard]] Selection selection(detail::Decision& decision, std::size_t position) const;
+  [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
+                                       std::string request_id);
+  [[nodiscard]] std::string free_request_id(std::string wanted);
+  void expire(Nanoseconds now) const;
+  void end(const Booking& booking);
+  void remember_output(const ReservationHandle& handle, Slot slot,
+                       std::span<const std::uint32_t> output_tokens);
+  [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank) const;
+
+  RouterOptions options_;
+  std::unique_ptr<Policy> policy_;
+
+  std::mutex membership_;
+  std::unordered_map<WorkerName, Feed> feeds_;  // changed under both, read under either, of
+                                                // membership_ and targets_mutex_
+
+  mutable std::shared_mutex targets_mutex_;
+  bool closed_ = false;
+  detail::TargetTable targets_;
+  detail::IndexPool indexes_;
+
+  mutable std::mutex load_mutex_;
+  LoadModel load_;
+  PickState pick_state_;
+  std::uint64_t selections_ = 0;
+  std::uint64_t made_up_ids_ = 0;
+
+  std::unique_ptr<EventSubscriber> subscriber_;  // made for the first worker with events
+};
+
+}  // namespace kvroute

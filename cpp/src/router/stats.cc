@@ -1,0 +1,54 @@
+// What a router tells of itself.
+
+#include <map>
+
+#include "router/router_impl.h"
+
+namespace kvroute {
+
+TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t rank) const {
+  const Slot slot = worker.slots[rank];
+  TargetStats stats{.target = targets_.target(slot),
+                    .load = load_.loads()[slot],
+                    .load_age_seconds = std::nullopt,
+                    .held_blocks = indexes_.find(worker.block_size)->held_blocks(slot),
+                    .total_blocks = worker.total_blocks,
+                    .sink = {},
+                    .stream = std::nullopt};
+  if (stats.load.reports > 0) {
+    stats.load_age_seconds = ns_to_seconds(now() - stats.load.reported_at);
+  }
+  const Feed& feed = feeds_.at(worker.name);
+  if (feed.sink) {
+    stats.sink = feed.sink->stats(static_cast<std::uint32_t>(rank));
+    stats.stream = subscriber_->stats(feed.kv_streams[rank]);
+  }
+  return stats;
+}
+
+RouterStats Router::Impl::stats() const {
+  const std::shared_lock lock(targets_mutex_);
+  check_open();
+  expire(now());
+  RouterStats stats;
+  const std::lock_guard load_lock(load_mutex_);
+  std::map<std::uint32_t, std::size_t> users;
+  for (const detail::Worker* worker : targets_.workers()) {
+    users[worker->block_size] += worker->slots.size();
+    for (std::size_t rank = 0; rank < worker->slots.size(); ++rank) {
+      stats.targets.push_back(target_stats(*worker, rank));
+    }
+  }
+  indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {
+    stats.indexes.push_back({.block_size = block_size,
+                             .targets = users[block_size],
+                             .memory_limit = options_.memory_limit,
+                             .stats = tree.stats()});
+  });
+  stats.reservations = load_.bookings();
+  stats.expired_reservations = load_.expired();
+  stats.selections = selections_;
+  return stats;
+}
+
+}  // namespace kvroute

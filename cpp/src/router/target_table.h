@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kvroute/base/ids.h"
+#include "kvroute/router/worker_spec.h"
+
+namespace kvroute::detail {
+
+/// One worker that takes part.
+struct Worker {
+  WorkerName name;
+  std::uint32_t block_size = 0;
+  std::vector<Slot> slots;  ///< by rank
+  std::optional<std::uint64_t> total_blocks;
+  std::map<std::string, std::string> labels;
+};
+
+/// Which targets there are, and their slots. Not thread-safe.
+///
+/// A slot goes through three states: free, taken (known by number, not yet or no longer chosen) and
+/// listed. The lowest free slots are given out, so that arrays by slot stay short.
+class TargetTable {
+ public:
+  /// Slots for `ranks` targets. \throws InvalidArgument if fewer are free.
+  [[nodiscard]] std::vector<Slot> take_slots(const WorkerName& name, std::uint32_t ranks,
+                                             std::uint32_t block_size);
+  void free_slots(std::span<const Slot> slots);
+
+  void list(Worker worker);
+  [[nodiscard]] Worker unlist(const WorkerName& name);
+
+  /// Null if it is not listed.
+  [[nodiscard]] const Worker* find(const WorkerName& name) const;
+  /// \throws UnknownWorker, naming `field`
+  [[nodiscard]] const Worker& at(const WorkerName& name, const char* field) const;
+  /// In the order of listing.
+  [[nodiscard]] std::vector<const Worker*> workers() const;
+
+  /// Slots of all listed workers, ascending.
+  [[nodiscard]] std::span<const Slot> listed() const noexcept { return listed_; }
+  /// Slots of these workers, ascending, each once. \throws InvalidArgument, UnknownWorker
+  void slots_of(std::span<const WorkerName> allowed, std::vector<Slot>& slots) const;
+
+  /// By slot.
+  [[nodiscard]] const TargetId& target(Slot slot) const { return targets_[slot]; }
+  [[nodiscard]] std::span<const std::uint32_t> block_sizes() const noexcept { return block_sizes_; }
+  [[nodiscard]] std::size_t slot_count() const noexcept { return targets_.size(); }
+
+ private:
+  struct Listing {
+    Worker worker;
+    std::uint64_t order;
+  };
+
+  void rebuild_listed();
+
+  std::unordered_map<WorkerName, Listing> workers_;
+  std::vector<TargetId> targets_;
+  std::vector<std::uint32_t> block_sizes_;
+  std::vector<bool> taken_;
+  std::vector<Slot> listed_;
+  std::uint64_t next_order_ = 0;
+};
+
+}  // namespace kvroute::detail

@@ -1,0 +1,52 @@
+"""KV-cache-aware routing of LLM requests.
+
+`KvRouter` chooses, for each request, the engine that already holds its KV cache and has room to
+work; `PrefixIndex` is the index by itself. See the documentation's "embedding" page for how to put
+them into a gateway of your own.
+"""
+
+from __future__ import annotations
+
+from kvroute._core import (
+    Explanation,
+    IndexStats,
+    InvalidArgument,
+    KvRouteError,
+    KvRouter,
+    NoEligibleWorker,
+    Overlaps,
+    PrefixIndex,
+    Reservation,
+    RouterStats,
+    Selection,
+    TargetExplanation,
+    TargetStats,
+    UnknownWorker,
+    VirtualClock,
+    __version__,
+    build_info,
+    hash_blocks,
+    sequence_hashes,
+)
+
+__all__ = [
+    "Explanation",
+    "IndexStats",
+    "InvalidArgument",
+    "KvRouteError",
+    "KvRouter",
+    "NoEligibleWorker",
+    "Overlaps",
+    "PrefixIndex",
+    "Reservation",
+    "RouterStats",
+    "Selection",
+    "TargetExplanation",
+    "TargetStats",
+    "UnknownWorker",
+    "VirtualClock",
+    "__version__",
+    "build_info",
+    "hash_blocks",
+    "sequence_hashes",
+]
