@@ -112,7 +112,7 @@ class ServiceAPI:
             return {
                 "status": "ok",
                 "router_running": None if router is None else router.running,
-                "workers_running": [process.running for process in self.workers.processes],
+                "workers_running": {i: p.running for i, p in self.workers.processes.items()},
             }
 
     async def initialize_services(self) -> None:
@@ -124,7 +124,12 @@ class ServiceAPI:
             if self.init_params.start_router:
                 await self._start_router()
             undo.pop_all()
-        self.announcement.update(router=self.router.url, workers=self.workers.urls)
+        router = self.router_process
+        self.announcement["router"] = {"http": self.router.url, "pid": router and router.pid}
+        self.announcement["workers"] = [
+            {"http": url, "pid": self.workers.processes[worker_id].pid}
+            for worker_id, url in enumerate(self.workers.urls)
+        ]
 
     async def start(self) -> bool:
         """Serves until a signal; False if it could not start."""

@@ -106,7 +106,7 @@ class VllmWorkers:
             for i in range(num_workers)
         ]
         self.urls: list[str] = []
-        self.processes: list[ChildProcess] = []
+        self.processes: dict[int, ChildProcess] = {}
         self._session: aiohttp.ClientSession | None = None
         self._turns = itertools.cycle(range(max(num_workers, 1)))
 
@@ -149,7 +149,7 @@ class VllmWorkers:
 
     async def shutdown(self) -> None:
         """Ends all engines. May be called again, and after a failed initialize()."""
-        await asyncio.gather(*(process.stop() for process in self.processes))
+        await asyncio.gather(*(process.stop() for process in self.processes.values()))
         if self._session is not None:
             await self._session.close()
 
@@ -171,7 +171,7 @@ class VllmWorkers:
         self, engine: EngineSettings, command: list[str], env: Mapping[str, str] | None
     ) -> ChildProcess:
         process = await ChildProcess.start(f"worker {engine.index}", command, env)
-        self.processes.append(process)
+        self.processes[engine.index] = process
         return process
 
     async def _await_health(self, process: ChildProcess, url: str, timeout: float) -> None:
