@@ -1,0 +1,54 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+namespace kvroute::detail {
+
+/// Calls visit(word number, mask) for every word that overlaps the bits [begin, end).
+template <typename Visit>
+void for_each_word(std::uint32_t begin, std::uint32_t end, Visit visit) {
+  for (std::uint32_t at = begin; at < end;) {
+    const std::uint32_t stop = std::min(end, (at / 64 + 1) * 64);
+    const std::uint32_t width = stop - at;
+    const std::uint64_t ones = width == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << width) - 1;
+    visit(at / 64, ones << (at % 64));
+    at = stop;
+  }
+}
+
+inline std::uint32_t count_bits(const std::uint64_t* words, std::uint32_t begin,
+                                std::uint32_t end) {
+  std::uint32_t total = 0;
+  for_each_word(begin, end, [&](std::uint32_t i, std::uint64_t mask) {
+    total += static_cast<std::uint32_t>(std::popcount(words[i] & mask));
+  });
+  return total;
+}
+
+inline void set_bits(std::uint64_t* words, std::uint32_t begin, std::uint32_t end) {
+  for_each_word(begin, end, [&](std::uint32_t i, std::uint64_t mask) { words[i] |= mask; });
+}
+
+inline void clear_bits(std::uint64_t* words, std::uint32_t begin, std::uint32_t end) {
+  for_each_word(begin, end, [&](std::uint32_t i, std::uint64_t mask) { words[i] &= ~mask; });
+}
+
+/// First zero bit at or after `begin`, or `end` if there is none before it.
+inline std::uint32_t first_zero(const std::uint64_t* words, std::uint32_t begin,
+                                std::uint32_t end) {
+  for (std::uint32_t at = begin; at < end; at = (at / 64 + 1) * 64) {
+    const std::uint64_t zeros = ~words[at / 64] >> (at % 64);
+    if (zeros != 0) {
+      return std::min(end, at + static_cast<std::uint32_t>(std::countr_zero(zeros)));
+    }
+  }
+  return end;
+}
+
+[[nodiscard]] constexpr std::uint32_t words_for(std::uint32_t bits) noexcept {
+  return (bits + 63) / 64;
+}
+
+}  // namespace kvroute::detail

@@ -1,0 +1,159 @@
+#include <mutex>
+#include <sstream>
+
+#include "index/bits.h"
+#include "index/tree_core.h"
+
+namespace kvroute::detail {
+namespace {
+
+template <typename... Parts>
+std::string said(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+std::optional<std::string> audit_coverage(const Node& node) {
+  const PartialHolder* before = nullptr;
+  for (const PartialHolder& holder : node.coverage.partial()) {
+    if (before != nullptr && before->slot >= holder.slot) return "partial holders out of order";
+    before = &holder;
+    if (node.coverage.full().contains(holder.slot)) return "a slot is full and partial";
+    if (holder.held == 0 || holder.held >= node.length) return "a partial holder is not partial";
+    if (holder.bits == nullptr) {
+      if (holder.held != holder.lead) return "a cutoff that is not what is held";
+      continue;
+    }
+    if (holder.held <= holder.lead) return "a bitmap without a hole";
+    if (count_bits(holder.bits.get(), 0, node.length) != holder.held) return "a bitmap's count";
+    if (first_zero(holder.bits.get(), 0, node.length) != holder.lead) return "a bitmap's lead";
+    if (count_bits(holder.bits.get(), node.length, words_for(node.length) * 64) != 0) {
+      return "bits beyond the end of the node";
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> audit_ranges(const Node& node) {
+  const PredictedRange* before = nullptr;
+  for (const PredictedRange& range : node.predicted.ranges()) {
+    if (range.begin >= range.end || range.end > node.length) return "a predicted range's bounds";
+    if (before != nullptr && (before->slot > range.slot ||
+                              (before->slot == range.slot && before->end > range.begin))) {
+      return "predicted ranges out of order";
+    }
+    before = &range;
+    for (std::uint32_t at = range.begin; at < range.end; ++at) {
+      if (!node.coverage.holds(range.slot, at)) return "a predicted block that is not held";
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> audit_pins(const Node& node) {
+  const PinEntry* before = nullptr;
+  for (const PinEntry& entry : node.pins.entries()) {
+    if (entry.count == 0 || entry.end == 0 || entry.end > node.length) return "a pin's bounds";
+    if (before != nullptr && (before->slot > entry.slot ||
+                              (before->slot == entry.slot && before->end >= entry.end))) {
+      return "pins out of order";
+    }
+    before = &entry;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::string> TreeCore::audit() const {
+  const std::scoped_lock turn(writers_);
+  for (NodeId id = 1; id < tree_.id_end(); ++id) {
+    if (!tree_.live(id)) continue;
+    if (auto wrong = audit_node(id)) return said("node ", id, ": ", *wrong);
+  }
+  for (Slot slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot] == nullptr) continue;
+    if (auto wrong = audit_slot(slot)) return said("slot ", slot, ": ", *wrong);
+  }
+  return audit_totals();
+}
+
+std::optional<std::string> TreeCore::audit_node(NodeId id) const {
+  const Node& node = tree_.node(id);
+  if (!tree_.live(node.parent)) return "its parent is gone";
+  const Node& parent = tree_.node(node.parent);
+  if (node.length == 0) return "it is empty";
+  if (node.start != parent.start + parent.length) return "it does not begin where its parent ends";
+  if (node.labels != tree_.runs().labels(node.run) + node.begin) return "stale labels";
+  if (tree_.child(node.parent, node.labels[0]) != id) return "its edge leads elsewhere";
+  if (node.begin + node.length > tree_.runs().length(node.run)) return "it exceeds its run";
+  for (const std::uint32_t at : {0U, node.length - 1}) {
+    const BlockId block = tree_.block_at(id, at);
+    if (!tree_.runs().live(block)) return "a block id of it is not live";
+    const BlockPlace place = tree_.place_of(block);
+    if (place.node != id || place.at != at) return "a block id leads elsewhere";
+  }
+  if (node.children == 0 &&
+      std::max(node.coverage.end(node.length), node.pins.end()) != node.length) {
+    return "a leaf whose end nobody needs";
+  }
+  if (!node.predicted.empty() && node.expiry_ticket == 0) return "predictions that never expire";
+  if (auto wrong = audit_coverage(node)) return wrong;
+  if (auto wrong = audit_ranges(node)) return wrong;
+  return audit_pins(node);
+}
+
+std::optional<std::string> TreeCore::audit_slot(Slot slot) const {
+  const SlotState& state = *slots_[slot];
+  std::size_t held = 0;
+  std::size_t predicted = 0;
+  for (NodeId id = 1; id < tree_.id_end(); ++id) {
+    if (!tree_.live(id)) continue;
+    const Node& node = tree_.node(id);
+    held += node.coverage.held(slot, node.length);
+    for (const PredictedRange& range : node.predicted.ranges()) {
+      predicted += range.slot == slot ? range.end - range.begin : 0;
+    }
+  }
+  if (held != state.held) return said("holds ", held, " blocks, counted ", state.held);
+  if (predicted != state.predicted) return "its predicted blocks are miscounted";
+  const std::size_t firsts = state.names.names().size() - state.names.further();
+  if (firsts != held - predicted) return said(firsts, " names for ", held - predicted, " blocks");
+  for (const auto& [name, entry] : state.names.names()) {
+    if (entry.copies == 0) return "a name without copies";
+    if (!tree_.runs().live(entry.block)) return "a name of a block that is gone";
+    const BlockPlace place = tree_.place_of(entry.block);
+    const Node& node = tree_.node(place.node);
+    if (!node.coverage.holds(slot, place.at)) return "a name of a block that is not held";
+    if (node.predicted.contains(slot, place.at)) return "a name of a predicted block";
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> TreeCore::audit_totals() const {
+  std::size_t blocks = 0;
+  std::size_t nodes = 0;
+  std::size_t coverage = 0;
+  std::size_t tickets = 0;
+  std::vector<std::uint32_t> children(tree_.id_end());
+  for (NodeId id = 1; id < tree_.id_end(); ++id) {
+    if (!tree_.live(id)) continue;
+    const Node& node = tree_.node(id);
+    ++nodes;
+    ++children[node.parent];
+    blocks += node.length;
+    coverage += node.coverage.heap_bytes(node.length);
+    tickets += node.expiry_ticket != 0 ? 1 : 0;
+  }
+  for (NodeId id = 0; id < tree_.id_end(); ++id) {
+    if (tree_.live(id) && tree_.node(id).children != children[id]) return "children are miscounted";
+  }
+  if (nodes != tree_.size() || nodes != tree_.edges().size()) return "nodes and edges disagree";
+  if (blocks != tree_.runs().blocks()) return "blocks outside of nodes";
+  if (coverage != bytes_.coverage) return "bytes of coverage are miscounted";
+  if (tickets != tree_.expiry().valid()) return "expiry records are miscounted";
+  return std::nullopt;
+}
+
+}  // namespace kvroute::detail

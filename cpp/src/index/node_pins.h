@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "index/accounting.h"
+#include "kvroute/base/ids.h"
+
+namespace kvroute::detail {
+
+/// Running requests on one slot whose place in a node is its first `end` blocks. Those that go on
+/// below the node have `end` equal to its length.
+struct PinEntry {
+  Slot slot = 0;
+  std::uint32_t end = 0;
+  std::uint32_t count = 0;
+};
+
+/// The pins of one node, by slot and end.
+class NodePins {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  [[nodiscard]] const CompactVector<PinEntry>& entries() const noexcept { return entries_; }
+  /// Blocks of the node that are active on the slot.
+  [[nodiscard]] std::uint32_t active(Slot slot) const noexcept;
+  /// Blocks of the node that are active on any slot.
+  [[nodiscard]] std::uint32_t end() const noexcept;
+
+  /// \return how many blocks became active on the slot.
+  std::uint32_t add(Slot slot, std::uint32_t end, std::uint32_t count, std::size_t& bytes);
+  /// \return how many blocks stopped being active; absent if there is no such pin.
+  std::optional<std::uint32_t> remove(Slot slot, std::uint32_t end, std::size_t& bytes);
+  [[nodiscard]] bool contains(Slot slot, std::uint32_t end) const noexcept;
+
+  /// Cuts off the first `at` blocks, whose pins are returned.
+  [[nodiscard]] NodePins split_head(std::uint32_t at, std::size_t& bytes);
+
+ private:
+  [[nodiscard]] std::uint32_t position(Slot slot, std::uint32_t end) const noexcept;
+
+  CompactVector<PinEntry> entries_;
+};
+
+}  // namespace kvroute::detail

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "index/accounting.h"
+#include "kvroute/base/clock.h"
+#include "kvroute/base/ids.h"
+
+namespace kvroute::detail {
+
+/// Blocks [begin, end) of a node that a slot holds by assumption until `deadline`.
+struct PredictedRange {
+  Slot slot = 0;
+  std::uint32_t begin = 0;
+  std::uint32_t end = 0;
+  Nanoseconds deadline = 0;
+};
+
+/// The predicted blocks of one node: disjoint ranges, by slot and begin. They are a part of what
+/// the node's coverage says is held.
+class PredictedRanges {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
+  [[nodiscard]] const CompactVector<PredictedRange>& ranges() const noexcept { return ranges_; }
+  [[nodiscard]] bool any(Slot slot) const noexcept;
+  [[nodiscard]] bool contains(Slot slot, std::uint32_t at) const noexcept;
+  [[nodiscard]] Nanoseconds earliest() const noexcept;
+
+  /// Blocks that were not predicted until now become so.
+  void add(Slot slot, std::uint32_t begin, std::uint32_t end, Nanoseconds deadline,
+           std::size_t& bytes);
+  /// [begin, end) stops being predicted. \return how many blocks of it were.
+  std::uint32_t take(Slot slot, std::uint32_t begin, std::uint32_t end, std::size_t& bytes);
+  /// Drops ranges that are due and calls visit(range) for each.
+  template <typename Visit>
+  void take_due(Nanoseconds now, Visit visit, std::size_t& bytes) {
+    for (std::uint32_t i = ranges_.size(); i-- > 0;) {
+      if (ranges_[i].deadline > now) continue;
+      const PredictedRange range = ranges_[i];
+      ranges_.erase(i, bytes);
+      visit(range);
+    }
+  }
+
+  /// Cuts off the first `at` blocks, whose ranges are returned.
+  [[nodiscard]] PredictedRanges split_head(std::uint32_t at, std::size_t& bytes);
+
+ private:
+  [[nodiscard]] std::uint32_t first_ending_after(Slot slot, std::uint32_t at) const noexcept;
+
+  CompactVector<PredictedRange> ranges_;
+};
+
+}  // namespace kvroute::detail

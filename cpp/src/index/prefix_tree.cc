@@ -1,0 +1,50 @@
+#include "kvroute/index/prefix_tree.h"
+
+#include "index/tree_core.h"
+
+namespace kvroute {
+
+PrefixTree::PrefixTree(const IndexOptions& options)
+    : core_(std::make_unique<detail::TreeCore>(options)) {}
+PrefixTree::~PrefixTree() = default;
+PrefixTree::PrefixTree(PrefixTree&&) noexcept = default;
+PrefixTree& PrefixTree::operator=(PrefixTree&&) noexcept = default;
+
+StoreResult PrefixTree::store(Slot slot, std::optional<std::uint64_t> parent_engine_hash,
+                              std::span<const std::uint64_t> engine_hashes,
+                              std::span<const std::uint64_t> local_hashes,
+                              std::uint64_t namespace_seed) {
+  return core_->store(slot, parent_engine_hash, engine_hashes, local_hashes, namespace_seed);
+}
+
+RemoveResult PrefixTree::remove(Slot slot, std::span<const std::uint64_t> engine_hashes) {
+  return core_->remove(slot, engine_hashes);
+}
+
+void PrefixTree::clear(Slot slot) { core_->clear(slot, false); }
+void PrefixTree::release_slot(Slot slot) { core_->clear(slot, true); }
+
+std::uint32_t PrefixTree::predict(Slot slot, std::span<const std::uint64_t> local_hashes,
+                                  Nanoseconds now) {
+  return core_->predict(slot, local_hashes, now);
+}
+std::size_t PrefixTree::expire(Nanoseconds now) { return core_->expire(now); }
+
+PinResult PrefixTree::pin(Slot slot, std::span<const std::uint64_t> local_hashes) {
+  return core_->pin(slot, local_hashes);
+}
+std::uint32_t PrefixTree::unpin(Slot slot, Pin pin) { return core_->unpin(slot, pin); }
+
+void PrefixTree::match(std::span<const std::uint64_t> local_hashes, Overlaps& out) const {
+  core_->match(local_hashes, out);
+}
+
+std::optional<std::uint64_t> PrefixTree::namespace_seed_of(Slot slot,
+                                                           std::uint64_t engine_hash) const {
+  return core_->namespace_seed_of(slot, engine_hash);
+}
+std::size_t PrefixTree::held_blocks(Slot slot) const { return core_->held_blocks(slot); }
+IndexStats PrefixTree::stats() const { return core_->stats(); }
+std::optional<std::string> PrefixTree::audit() const { return core_->audit(); }
+
+}  // namespace kvroute

@@ -1,0 +1,52 @@
+#include "index/slot_names.h"
+
+#include <algorithm>
+
+namespace kvroute::detail {
+
+void SlotNames::add_first(BlockId block, std::uint64_t name, std::uint64_t& shared_name) {
+  if (shared_name == 0) shared_name = name;
+  if (shared_name != name || name == 0) own_[block] = name;
+}
+
+bool SlotNames::drop(BlockId block, std::uint64_t name, std::uint64_t shared_name) {
+  const auto further = further_.empty() ? further_.end() : further_.find(block);
+  if (further == further_.end()) {
+    if (!own_.empty()) own_.erase(block);
+    return true;
+  }
+  std::vector<std::uint64_t>& others = further->second;
+  if (const auto at = std::find(others.begin(), others.end(), name); at != others.end()) {
+    others.erase(at);
+  } else {
+    own_.erase(block);
+    if (others.back() != shared_name || shared_name == 0) own_[block] = others.back();
+    others.pop_back();
+  }
+  if (others.empty()) further_.erase(further);
+  return false;
+}
+
+void SlotNames::forget(BlockId block, std::uint64_t shared_name) {
+  const auto own = own_.empty() ? own_.end() : own_.find(block);
+  names_.erase(own == own_.end() ? shared_name : own->second);
+  if (own != own_.end()) own_.erase(own);
+  if (further_.empty()) return;
+  if (const auto further = further_.find(block); further != further_.end()) {
+    for (const std::uint64_t name : further->second) names_.erase(name);
+    further_.erase(further);
+  }
+}
+
+std::size_t SlotNames::further() const noexcept {
+  std::size_t total = 0;
+  for (const auto& entry : further_) total += entry.second.size();
+  return total;
+}
+
+void SlotNames::shrink() {
+  names_.rehash(0);
+  own_.rehash(0);
+}
+
+}  // namespace kvroute::detail
