@@ -134,25 +134,25 @@ def serve(
     """Route OpenAI completions and chats to the engine that has their prefix cached."""
     flags = {
         name: value
-        for name, value in context.params.items()
-        if name not in ("config", "service_discovery") and value is not None and value is not False
+        for name, value in locals().items()
+        if name not in ("context", "config", "service_discovery")
+        and value is not None
+        and value is not False
     }
     try:
         _refuse_foreign(context.args, service_discovery, routing_logic)
-        settings = _settings(flags, config)
+        status = _run(flags, config)
     except ValueError as error:
         typer.echo(f"kvroute serve: {_readable(error)}", err=True)
         raise typer.Exit(2) from None
-
-    from kvroute.frontend import serve as run
-
-    raise typer.Exit(run(settings))
+    raise typer.Exit(status)
 
 
-def _settings(flags: dict[str, Any], config: Path | None) -> Any:
+def _run(flags: dict[str, Any], config: Path | None) -> int:
+    from kvroute.frontend.server import serve as run
     from kvroute.frontend.settings import load_settings
 
-    return load_settings(flags, config)
+    return run(load_settings(flags, config))
 
 
 def _refuse_foreign(

@@ -15,6 +15,7 @@ from kvroute.frontend.protocols import RouterFactory, core_router
 from kvroute.frontend.routes import router
 from kvroute.frontend.services import Services
 from kvroute.frontend.settings import Settings
+from kvroute.tokenization import Tokenizer
 
 
 class FrontendApp:
@@ -24,10 +25,12 @@ class FrontendApp:
         self.settings = settings
         self.services: Services | None = None
         self._make_router = make_router
+        self._tokenizer = (
+            Tokenizer.from_directory(settings.tokenizer) if settings.tokenizer is not None else None
+        )
         self._key = settings.api_key.encode() if settings.api_key else None
         self.fastapi = FastAPI(
             title="kvroute",
-            root_path=settings.root_path,
             lifespan=self._lifespan,
             openapi_url=None,
         )
@@ -36,7 +39,7 @@ class FrontendApp:
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        services = Services(self.settings, self._make_router)
+        services = Services(self.settings, self._make_router, self._tokenizer)
         app.state.services = self.services = services
         try:
             yield
@@ -51,6 +54,7 @@ class FrontendApp:
         path: str = scope["path"]
         if self.settings.root_path and path.startswith(self.settings.root_path):
             path = path[len(self.settings.root_path) :]
+            scope["root_path"] = self.settings.root_path
         try:
             self._guard(scope, path)
         except ApiError as error:
@@ -81,10 +85,11 @@ def create_app(settings: Settings, *, make_router: RouterFactory = core_router) 
     """The frontend as an ASGI application, for uvicorn or any other server with a lifespan.
 
     `make_router(block_size, policy)` makes each model's router; the default is the native core's.
+    Raises TokenizationError (a ValueError) for a bad tokenizer directory.
     """
     return FrontendApp(settings, make_router)
 
 
-async def _answer_api_error(request: Request, error: Exception) -> Response:
+async def _answer_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return Response(error.body(), error.status, media_type="application/json")

@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT; gives the process's exit status.
+    """Serves until SIGTERM or SIGINT; gives the process's exit status. Raises as create_app.
 
     Prints one line of JSON when ready: ``{"event": "ready", "http": URL, "pid": N}``. A signal
     stops the listening; running requests have `graceful_shutdown_seconds` to end.

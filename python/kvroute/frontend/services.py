@@ -20,11 +20,10 @@ logger = logging.getLogger("kvroute.frontend")
 class Services:
     """The fleet and its routers, the shared upstream client, the tokenizer, the health checks."""
 
-    def __init__(self, settings: Settings, make_router: RouterFactory) -> None:
-        """Needs a running event loop. Raises TokenizationError for a bad tokenizer directory."""
-        tokenizer = (
-            Tokenizer.from_directory(settings.tokenizer) if settings.tokenizer is not None else None
-        )
+    def __init__(
+        self, settings: Settings, make_router: RouterFactory, tokenizer: Tokenizer | None
+    ) -> None:
+        """Needs a running event loop."""
         self.settings = settings
         self.fleet = Fleet(settings, make_router)
         self.upstream: Upstream = AiohttpUpstream(

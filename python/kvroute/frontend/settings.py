@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,6 +117,10 @@ class Settings(BaseSettings):
             values = getattr(self, name)
             if values and len(values) != count and set(values) != {None}:
                 raise ValueError(f"{name}: expected {count} elements, got {len(values)}")
+        for name in ("kv_events", "kv_replay", "load_events"):
+            for endpoint in getattr(self, name):
+                if endpoint is not None and "://" not in endpoint:
+                    raise ValueError(f"{name}: expected tcp://HOST:PORT, got {endpoint!r}")
         for ranks in self.dp_ranks:
             if ranks is not None and not (ranks.isdigit() and int(ranks) >= 1):
                 raise ValueError(f"dp_ranks: expected numbers of at least 1, got {ranks!r}")
@@ -152,19 +157,30 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
     Raises ValueError naming the file if it is missing or no mapping.
     """
-    import yaml
-
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-    try:
-        content = yaml.safe_load(text)  # JSON is YAML
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML or JSON: {error}") from error
+    content = _parse_config(path, text)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
     return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _parse_config(path: Path, text: str) -> Any:
+    if path.suffix == ".json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON: {error}") from error
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise ValueError(f"{path}: YAML needs the package PyYAML; or name it .json") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML: {error}") from error
 
 
 def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings:

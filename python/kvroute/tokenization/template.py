@@ -83,7 +83,7 @@ class ChatTemplate:
 class _GenerationBlock(Extension):
     """`{% generation %}…{% endgeneration %}`: marks an assistant's text for training; rendered."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 (declared by the base class)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,7 +14,6 @@ from typing import Any
 
 import aiohttp
 import uvicorn
-
 from kvroute.frontend import FrontendApp, Settings, create_app
 
 
@@ -93,6 +93,8 @@ class FakeRouter:
     def explain(
         self, token_ids: list[int], allowed: list[str] | None = None, *, salt: str | None = None
     ) -> Any:
+        assert allowed is None
+        assert salt is None
         targets = [
             SimpleNamespace(
                 worker=name,
@@ -270,7 +272,7 @@ class Frontend:
     def _post(self, path: str, defaults: dict[str, Any], body: Any, options: Any) -> Any:
         if not isinstance(body, bytes):
             body = json.dumps({**defaults, **(body or {})}).encode()
-        return self.client.post(self.url + path, data=body, **options)
+        return self.client.post(self.url + path, data=io.BytesIO(body), **options)
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum over the samples of this name that carry these labels."""

@@ -89,7 +89,7 @@ async def test_without_reroutes_an_unreachable_engine_is_an_error(unused_url: st
         await frontend.nothing_booked()
 
 
-async def test_attempts_are_bounded_by_the_configured_number(unused_url: str) -> None:
+async def test_attempts_are_bounded_by_the_configured_number() -> None:
     async with (
         FakeEngine(hang_up) as first,
         FakeEngine(hang_up) as second,

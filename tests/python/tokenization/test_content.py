@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from jinja2 import Environment
-
 from kvroute.tokenization import TokenizationError
 from kvroute.tokenization.content import (
     conversation_for_template,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kvroute.tokenization import TokenizationError, Tokenizer
 
 CHAT = [{"role": "user", "content": "hi"}]

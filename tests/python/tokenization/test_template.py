@@ -6,7 +6,6 @@ import re
 from datetime import datetime
 
 import pytest
-
 from kvroute.tokenization import ChatTemplate, TokenizationError
 
 

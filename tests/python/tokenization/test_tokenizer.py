@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kvroute.tokenization import TokenizationError, Tokenizer, UnsupportedContentError
 from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
-
-from kvroute.tokenization import TokenizationError, Tokenizer, UnsupportedContentError
 
 FAMILIES = ["chatml", "tools", "parts", "reasoning", "named", "file"]
 ACCEPTS_PARTS = {"parts"}

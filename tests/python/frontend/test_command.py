@@ -1,0 +1,169 @@
+"""`kvroute serve` as a command: its flags, its errors, its life as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import typer
+from frontend_harness import EngineRequest, FakeEngine, answer, replies
+from kvroute.cli.serve import register
+from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REFUSED_ROUTING
+from typer.testing import CliRunner
+
+MINIMAL = ["--static-backends", "http://127.0.0.1:1", "--static-models", "m"]
+
+
+def invoke(*arguments: str) -> Any:
+    app = typer.Typer()
+    register(app)
+
+    @app.command("other")
+    def other() -> None: ...
+
+    return CliRunner().invoke(app, ["serve", *arguments])
+
+
+@pytest.mark.parametrize("flag", sorted(REFUSED_FLAGS))
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_foreign_flag_is_refused_by_name_with_the_reason(flag: str, joined: bool) -> None:
+    result = invoke(*MINIMAL, *([f"{flag}=1"] if joined else [flag, "1"]))
+    assert result.exit_code == 2
+    assert f"{flag} is not supported: {REFUSED_FLAGS[flag]}" in result.output
+
+
+@pytest.mark.parametrize("logic", sorted(REFUSED_ROUTING))
+def test_a_foreign_routing_logic_is_refused_with_the_reason(logic: str) -> None:
+    result = invoke(*MINIMAL, "--routing-logic", logic)
+    assert result.exit_code == 2
+    assert REFUSED_ROUTING[logic] in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--static-backends: Field required"),
+        (["--bogus"], "no such option: --bogus"),
+        ([*MINIMAL, "extra"], "no such option: extra"),
+        ([*MINIMAL, "--service-discovery", "k8s"], "--service-discovery k8s is not supported"),
+        ([*MINIMAL, "--block-size", "0"], "--block-size"),
+        ([*MINIMAL, "--kv-events", "a,b"], "kv_events: expected 1 elements, got 2"),
+        ([*MINIMAL, "--config", "/does/not/exist"], "/does/not/exist: No such file"),
+    ],
+)
+def test_wrong_arguments_end_the_command_with_a_line(arguments: list[str], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+@asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The command as a process; gives it and its URL once it is ready, and ends it."""
+    program = (
+        "import typer; from kvroute.cli.serve import register; app = typer.Typer(); "
+        "register(app); app.command('other')(lambda: None); app()"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        line = await process.stdout.readline()
+        assert line, await process.wait()
+        ready = json.loads(line)
+        assert ready["event"] == "ready"
+        assert ready["pid"] == process.pid
+        yield process, ready["http"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_the_process_serves_and_ends_on_a_signal() -> None:
+    async with FakeEngine(replies(answer({"id": "x"}))) as engine:
+        arguments = ["--static-backends", engine.url, "--static-models", "m"]
+        async with serving(*arguments) as (process, url):
+            async with aiohttp.ClientSession() as client:
+                body = {"model": "m", "prompt": [1, 2]}
+                async with client.post(url + "/v1/completions", json=body) as got:
+                    assert got.headers["x-kvroute-worker"] == engine.url
+                    assert await got.json() == {"id": "x"}
+                async with client.get(url + "/version") as got:
+                    assert (await got.json())["version"]
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)
+
+
+async def test_a_request_that_never_ends_does_not_hold_the_process_up() -> None:
+    reached = asyncio.Event()
+
+    async def handler(request: EngineRequest) -> None:
+        reached.set()
+        await request.left()
+
+    async with FakeEngine(handler) as engine:
+        arguments = ["--static-backends", engine.url, "--static-models", "m"]
+        async with (
+            serving(*arguments, "--graceful-shutdown-seconds", "1") as (process, url),
+            aiohttp.ClientSession() as client,
+        ):
+            body = {"model": "m", "prompt": [1, 2]}
+
+            async def ask() -> int:
+                async with client.post(url + "/v1/completions", json=body) as got:
+                    return got.status
+
+            request = asyncio.create_task(ask())
+            await reached.wait()
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), 20)
+            (outcome,) = await asyncio.gather(request, return_exceptions=True)
+            assert outcome == 500 or isinstance(outcome, aiohttp.ClientError)
+
+
+async def test_a_port_in_use_is_an_error_of_one_line() -> None:
+    async with FakeEngine(replies(answer())) as engine:
+        port = engine.url.rpartition(":")[2]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "import typer; from kvroute.cli.serve import register; app = typer.Typer(); "
+            "register(app); app.command('other')(lambda: None); app()",
+            "serve",
+            *MINIMAL,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            port,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 1
+        assert b"Address already in use" in errors
+        assert b"Traceback" not in errors
+
+
+def test_a_bad_tokenizer_directory_ends_the_command(tmp_path: Path) -> None:
+    result = invoke(*MINIMAL, "--tokenizer", str(tmp_path))
+    assert result.exit_code == 2
+    assert "tokenizer.json" in result.output

@@ -1,0 +1,121 @@
+"""Configuration: lists, files, variables, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kvroute.frontend.settings import Settings, load_settings
+
+MINIMAL: dict[str, Any] = {"static_backends": "http://a:1,http://b:2", "static_models": "m"}
+
+
+def test_lists_run_along_the_backends() -> None:
+    settings = Settings(
+        static_backends="http://a:1/, http://b:2",
+        static_models="m,n",
+        kv_events="tcp://a:5,",
+        kv_replay=["", "tcp://b:6"],
+        load_events=",",
+        dp_ranks="2,",
+    )
+    first, second = settings.backends()
+    assert (first.url, first.model, first.dp_ranks) == ("http://a:1", "m", 2)
+    assert (second.url, second.model, second.dp_ranks) == ("http://b:2", "n", 1)
+    assert (first.kv_events, second.kv_events) == ("tcp://a:5", None)
+    assert (first.kv_replay, second.kv_replay) == (None, "tcp://b:6")
+    assert (first.load_events, second.load_events) == (None, None)
+
+
+def test_one_model_is_every_backends() -> None:
+    assert [b.model for b in Settings(**MINIMAL).backends()] == ["m", "m"]
+
+
+def test_without_kv_events_no_endpoint_of_theirs_is_used() -> None:
+    events = "tcp://a:5,tcp://b:5"
+    settings = Settings(
+        **MINIMAL, kv_events=events, kv_replay=events, load_events=events, no_kv_events=True
+    )
+    for backend in settings.backends():
+        assert backend.kv_events is None
+        assert backend.kv_replay is None
+        assert backend.load_events is not None
+
+
+def test_a_comma_alone_means_none_for_any_number_of_backends() -> None:
+    backends = ",".join(f"http://a:{port}" for port in range(1, 5))
+    settings = Settings(static_backends=backends, static_models="m", load_events=",")
+    assert [b.load_events for b in settings.backends()] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"static_backends": "a:1"}, r"static_backends\[0\]: expected http://HOST:PORT"),
+        ({"static_backends": "http://a:1,,"}, r"static_backends\[1\]"),
+        ({"static_backends": "http://a:1,http://a:1/"}, "each URL once"),
+        ({"static_backends": ""}, "static_backends"),
+        ({"static_models": "a,b,c"}, "one for each of 2 backends, got 3"),
+        ({"static_models": "a,"}, "an empty name"),
+        ({"kv_events": "tcp://a:1"}, "kv_events: expected 2 elements, got 1"),
+        ({"load_events": "tcp://a:1,,"}, "load_events: expected 2 elements, got 3"),
+        ({"kv_events": "a:1,b:2"}, "kv_events: expected tcp://HOST:PORT, got 'a:1'"),
+        ({"dp_ranks": "0,1"}, "dp_ranks: .* at least 1, got '0'"),
+        ({"dp_ranks": "x,1"}, "dp_ranks: .* at least 1, got 'x'"),
+        ({"routing_logic": "best"}, "routing_logic"),
+        ({"block_size": 0}, "block_size"),
+        ({"port": 70000}, "port"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_wrong_is_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(**{**MINIMAL, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "c.yaml",
+            "static-backends: [http://a:1, http://b:2]\nstatic_models: m\n"
+            "kv-events: [tcp://a:1, null]\nport: 9\nblock-size: 32",
+        ),
+        (
+            "c.json",
+            '{"static-backends": ["http://a:1", "http://b:2"], "static_models": ["m"],'
+            ' "kv_events": ["tcp://a:1", null], "port": 9, "block_size": 32}',
+        ),
+    ],
+)
+def test_files_give_settings_that_flags_and_variables_override(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    monkeypatch.setenv("KVROUTE_BLOCK_SIZE", "64")
+    settings = load_settings({"port": 10}, file)
+    assert settings.port == 10
+    assert settings.block_size == 64
+    assert [b.kv_events for b in settings.backends()] == ["tcp://a:1", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.yaml", "a: [", "expected YAML"),
+        ("c.json", "{", "expected JSON"),
+        ("c.yaml", "- a", "expected a mapping of settings, got list"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"{name}: {message}"):
+        load_settings({}, file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.yaml: No such file"):
+        load_settings({}, tmp_path / "none.yaml")
