@@ -23,6 +23,7 @@ SERVE_EXTRA = frozenset(
         "typer",
         "uvicorn",
         "uvloop",
+        "yaml",
         "zmq",
     }
 )

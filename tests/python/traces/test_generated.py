@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
 from kvroute.traces import (
     FULL_TRACE_REQUESTS,
     TraceRequest,

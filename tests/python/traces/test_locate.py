@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from kvroute.traces import TraceError, TraceSource, cache_folder, find_trace, load_trace
 
 LINE = '{"timestamp": 0, "input_length": 5, "output_length": 2, "hash_ids": [0]}\n'

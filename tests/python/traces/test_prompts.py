@@ -5,7 +5,6 @@ from array import array
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from kvroute.traces import PromptBuilder, TraceRequest, generate_trace, infinite_cache_tokens
 
 # The first token ids of block 3, seed 0, vocabulary 32,000, computed independently with

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kvroute.traces import TraceError, TraceRequest, read_trace
 from kvroute.traces.reader import MAX_LINE_BYTES
 
