@@ -1,0 +1,128 @@
+# What a developer of kvroute runs. Every target sees to what it needs: system packages, a virtual
+# environment in .venv, builds in build/. A second run repeats only what changed.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+JOBS ?= $(shell nproc)
+ARGS ?=
+PIP := timeout 900 $(BIN)/python -m pip --quiet --disable-pip-version-check
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PYTHONDONTWRITEBYTECODE := 1
+
+# Everything that goes into the installed package. Folders count too, so that a file that is gone
+# is noticed as well as one that changed.
+SOURCES := CMakeLists.txt pyproject.toml \
+  $(shell find cmake cpp python LICENSES -name __pycache__ -prune -o -print)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: install ## build, start simulated engines and the frontend, replay a trace; ARGS="--keep"
+	$(BIN)/kvroute demo $(ARGS)
+
+.PHONY: test
+test: test-cpp test-sanitizers test-python ## C++ tests, the same under sanitizers, Python tests
+
+.PHONY: lint
+lint: lint-cpp lint-python ## formatting and static analysis of C++ and Python
+
+.PHONY: clean
+clean: ## remove builds, wheels and the virtual environment
+	rm -rf build dist wheelhouse $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# --- Environment ---------------------------------------------------------------------------------
+
+.PHONY: system
+system:
+	@scripts/install_system_packages.sh
+
+$(STAMPS)/venv: | system
+	timeout 300 "$$(scripts/find_python.sh)" -m venv --clear $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	mkdir -p $(STAMPS)
+	touch $@
+
+# One group of pyproject.toml's [dependency-groups].
+$(STAMPS)/group-%: pyproject.toml $(STAMPS)/venv
+	$(PIP) install --group $*
+	touch $@
+
+# The package as a user gets it, not editable: what runs is always what was built last, and a
+# missing file shows. The build folder stays, so that only what changed is compiled again.
+.PHONY: install
+install: $(STAMPS)/installed ## kvroute with its frontend, in .venv
+$(STAMPS)/installed: $(SOURCES) $(STAMPS)/group-build | system
+	timeout 1500 $(BIN)/python -m pip --quiet --disable-pip-version-check install \
+	  --no-build-isolation -Ccmake.define.KVROUTE_WARNINGS_AS_ERRORS=ON '.[serve]'
+	touch $@
+
+# --- Tests ---------------------------------------------------------------------------------------
+
+.PHONY: test-cpp test-sanitizers test-python
+test-cpp: system ## the C++ tests
+	cmake --preset dev
+	timeout 1500 cmake --build --preset dev
+	timeout 900 ctest --preset dev --parallel $(JOBS) --timeout 300
+
+test-sanitizers: test-asan-ubsan test-tsan ## the C++ tests under sanitizers
+test-asan-ubsan test-tsan: test-%: system
+	cmake --preset $*
+	timeout 1500 cmake --build --preset $*
+	timeout 900 ctest --preset $* --parallel $(JOBS) --timeout 300
+
+test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name"
+	timeout 1200 $(BIN)/python -m pytest $(ARGS)
+
+# --- Lint ----------------------------------------------------------------------------------------
+
+CPP_FILES = $(shell find cpp tests/cpp tests/fuzz benchmarks/cpp -name '*.h' -o -name '*.cc')
+
+.PHONY: lint-cpp lint-python format
+lint-cpp: $(STAMPS)/group-lint $(STAMPS)/group-build | system ## clang-format, clang-tidy
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+	cmake --preset tidy -DPython_EXECUTABLE="$$PWD/$(BIN)/python" \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	find cpp/src cpp/bindings -name '*.cc' | sort | timeout 1200 \
+	  xargs -n 1 -P $(JOBS) $(BIN)/clang-tidy -p build/tidy --quiet
+
+lint-python: install $(STAMPS)/group-lint $(STAMPS)/group-test ## ruff, mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	timeout 600 $(BIN)/mypy
+
+format: $(STAMPS)/group-lint ## rewrite all files in the project's format
+	$(BIN)/clang-format -i $(CPP_FILES)
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+# --- Benchmarks ----------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: install $(STAMPS)/group-test ## benchmarks in C++ and from Python
+	cmake --preset release
+	timeout 1500 cmake --build --preset release
+	for program in build/release/benchmarks/cpp/*_bench; do \
+	  echo "== $${program##*/}"; timeout 600 "$$program"; done
+	for program in benchmarks/python/bench_*.py; do \
+	  echo "== $${program##*/}"; timeout 600 $(BIN)/python "$$program"; done
+
+# --- Wheels --------------------------------------------------------------------------------------
+
+.PHONY: wheel wheel-test
+wheel: $(STAMPS)/group-wheel | system ## a self-contained wheel for every CPython found, and an sdist
+	scripts/build_wheels.sh --all $(BIN)/python
+
+$(STAMPS)/wheel: $(SOURCES) $(STAMPS)/group-wheel scripts/build_wheels.sh | system
+	scripts/build_wheels.sh $(BIN)/python
+	touch $@
+
+wheel-test: $(STAMPS)/wheel $(STAMPS)/group-test ## the wheel, in a clean environment of its own
+	timeout 600 $(BIN)/python -m pytest tests/wheel $(ARGS)
