@@ -4,6 +4,8 @@
         uvicorn app:app --port 9000
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import AsyncIterator

@@ -22,11 +22,11 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from kvroute.tokenization import Tokenizer
 from processes import ChildProcess
-from prompts import BadPrompt, PromptTokens
-from relay import ClientGone, RelayedStream, error_body, until_client_leaves
-from router_client import RouterClient, RouterUnavailable
+from prompts import BadPromptError, PromptTokens
+from relay import ClientGoneError, RelayedStream, error_body, until_client_leaves
+from router_client import RouterClient, RouterUnavailableError
 from serving import BodyLimit, add_port_flags, serve
-from worker import ENGINES, EngineAnswer, EngineRequest, EngineUnavailable, VllmWorkers
+from worker import ENGINES, EngineAnswer, EngineRequest, EngineUnavailableError, VllmWorkers
 
 MAX_BODY_BYTES = 32 * 2**20
 ROUTER_START_SECONDS = 30.0
@@ -98,7 +98,7 @@ class ServiceAPI:
             try:
                 answer = await self.workers.direct_to_any(question)
                 return Response(await answer.read(), answer.status, None, answer.media_type)
-            except EngineUnavailable as error:
+            except EngineUnavailableError as error:
                 return _error(502, "engine_unavailable", str(error))
 
         @self.app.get("/v1/models")
@@ -116,7 +116,7 @@ class ServiceAPI:
             }
 
     async def initialize_services(self) -> None:
-        """Starts the engines and, unless told otherwise, the router. Raises ProcessFailed."""
+        """Starts the engines and, unless told otherwise, the router. Raises StartError."""
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self.shutdown)
             await self.workers.initialize()
@@ -150,13 +150,13 @@ class ServiceAPI:
             answer, body, worker_id = await until_client_leaves(
                 request, self._route_and_send(request.url.path, content, chat)
             )
-        except BadPrompt as error:
+        except BadPromptError as error:
             return _error(400, "invalid_request_error", str(error))
-        except RouterUnavailable as error:
+        except RouterUnavailableError as error:
             return _error(503, "service_unavailable", str(error))
-        except EngineUnavailable as error:
+        except EngineUnavailableError as error:
             return _error(502, "engine_unavailable", str(error))
-        except ClientGone:
+        except ClientGoneError:
             return Response(status_code=499)
         headers = {"x-kvroute-worker": str(worker_id)}
         if body is None:
@@ -170,13 +170,13 @@ class ServiceAPI:
         body = _parsed(content)
         token_ids = await (self.prompts.of_chat(body) if chat else self.prompts.of_completion(body))
         if not token_ids:
-            raise BadPrompt("prompt: expected at least one token")
+            raise BadPromptError("prompt: expected at least one token")
         local_hashes = kvroute.hash_blocks(
             token_ids, self.init_params.block_size, salt=body.get("cache_salt")
         )
         worker_id = await self.router.find_best_worker(local_hashes, len(token_ids))
         if not 0 <= worker_id < len(self.workers.urls):
-            raise RouterUnavailable(f"the router named worker {worker_id}, which is not ours")
+            raise RouterUnavailableError(f"the router named worker {worker_id}, which is not ours")
         answer = await self.workers.direct(EngineRequest(path, content), worker_id)
         if answer.streamed:
             return answer, None, worker_id
@@ -211,11 +211,11 @@ def _parsed(content: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise BadPrompt(f"body: expected JSON: {error}") from error
+        raise BadPromptError(f"body: expected JSON: {error}") from error
     if not isinstance(body, dict):
-        raise BadPrompt(f"body: expected an object, got {type(body).__name__}")
+        raise BadPromptError(f"body: expected an object, got {type(body).__name__}")
     if not isinstance(body.get("cache_salt"), str | None):
-        raise BadPrompt("cache_salt: expected a string")
+        raise BadPromptError("cache_salt: expected a string")
     return body
 
 

@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 _MAX_LINE_BYTES = 2**20
 
 
-class ProcessFailed(RuntimeError):
+class StartError(RuntimeError):
     """A child ended, or was not ready in time; the message names it."""
 
 
@@ -56,7 +56,7 @@ class ChildProcess:
         try:
             return await asyncio.wait_for(self._read_ready_line(), timeout)
         except asyncio.TimeoutError:
-            raise ProcessFailed(f"{self.name}: not ready after {timeout:g} s") from None
+            raise StartError(f"{self.name}: not ready after {timeout:g} s") from None
         finally:
             self.discard_output()
 
@@ -87,7 +87,7 @@ class ChildProcess:
                 if isinstance(message, dict) and message.get("event") == "ready":
                     return message
         code = await self._process.wait()
-        raise ProcessFailed(f"{self.name}: ended with code {code} before it was ready")
+        raise StartError(f"{self.name}: ended with code {code} before it was ready")
 
     async def _read_to_end(self) -> None:
         assert self._process.stdout is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from kvroute.tokenization import TokenizationError, Tokenizer, UnsupportedContentError
-from worker import EngineRequest, EngineUnavailable, VllmWorkers
+from worker import EngineRequest, EngineUnavailableError, VllmWorkers
 
 CHAT_FIELDS = (
     "model",
@@ -23,7 +23,7 @@ CHAT_FIELDS = (
 COMPLETION_FIELDS = ("model", "prompt", "add_special_tokens")
 
 
-class BadPrompt(ValueError):
+class BadPromptError(ValueError):
     """The request has no prompt that could be routed; the message names the field."""
 
 
@@ -35,24 +35,24 @@ class PromptTokens:
         self._tokenizer = tokenizer
 
     async def of_completion(self, body: Mapping[str, Any]) -> list[int]:
-        """Of the prompt, or of the first of several. Raises BadPrompt, EngineUnavailable."""
+        """Of the prompt, or of the first of several; raises as of_chat does."""
         prompt = body.get("prompt")
         if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
             prompt = prompt[0]
         if isinstance(prompt, list):
             return _checked(prompt)
         if not isinstance(prompt, str):
-            raise BadPrompt("prompt: expected text, token ids, or a list of either")
+            raise BadPromptError("prompt: expected text, token ids, or a list of either")
         if self._tokenizer is None:
             return await self._ask_engine({**body, "prompt": prompt}, COMPLETION_FIELDS)
         special = body.get("add_special_tokens", True) is not False
         return await asyncio.to_thread(self._tokenizer.encode, prompt, special)
 
     async def of_chat(self, body: Mapping[str, Any]) -> list[int]:
-        """Of the chat under the model's template. Raises BadPrompt, EngineUnavailable."""
+        """Of the chat under the model's template. Raises BadPromptError, EngineUnavailableError."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
-            raise BadPrompt("messages: expected a list of at least one message")
+            raise BadPromptError("messages: expected a list of at least one message")
         if self._tokenizer is None or body.get("chat_template") is not None:
             return await self._ask_engine(body, CHAT_FIELDS)
         try:
@@ -60,7 +60,7 @@ class PromptTokens:
         except UnsupportedContentError:  # an image's tokens are known to the engine alone
             return await self._ask_engine(body, CHAT_FIELDS)
         except (TokenizationError, TypeError) as error:
-            raise BadPrompt(f"messages: {error}") from error
+            raise BadPromptError(f"messages: {error}") from error
 
     @staticmethod
     def _apply_template(tokenizer: Tokenizer, body: Mapping[str, Any]) -> list[int]:
@@ -83,15 +83,17 @@ class PromptTokens:
             answer.close()
         if answer.status != 200:
             text = content[:500].decode(errors="replace")
-            raise BadPrompt(f"the engine could not tokenize the prompt: {text}")
+            raise BadPromptError(f"the engine could not tokenize the prompt: {text}")
         try:
             return _checked(orjson.loads(content)["tokens"])
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise EngineUnavailable("an engine answered /tokenize without tokens") from error
+            raise EngineUnavailableError("an engine answered /tokenize without tokens") from error
 
 
 def _checked(token_ids: list[Any]) -> list[int]:
     for token_id in token_ids:
         if type(token_id) is not int or not 0 <= token_id < 2**32:
-            raise BadPrompt(f"prompt: expected token ids of 0 to 2**32 - 1, got {token_id!r:.40}")
+            raise BadPromptError(
+                f"prompt: expected token ids of 0 to 2**32 - 1, got {token_id!r:.40}"
+            )
     return token_ids

@@ -10,17 +10,17 @@ import orjson
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-from worker import EngineAnswer, EngineUnavailable
+from worker import EngineAnswer, EngineUnavailableError
 
 T = TypeVar("T")
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed its connection before the answer began."""
 
 
 async def until_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled, and ClientGone raised, if the client leaves.
+    """The result of `work`, which is cancelled, and ClientGoneError raised, if the client leaves.
 
     The request's body must have been read. (A FastAPI handler is not told by itself.)
     """
@@ -30,7 +30,7 @@ async def until_client_leaves(request: Request, work: Coroutine[Any, Any, T]) ->
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ClientGone
+        raise ClientGoneError
     finally:
         leaving.cancel()
         working.cancel()
@@ -66,7 +66,7 @@ async def _events(answer: EngineAnswer) -> AsyncIterator[bytes]:
     try:
         async for chunk in answer.chunks():
             yield chunk
-    except EngineUnavailable as error:  # too late for a status: the stream itself must say it
+    except EngineUnavailableError as error:  # too late for a status: the stream itself must say it
         yield b"data: " + error_body(502, "engine_unavailable", str(error)) + b"\n\n"
 
 

@@ -14,7 +14,7 @@ from worker import describe
 TIMEOUT_SECONDS = 1.0
 
 
-class RouterUnavailable(RuntimeError):
+class RouterUnavailableError(RuntimeError):
     """The router gave no worker; the message says which router, and why."""
 
 
@@ -32,7 +32,7 @@ class RouterClient:
         )
 
     async def find_best_worker(self, local_hashes: array[int], num_tokens: int) -> int:
-        """The worker's number. Raises RouterUnavailable."""
+        """The worker's number. Raises RouterUnavailableError."""
         assert self._session is not None, "open() first"
         question = orjson.dumps({"local_hashes": local_hashes.tolist(), "num_tokens": num_tokens})
         try:
@@ -43,21 +43,21 @@ class RouterClient:
             ) as response:
                 status, reply = response.status, await response.read()
         except asyncio.TimeoutError as error:
-            raise RouterUnavailable(
+            raise RouterUnavailableError(
                 f"router at {self.url} did not answer within {TIMEOUT_SECONDS:g} s"
             ) from error
         except aiohttp.ClientError as error:
-            raise RouterUnavailable(
+            raise RouterUnavailableError(
                 f"router at {self.url} does not answer: {describe(error)}"
             ) from error
         if status != 200:
-            raise RouterUnavailable(
+            raise RouterUnavailableError(
                 f"router at {self.url} answered {status}: {reply.decode(errors='replace')}"
             )
         try:
             return RouterResponse.model_validate_json(reply).worker_id
         except ValidationError as error:
-            raise RouterUnavailable(f"router at {self.url} sent no worker_id") from error
+            raise RouterUnavailableError(f"router at {self.url} sent no worker_id") from error
 
     async def close(self) -> None:
         if self._session is not None:

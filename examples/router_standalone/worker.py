@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 from engine_commands import EngineSettings, free_port, simulated_command, vllm_command, vllm_env
-from processes import ChildProcess, ProcessFailed
+from processes import ChildProcess, StartError
 
 ENGINES = ("auto", "simulated", "vllm")
 SIMULATED_START_SECONDS = 30.0
@@ -24,7 +24,7 @@ VLLM_START_SECONDS = 900.0
 MAX_ANSWER_BYTES = 64 * 2**20
 
 
-class EngineUnavailable(RuntimeError):
+class EngineUnavailableError(RuntimeError):
     """An engine does not answer; the message names it."""
 
 
@@ -48,20 +48,22 @@ class EngineAnswer:
         self.streamed = response.content_type == "text/event-stream"
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises EngineUnavailable when the engine breaks off."""
+        """The body as it arrives. Raises EngineUnavailableError when the engine breaks off."""
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-            raise EngineUnavailable(f"{self._engine} broke off: {describe(error)}") from error
+            raise EngineUnavailableError(f"{self._engine} broke off: {describe(error)}") from error
 
     async def read(self) -> bytes:
-        """The whole body. Raises EngineUnavailable."""
+        """The whole body. Raises EngineUnavailableError."""
         parts, size = [], 0
         async for chunk in self.chunks():
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
-                raise EngineUnavailable(f"{self._engine} sent more than {MAX_ANSWER_BYTES} bytes")
+                raise EngineUnavailableError(
+                    f"{self._engine} sent more than {MAX_ANSWER_BYTES} bytes"
+                )
             parts.append(chunk)
         return b"".join(parts)
 
@@ -111,7 +113,7 @@ class VllmWorkers:
         self._turns = itertools.cycle(range(max(num_workers, 1)))
 
     async def initialize(self) -> None:
-        """Starts all engines at once and waits until they serve. Raises ProcessFailed."""
+        """Starts all engines at once and waits until they serve. Raises StartError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=600)
         self._session = aiohttp.ClientSession(
             timeout=timeout,
@@ -124,7 +126,7 @@ class VllmWorkers:
     async def direct(self, request: EngineRequest, worker_id: int) -> EngineAnswer:
         """Sends the request to that worker; the answer's body has not been read yet.
 
-        Raises EngineUnavailable. Cancelling the call takes the request back.
+        Raises EngineUnavailableError. Cancelling the call takes the request back.
         """
         assert self._session is not None, "initialize() first"
         engine = f"worker {worker_id} at {self.urls[worker_id]}"
@@ -134,7 +136,7 @@ class VllmWorkers:
                 self.urls[worker_id] + request.path, data=request.body, headers=headers
             )
         except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-            raise EngineUnavailable(f"{engine} does not answer: {describe(error)}") from error
+            raise EngineUnavailableError(f"{engine} does not answer: {describe(error)}") from error
         return EngineAnswer(engine, response)
 
     async def direct_to_any(self, request: EngineRequest) -> EngineAnswer:
@@ -143,9 +145,9 @@ class VllmWorkers:
         for _ in self.urls:
             try:
                 return await self.direct(request, next(self._turns))
-            except EngineUnavailable as error:
+            except EngineUnavailableError as error:
                 problems.append(str(error))
-        raise EngineUnavailable("; ".join(problems) or "there are no workers")
+        raise EngineUnavailableError("; ".join(problems) or "there are no workers")
 
     async def shutdown(self) -> None:
         """Ends all engines. May be called again, and after a failed initialize()."""
@@ -185,7 +187,7 @@ class VllmWorkers:
             except (aiohttp.ClientError, asyncio.TimeoutError):
                 pass  # not listening yet
             await asyncio.sleep(1.0)
-        raise ProcessFailed(f"{process.name}: ended or not ready after {timeout:g} s")
+        raise StartError(f"{process.name}: ended or not ready after {timeout:g} s")
 
 
 def describe(error: Exception) -> str:

@@ -14,7 +14,7 @@ import os
 from typing import Any
 
 import zmq
-from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.metrics.loggers import StatLoggerBase  # type: ignore[import-not-found]
 
 _ENDPOINT = "KVROUTE_LOAD_ENDPOINT"
 
@@ -22,14 +22,14 @@ _ENDPOINT = "KVROUTE_LOAD_ENDPOINT"
 class LoadPublisher(StatLoggerBase):  # type: ignore[misc]
     """One of each data-parallel rank; rank r binds the endpoint's port + r."""
 
-    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+    def __init__(self, _vllm_config: Any, engine_index: int = 0) -> None:
         base, _, port = os.environ.get(_ENDPOINT, "tcp://*:5657").rpartition(":")
-        self._socket = zmq.Context.instance().socket(zmq.PUB)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
         self._socket.setsockopt(zmq.SNDHWM, 16)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(f"{base}:{int(port) + engine_index}")
 
-    def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+    def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
         """Called after each step; a report that cannot be sent is dropped, the next one counts."""
         if scheduler_stats is None:
             return

@@ -58,17 +58,15 @@ async def test_a_dead_router_is_a_503_until_another_takes_its_place(
 
     port = example.router_url.rpartition(":")[2]
     command = [sys.executable, "router.py", *example.shared_flags(), "--port", port]
-    successor = start_process(command)
-    try:
-        read_ready_line(successor)
-
-        await eventually(knows_ten_blocks, what="the engines replay what they hold")
-        status, answer, _ = await ask(http, example, prompt=list(range(641)))
-        assert status == 200
-        assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 640
-    finally:
-        successor.terminate()
-        successor.wait(20)
+    with start_process(command) as successor:
+        try:
+            read_ready_line(successor)
+            await eventually(knows_ten_blocks, what="the engines replay what they hold")
+            status, answer, _ = await ask(http, example, prompt=list(range(641)))
+        finally:
+            successor.terminate()
+    assert status == 200
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 640
 
 
 async def test_a_hanging_router_is_a_503_after_a_second(
@@ -159,7 +157,6 @@ async def test_no_process_outlives_a_killed_frontend(
 def test_a_port_that_is_taken_ends_the_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        process = start_process([sys.executable, "router.py", "--port", str(port)])
-        assert process.wait(30) == 1
-    assert process.stdout is not None
-    process.stdout.close()
+        command = [sys.executable, "router.py", "--port", str(port)]
+        with start_process(command) as process:
+            assert process.wait(30) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import aiohttp
@@ -87,7 +88,7 @@ async def test_a_huge_question_is_refused(
     body = b'{"local_hashes": [' + b"1," * (5 * 2**20) + b'1], "num_tokens": 1}'
     async with http.post(
         f"{standalone.router_url}/find_best_worker",
-        data=body,
+        data=io.BytesIO(body),
         headers={"content-type": "application/json"},
     ) as reply:
         assert reply.status == 413
