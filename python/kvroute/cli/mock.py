@@ -67,6 +67,8 @@ def mock(
     from kvroute.engines.events import EventFormat
     from kvroute.engines.server import run
 
+    if kv_replay is not None and kv_events is None:
+        raise typer.BadParameter("expected --kv-events beside it", param_hint="--kv-replay")
     try:
         config = EngineConfig(
             model=model,

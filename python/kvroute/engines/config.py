@@ -19,7 +19,8 @@ class EngineConfig:
         block_size: tokens a block of the KV cache.
         num_blocks: blocks in the KV cache.
         host, port: of the HTTP server.
-        kv_events, kv_replay, load_events: ZMQ endpoints, None for none.
+        kv_events, kv_replay, load_events: ZMQ endpoints, None for none; without kv_events there is
+            no kv_replay either.
         kv_events_connect: connect the event and load sockets instead of binding them.
         topic: first frame of every event batch.
         event_format: how events are encoded.
@@ -64,5 +65,3 @@ class EngineConfig:
             raise InvalidConfig("model: expected a name, got none")
         if not 0 <= self.port < 65536:
             raise InvalidConfig(f"port: expected 0 to 65535, got {self.port}")
-        if self.kv_replay is not None and self.kv_events is None:
-            raise InvalidConfig("kv_replay: expected kv_events beside it, got none")

@@ -35,7 +35,10 @@ class SimulatedEngineProcess:
 
     def __init__(self, *, ready_timeout: float = 20.0, **settings: Any) -> None:
         endpoints = dict.fromkeys(("kv_events", "kv_replay", "load_events"), "tcp://127.0.0.1:0")
-        self._arguments = _flags({"port": 0, **endpoints, **settings})
+        settings = {"port": 0, **endpoints, **settings}
+        if settings["kv_events"] is None:
+            settings["kv_replay"] = None
+        self._arguments = _flags(settings)
         self._ready_timeout = ready_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}

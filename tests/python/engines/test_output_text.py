@@ -1,0 +1,48 @@
+"""Generated text: reproducible, the same whole or in pieces, and what its ids say."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvroute.engines.byte_tokenizer import ByteTokenizer
+from kvroute.engines.output_text import Lexicon, OutputText
+
+TOKENIZER = ByteTokenizer()
+LEXICON = Lexicon(TOKENIZER)
+
+
+class HalfWordTokenizer(ByteTokenizer):
+    """Two tokens a word, by number: ids beyond a byte, as a trained tokenizer has them."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [1000 + len(text), 2000 + sum(text.encode())]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 120), min_size=2, max_size=5))
+def test_pieces_join_to_the_whole(seed: int, cuts: list[int]) -> None:
+    cuts.sort()
+    pieces = OutputText(LEXICON, seed)
+    joined = "".join(pieces.text(*cut) for cut in zip(cuts, cuts[1:], strict=False))
+    assert joined == OutputText(LEXICON, seed).text(cuts[0], cuts[-1])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64 - 1), st.integers(1, 200))
+def test_ids_encode_the_text(seed: int, count: int) -> None:
+    output = OutputText(LEXICON, seed)
+    text = output.text(0, count)
+    assert TOKENIZER.encode(text, add_special_tokens=False) == output.ids(0, count)
+    assert TOKENIZER.decode(output.ids(0, count)) == text
+
+
+def test_a_word_of_several_tokens_shows_with_its_last() -> None:
+    output = OutputText(Lexicon(HalfWordTokenizer()), 3)
+    assert output.text(0, 1) == ""
+    assert output.text(1, 2).startswith(" ")
+    assert [token // 1000 for token in output.ids(0, 4)] == [1, 2, 1, 2]
+
+
+def test_other_seeds_say_other_things() -> None:
+    assert len({OutputText(LEXICON, seed).text(0, 40) for seed in range(20)}) == 20
