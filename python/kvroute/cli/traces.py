@@ -37,8 +37,8 @@ def download(
     from kvroute.cli.progress import download_progress
     from kvroute.traces import DownloadError, cache_folder, has_sha256
     from kvroute.traces import download as fetch
-    from kvroute.traces.download import CONVERSATION_TRACE_SHA256, CONVERSATION_TRACE_URL
     from kvroute.traces.locate import CONVERSATION_TRACE
+    from kvroute.traces.public_source import CONVERSATION_TRACE_SHA256, CONVERSATION_TRACE_URL
 
     target = (dest if dest is not None else cache_folder()) / CONVERSATION_TRACE
     if has_sha256(target, CONVERSATION_TRACE_SHA256):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kvroute.demo.deployment import MODEL
 from kvroute.demo.plan import DemoPlan
-from kvroute.demo.summary import PolicySummary
+from kvroute.demo.summary import PolicySummary, TimesSummary
 from kvroute.demo.workload import Workload
 
 _BASELINE = "round_robin"
@@ -67,30 +67,28 @@ def results_table(plan: DemoPlan, summaries: Sequence[PolicySummary]) -> Table:
     def row(name: str, cell: Callable[[PolicySummary], str], *, end_section: bool = False) -> None:
         table.add_row(name, *(cell(summary) for summary in summaries), end_section=end_section)
 
-    row(
-        "block hit rate (cached tokens / prompt tokens)",
-        lambda s: f"{s.hit_rate:.1%}",
-        end_section=True,
-    )
-    for label, name in (("mean", "mean"), ("p50", "p50"), ("p99", "p99")):
-        row(
-            f"time to first token {label}, engine time (wall x {plan.compression:g})",
-            lambda s, name=name: _seconds(  # type: ignore[misc]
-                getattr(s.time_to_first_token, name) * plan.compression
-            ),
-        )
-    for label, name in (("mean", "mean"), ("p50", "p50"), ("p99", "p99")):
-        row(
-            f"time to first token {label}, wall time",
-            lambda s, name=name: _seconds(getattr(s.time_to_first_token, name)),  # type: ignore[misc]
-            end_section=label == "p99",
-        )
+    def row_of_times(name: str, time: Callable[[TimesSummary], float], *, last: bool) -> None:
+        def cell(summary: PolicySummary) -> str:
+            wall = time(summary.time_to_first_token)
+            return f"{_seconds(wall * plan.compression)} ({_seconds(wall)} wall)"
+
+        row(f"time to first token, {name}", cell, end_section=last)
+
+    row("block hit rate", lambda s: f"{s.hit_rate:.1%}", end_section=True)
+    row_of_times("mean", lambda times: times.mean, last=False)
+    row_of_times("p50", lambda times: times.p50, last=False)
+    row_of_times("p99", lambda times: times.p99, last=True)
     row("requests per worker", lambda s: " ".join(f"{n}" for n in s.requests_per_worker))
     row("failures", lambda s: f"{s.failures}", end_section=True)
-    row("router's decision time p50", lambda s: _seconds(s.decision_p50))
-    row("router's decision time p99", lambda s: _seconds(s.decision_p99), end_section=True)
-    row("CPU used, of all cores", _processor)
-    row("client's event loop late p99", lambda s: _seconds(s.loop_lag_p99))
+    row("router's decision, p50", lambda s: _seconds(s.decision_p50))
+    row("router's decision, p99", lambda s: _seconds(s.decision_p99), end_section=True)
+    row("CPU busy", lambda s: _share(s.processor.machine, s.processor.cores))
+    row("client, frontend, engines", _shares_of_parts)
+    row("client woke late, p99", lambda s: _seconds(s.loop_lag_p99))
+    table.caption = (
+        "Hit rate: cached tokens / prompt tokens, as the engines report them. Times to first token "
+        f"are the engines', wall time x {plan.compression:g}. Decision: choosing and booking."
+    )
     return table
 
 
@@ -166,13 +164,12 @@ def _change(before: float, after: float) -> str:
     return f"{(after / before - 1) * 100:+.0f} %" if before > 0 else "-"
 
 
-def _processor(summary: PolicySummary) -> str:
-    if summary.processor.machine is None:
-        return "-"
+def _share(share: float | None, cores: int) -> str:
+    return "-" if share is None else f"{share:.0%} of {cores} cores"
+
+
+def _shares_of_parts(summary: PolicySummary) -> str:
     shares = summary.processor.shares
     engines = sum(share for name, share in shares.items() if name.startswith("engine"))
-    return (
-        f"{summary.processor.machine:.0%} of {summary.processor.cores} (client "
-        f"{shares.get('client', 0):.0%}, frontend {shares.get('frontend', 0):.0%}, "
-        f"engines {engines:.0%})"
-    )
+    parts = (shares.get("client", 0.0), shares.get("frontend", 0.0), engines)
+    return " ".join(f"{part:.0%}" for part in parts) if shares else "-"

@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-from kvroute.traces.download import DownloadError, download, has_sha256
 from kvroute.traces.generated import FULL_TRACE_REQUESTS, generate_trace
 from kvroute.traces.locate import Trace, TraceSource, cache_folder, find_trace, load_trace
 from kvroute.traces.prompts import PromptBuilder
+from kvroute.traces.public_source import DownloadError, download, has_sha256
 from kvroute.traces.reader import read_trace
 from kvroute.traces.request import TRACE_BLOCK_TOKENS, TraceError, TraceRequest
 from kvroute.traces.statistics import TraceStatistics, describe, infinite_cache_tokens
