@@ -150,10 +150,9 @@ void KvStream::begin_check(Time now) {
 }
 
 void KvStream::finish_replay(bool told_end, Time now) {
-  const bool started_from_nothing = tracker_.next() == 0;
   if (!told_end) {
     fail_replay(now);
-    if (started_from_nothing) stats_.partial = true;
+    if (tracker_.next() == 0) stats_.partial = true;
   }
   std::optional<HeldBatch> held = std::exchange(held_, std::nullopt);
   if (held) {
@@ -201,6 +200,7 @@ void KvStream::give_up(const SequenceStep& gap, InvalidationReason reason, Time 
 }
 
 void KvStream::apply(const SequencedPayload& batch, Time now) {
+  if (batch.seq == 0) stats_.partial = false;
   const bool parsed = decoder_.parse(batch.payload);
   const std::uint32_t rank = parsed ? decoder_.dp_rank().value_or(config_.dp_rank) : 0;
   if (!parsed || !remember_rank(rank)) {

@@ -39,11 +39,12 @@ void KvDriver::serve(Time now) {
   serve_live(now);
   stream_.on_time(now);
   keep_replay_socket();
+  socket().keep_connected(now);
 }
 
 void KvDriver::serve_changes(Time now) {
   for (int i = 0; i < kMessagesPerRound; ++i) {
-    const std::optional<StreamSocket::Change> change = socket().next_change();
+    const std::optional<StreamSocket::Change> change = socket().next_change(now);
     if (!change) return;
     if (*change == StreamSocket::Change::connected) {
       stream_.on_connected(now);
@@ -111,7 +112,7 @@ void LoadDriver::list_sockets(std::vector<zmq::pollitem_t>& items) {
 
 void LoadDriver::serve(Time now) {
   for (int i = 0; i < kMessagesPerRound; ++i) {
-    const std::optional<StreamSocket::Change> change = socket().next_change();
+    const std::optional<StreamSocket::Change> change = socket().next_change(now);
     if (!change) break;
     if (*change == StreamSocket::Change::connected) {
       stream_.on_connected();
@@ -119,6 +120,7 @@ void LoadDriver::serve(Time now) {
       stream_.on_disconnected();
     }
   }
+  socket().keep_connected(now);
   std::uint64_t taken = 0;
   for (int i = 0; i < kMessagesPerRound && message_.receive(socket().messages()); ++i) {
     const std::size_t frames = message_.frames().size();

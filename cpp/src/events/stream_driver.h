@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -30,7 +31,7 @@ class StreamDriver {
   /// Takes a bounded amount of what has arrived, and does what is due by `now`.
   virtual void serve(Time now) = 0;
   /// When `serve` is due even if nothing arrives.
-  [[nodiscard]] virtual Time deadline() const noexcept { return Time::max(); }
+  [[nodiscard]] virtual Time deadline() const noexcept { return socket_->deadline(); }
   [[nodiscard]] virtual const StreamStats& stats() const noexcept = 0;
 
   [[nodiscard]] const std::string& endpoint() const noexcept { return socket_->endpoint(); }
@@ -49,7 +50,9 @@ class KvDriver final : public StreamDriver {
 
   void list_sockets(std::vector<zmq::pollitem_t>& items) override;
   void serve(Time now) override;
-  [[nodiscard]] Time deadline() const noexcept override { return stream_.deadline(); }
+  [[nodiscard]] Time deadline() const noexcept override {
+    return std::min(StreamDriver::deadline(), stream_.deadline());
+  }
   [[nodiscard]] const StreamStats& stats() const noexcept override { return stream_.stats(); }
 
  private:

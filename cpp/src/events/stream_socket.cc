@@ -1,6 +1,8 @@
 #include "events/stream_socket.h"
 
+#include <charconv>
 #include <cstring>
+#include <system_error>
 
 #include "kvroute/base/error.h"
 
@@ -8,6 +10,7 @@ namespace kvroute::detail {
 namespace {
 
 constexpr int kMaxReconnectMs = 2000;
+constexpr std::chrono::milliseconds kReconnectDelay{500};
 
 void set_bounds(zmq::socket_t& socket, const SubscriberOptions& options) {
   socket.set(zmq::sockopt::linger, 0);
@@ -25,9 +28,19 @@ void enable_ipv6_for(zmq::socket_t& socket, std::string_view endpoint) {
   if (endpoint.find('[') != std::string_view::npos) socket.set(zmq::sockopt::ipv6, true);
 }
 
+/// Whether a tcp endpoint ends in a port, or in what lets the system choose one.
+[[nodiscard]] bool has_port(std::string_view endpoint) {
+  const std::string_view port = endpoint.substr(endpoint.rfind(':') + 1);
+  if (port == "*") return true;
+  std::uint16_t number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  return error == std::errc{} && end == port.data() + port.size();
+}
+
 void require_transport(std::string_view field, std::string_view endpoint) {
-  if (endpoint.starts_with("tcp://") || endpoint.starts_with("ipc://")) return;
-  throw InvalidArgument(std::string(field) + ": expected a tcp:// or ipc:// endpoint, got \"" +
+  if (endpoint.starts_with("ipc://")) return;
+  if (endpoint.starts_with("tcp://") && has_port(endpoint)) return;
+  throw InvalidArgument(std::string(field) + ": expected tcp://host:port or ipc://path, got \"" +
                         std::string(endpoint) + "\"");
 }
 
@@ -68,7 +81,8 @@ std::span<const Frame> ReceivedMessage::frames() noexcept {
 
 StreamSocket::StreamSocket(zmq::context_t& context, const std::string& endpoint, bool bind,
                            const std::string& topic, const SubscriberOptions& options,
-                           StreamId name) {
+                           StreamId name)
+    : binds_(bind || endpoint.find('*') != std::string::npos) {
   require_transport("endpoint", endpoint);
   try {
     messages_ = zmq::socket_t(context, zmq::socket_type::sub);
@@ -77,7 +91,8 @@ StreamSocket::StreamSocket(zmq::context_t& context, const std::string& endpoint,
     changes_.set(zmq::sockopt::linger, 0);
     enable_ipv6_for(messages_, endpoint);
     messages_.set(zmq::sockopt::subscribe, topic);
-    constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED;
+    constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
+                            ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECT_RETRIED;
     const std::string address = monitor_address(name);
     if (zmq_socket_monitor(messages_.handle(), address.c_str(), kEvents) != 0) {
       throw zmq::error_t();
@@ -87,7 +102,7 @@ StreamSocket::StreamSocket(zmq::context_t& context, const std::string& endpoint,
     throw Error("no ZMQ socket for \"" + endpoint + "\": " + error.what());
   }
   try {
-    if (bind || endpoint.find('*') != std::string::npos) {
+    if (binds_) {
       messages_.bind(endpoint);
     } else {
       messages_.connect(endpoint);
@@ -102,14 +117,32 @@ StreamSocket::~StreamSocket() {
   if (messages_.handle() != nullptr) zmq_socket_monitor(messages_.handle(), nullptr, 0);
 }
 
-std::optional<StreamSocket::Change> StreamSocket::next_change() {
+std::optional<StreamSocket::Change> StreamSocket::next_change(Time now) {
   zmq::message_t event;
-  if (!changes_.recv(event, zmq::recv_flags::dontwait)) return std::nullopt;
   zmq::message_t address;
-  if (event.more()) static_cast<void>(changes_.recv(address, zmq::recv_flags::dontwait));
-  std::uint16_t number = 0;
-  if (event.size() >= sizeof(number)) std::memcpy(&number, event.data(), sizeof(number));
-  return number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED ? Change::connected : Change::disconnected;
+  while (changes_.recv(event, zmq::recv_flags::dontwait)) {
+    if (event.more()) static_cast<void>(changes_.recv(address, zmq::recv_flags::dontwait));
+    std::uint16_t number = 0;
+    if (event.size() >= sizeof(number)) std::memcpy(&number, event.data(), sizeof(number));
+    reconnect_at_.reset();
+    if (number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) return Change::connected;
+    if (number == ZMQ_EVENT_DISCONNECTED) {
+      if (!binds_) reconnect_at_ = now + kReconnectDelay;
+      return Change::disconnected;
+    }
+  }
+  return std::nullopt;
+}
+
+void StreamSocket::keep_connected(Time now) {
+  if (now < deadline()) return;
+  reconnect_at_ = now + kReconnectDelay;
+  try {
+    messages_.disconnect(endpoint_);
+  } catch (const zmq::error_t&) {
+    // Nothing was left to disconnect.
+  }
+  messages_.connect(endpoint_);
 }
 
 ReplaySocket::ReplaySocket(zmq::context_t& context, const std::string& endpoint,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -38,8 +39,12 @@ class ReceivedMessage {
 
 /// The SUB socket of one stream and the monitor that tells its connections. Belongs to one thread
 /// at a time.
+///
+/// libzmq connects again by itself after a connection that broke, but never after one that it
+/// dropped for a violation of the protocol, such as a message over the limit: then this does.
 class StreamSocket {
  public:
+  using Time = std::chrono::steady_clock::time_point;
   enum class Change : std::uint8_t { connected, disconnected };
 
   /// Binds or connects. `name` must be unique in the context.
@@ -55,12 +60,18 @@ class StreamSocket {
   [[nodiscard]] zmq::socket_t& changes() noexcept { return changes_; }
 
   /// The next change of the connection, if any is waiting.
-  [[nodiscard]] std::optional<Change> next_change();
+  [[nodiscard]] std::optional<Change> next_change(Time now);
+
+  /// Connects again where libzmq has given up. To be called by `deadline()`.
+  void keep_connected(Time now);
+  [[nodiscard]] Time deadline() const noexcept { return reconnect_at_.value_or(Time::max()); }
 
  private:
   zmq::socket_t messages_;
   zmq::socket_t changes_;
   std::string endpoint_;
+  bool binds_ = false;
+  std::optional<Time> reconnect_at_;  ///< unless libzmq tells that it tries
 };
 
 /// The DEALER socket of one replay request.
