@@ -10,6 +10,8 @@ from types import TracebackType
 import zmq
 import zmq.asyncio
 
+from kvroute.engines.errors import InvalidConfig
+
 END_SEQ = b"\xff" * 8
 """Stands for the sequence number in the message that ends a replay."""
 
@@ -22,7 +24,8 @@ def open_publisher(
 ) -> tuple[zmq.Socket[bytes], str]:
     """A PUB socket on ``endpoint``, and the endpoint it got (``tcp://host:0``: any free port).
 
-    It never blocks: a subscriber that reads too slowly loses messages, as vLLM's do.
+    It never blocks: a subscriber that reads too slowly loses messages, as vLLM's do. Raises
+    InvalidConfig for an endpoint that cannot be used.
     """
     socket = context.socket(zmq.PUB)
     socket.setsockopt(zmq.LINGER, 0)
@@ -32,9 +35,9 @@ def open_publisher(
             socket.connect(endpoint)
             return socket, endpoint
         return socket, bind(socket, endpoint)
-    except zmq.ZMQError:
+    except zmq.ZMQError as error:
         socket.close()
-        raise
+        raise InvalidConfig(f"endpoint {endpoint}: {error.strerror}") from error
 
 
 def bind(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: str) -> str:
@@ -89,7 +92,7 @@ class KvEventPublisher:
             self._pub, self.endpoint = open_publisher(self._context, endpoint, connect)
             if replay_endpoint is not None:
                 self._replay = self._open_replay(replay_endpoint)
-        except zmq.ZMQError:
+        except InvalidConfig:
             self._context.destroy(linger=0)
             raise
 
@@ -136,7 +139,11 @@ class KvEventPublisher:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REPLAY_REQUEST)
-        self.replay_endpoint = bind(socket, endpoint)
+        try:
+            self.replay_endpoint = bind(socket, endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise InvalidConfig(f"endpoint {endpoint}: {error.strerror}") from error
         return socket
 
     async def _serve_replays(self, socket: zmq.asyncio.Socket) -> None:
@@ -156,4 +163,11 @@ class KvEventPublisher:
 
 
 async def _send(socket: zmq.asyncio.Socket, frames: list[bytes]) -> None:
-    await asyncio.wait_for(socket.send_multipart(frames), _REPLAY_SEND_TIMEOUT)
+    # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes with the result.
+    sending = asyncio.ensure_future(socket.send_multipart(frames))
+    if not sending.done():
+        await asyncio.wait([sending], timeout=_REPLAY_SEND_TIMEOUT)
+    if not sending.done():
+        sending.cancel()
+        raise asyncio.TimeoutError
+    sending.result()

@@ -116,7 +116,7 @@ class SimulatedEngineProcess:
         assert process.stdout is not None
         line = _read_line(process.stdout, self._ready_timeout)
         if not line.endswith(b"\n"):
-            status = process.poll()
+            status = _status(process)
             how = "was not ready in time" if status is None else f"ended with status {status}"
             raise ProcessFailed(f"kvroute mock {how}: {' '.join(self._arguments)}")
         ready = json.loads(line)
@@ -139,6 +139,14 @@ def _read_line(stream: IO[bytes], timeout: float) -> bytes:
                 break
             line += part
     return line
+
+
+def _status(process: subprocess.Popen[bytes]) -> int | None:
+    """Exit status of a process that may be ending; None when it goes on."""
+    try:
+        return process.wait(0.5)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _flags(settings: dict[str, Any]) -> Sequence[str]:
