@@ -123,17 +123,14 @@ class Completions:
         failed: set[str],
     ) -> Booking:
         from_time = time.perf_counter()
-        try:
-            booking = group.reserve(
-                prompts,
-                request.copies,
-                request_id=request_id,
-                salt=request.salt,
-                expected_output_tokens=request.max_output_tokens,
-                excluded=failed,
-            )
-        except RuntimeError as error:  # NoEligibleWorker
-            raise no_backend(str(error)) from error
+        booking = group.reserve(
+            prompts,
+            request.copies,
+            request_id=request_id,
+            salt=request.salt,
+            expected_output_tokens=request.max_output_tokens,
+            excluded=failed,
+        )
         self._metrics.decision_time.labels(group.name).observe(time.perf_counter() - from_time)
         metrics = booking.backend.metrics
         metrics.requests.inc()

@@ -111,7 +111,7 @@ class ModelGroup:
         """Chooses a worker by the first prompt and books all prompts and copies on it.
 
         `prompts` are token ids; none at all means unknown, and the least loaded worker is chosen.
-        Raises ApiError 503 where nobody can be chosen.
+        Raises ApiError: 503 where nobody can be chosen, 400 for what are no token ids.
         """
         known = bool(prompts)
         namespace = None if known else _UNKNOWN_NAMESPACE
@@ -133,9 +133,13 @@ class ModelGroup:
                 )
                 reservations.append(reservation)
                 allowed = [reservations[0].choice.worker]
-        except BaseException:
+        except BaseException as error:
             for reservation in reservations:
                 reservation.release()
+            if isinstance(error, ValueError):  # InvalidArgument
+                raise bad_request(f"prompt: {error}", "prompt") from error
+            if isinstance(error, RuntimeError):  # NoEligibleWorker
+                raise no_backend(str(error)) from error
             raise
         return Booking(self.backends[str(reservations[0].choice.worker)], reservations)
 

@@ -76,6 +76,8 @@ class FakeRouter:
             }
         )
         assert request_id not in self.running
+        if not all(type(token) is int and 0 <= token < 2**32 for token in token_ids):
+            raise ValueError("token_ids: expected integers between 0 and 4294967295")
         candidates = list(self.workers) if allowed is None else allowed
         if not candidates:
             raise RuntimeError("no workers")
