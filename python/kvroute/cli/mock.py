@@ -63,7 +63,7 @@ def mock(
     """
     from kvroute.engines.config import EngineConfig
     from kvroute.engines.cost_model import CostModel
-    from kvroute.engines.errors import InvalidConfig
+    from kvroute.engines.errors import InvalidConfigError
     from kvroute.engines.events import EventFormat
     from kvroute.engines.server import run
 
@@ -92,6 +92,6 @@ def mock(
             cost=CostModel(speed=speed),
         )
         run(config, sys.stdout)
-    except (InvalidConfig, OSError) as error:
+    except (InvalidConfigError, OSError) as error:
         print(f"kvroute mock: {error}", file=sys.stderr)
         raise typer.Exit(2) from error

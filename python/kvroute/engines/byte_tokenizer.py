@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvroute.engines.errors import RequestRefused
+from kvroute.engines.errors import RequestRefusedError
 
 _BOS, _START, _END = 256, 257, 258
 _SPECIAL_TEXT = {_BOS: "<|bos|>", _START: "<|im_start|>", _END: "<|im_end|>"}
@@ -44,17 +44,17 @@ class ByteTokenizer:
         continue_final_message: bool = False,
         **_template_kwargs: Any,
     ) -> list[int]:
-        """Ids of a chat. Raises RequestRefused naming the message that cannot be rendered."""
+        """Ids of a chat. Raises RequestRefusedError naming the message that cannot be rendered."""
         ids: list[int] = []
         if tools:
             ids += self._message("system", json.dumps(tools, sort_keys=True))
         for position, message in enumerate(messages):
             where = f"messages[{position}]"
             if not isinstance(message, Mapping):
-                raise RequestRefused(f"{where}: expected an object", where)
+                raise RequestRefusedError(f"{where}: expected an object", where)
             role = message.get("role")
             if not isinstance(role, str) or not role:
-                raise RequestRefused(f"{where}.role: expected a string", f"{where}.role")
+                raise RequestRefusedError(f"{where}.role: expected a string", f"{where}.role")
             content = _content_text(message.get("content"), f"{where}.content")
             if message.get("tool_calls"):
                 content += json.dumps(message["tool_calls"], sort_keys=True)
@@ -77,12 +77,12 @@ def _content_text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise RequestRefused(f"{where}: expected a string or a list of parts", where)
+        raise RequestRefusedError(f"{where}: expected a string or a list of parts", where)
     texts = []
     for position, part in enumerate(content):
         text = part.get("text") if isinstance(part, Mapping) else None
         if not isinstance(text, str) or part.get("type") != "text":
             named = f"{where}[{position}]"
-            raise RequestRefused(f"{named}: expected a part of type text", named)
+            raise RequestRefusedError(f"{named}: expected a part of type text", named)
         texts.append(text)
     return "\n".join(texts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvroute.engines.cost_model import CostModel
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.events import EventFormat
 
 
@@ -60,8 +60,8 @@ class EngineConfig:
         for name in ("block_size", "num_blocks", "tokens_per_chunk", "buffer_steps", "max_waiting"):
             value = getattr(self, name)
             if value < 1:
-                raise InvalidConfig(f"{name}: expected at least 1, got {value}")
+                raise InvalidConfigError(f"{name}: expected at least 1, got {value}")
         if not self.model:
-            raise InvalidConfig("model: expected a name, got none")
+            raise InvalidConfigError("model: expected a name, got none")
         if not 0 <= self.port < 65536:
-            raise InvalidConfig(f"port: expected 0 to 65535, got {self.port}")
+            raise InvalidConfigError(f"port: expected 0 to 65535, got {self.port}")

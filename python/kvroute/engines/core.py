@@ -13,7 +13,7 @@ from kvroute._core import hash_blocks
 from kvroute.engines.block_names import BlockNamer
 from kvroute.engines.byte_tokenizer import ByteTokenizer
 from kvroute.engines.config import EngineConfig
-from kvroute.engines.errors import EngineBusy, RequestRefused
+from kvroute.engines.errors import EngineBusyError, RequestRefusedError
 from kvroute.engines.event_publisher import KvEventPublisher
 from kvroute.engines.events import EventEncoder
 from kvroute.engines.generation import Generation
@@ -118,16 +118,16 @@ class EngineCore:
         """Queue ``count`` generations from one prompt, all or none.
 
         ``listener`` hears of every chunk with ``stream``, of each generation's end without.
-        Raises EngineBusy, or RequestRefused, also for ids that are not unsigned 32-bit.
+        Raises EngineBusyError, or RequestRefusedError, also for ids that are not unsigned 32-bit.
         """
         if self.scheduler.num_waiting + count > self.config.max_waiting:
-            raise EngineBusy(f"engine: {self.scheduler.num_waiting} requests wait already")
+            raise EngineBusyError(f"engine: {self.scheduler.num_waiting} requests wait already")
         root = self._namer.root(salt)
         try:
             names = self._namer.name(prompt_ids, root)
             prompt_hash = hash_blocks(prompt_ids, len(prompt_ids))[0] if prompt_ids else 0
         except ValueError as error:
-            raise RequestRefused(f"prompt: {error}", "prompt") from error
+            raise RequestRefusedError(f"prompt: {error}", "prompt") from error
         now = time.monotonic()
         made: list[Generation] = []
         try:

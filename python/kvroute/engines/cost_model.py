@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class CostModel:
         for name in ("base_step", "per_attention_pair", "per_sequence", "per_context_token"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
-                raise InvalidConfig(f"{name}: expected a finite number >= 0, got {value!r}")
+                raise InvalidConfigError(f"{name}: expected a finite number >= 0, got {value!r}")
         for name in ("prefill_tokens_per_second", "speed"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
-                raise InvalidConfig(f"{name}: expected a finite number > 0, got {value!r}")
+                raise InvalidConfigError(f"{name}: expected a finite number > 0, got {value!r}")
 
     def step_seconds(
         self,

@@ -7,11 +7,11 @@ class EngineError(Exception):
     """Base of the errors that a simulated engine raises."""
 
 
-class InvalidConfig(EngineError, ValueError):
+class InvalidConfigError(EngineError, ValueError):
     """A setting of an engine is out of range; the message names it."""
 
 
-class RequestRefused(EngineError, ValueError):
+class RequestRefusedError(EngineError, ValueError):
     """A request that this engine can never serve; ``param`` names the offending field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
@@ -19,13 +19,13 @@ class RequestRefused(EngineError, ValueError):
         self.param = param
 
 
-class EngineBusy(EngineError, RuntimeError):
+class EngineBusyError(EngineError, RuntimeError):
     """The waiting queue is at its bound; the request may be tried again later."""
 
 
-class EngineStopped(EngineError, RuntimeError):
+class EngineStoppedError(EngineError, RuntimeError):
     """The engine stopped before the request ended."""
 
 
-class ProcessFailed(EngineError, RuntimeError):
+class ProcessFailedError(EngineError, RuntimeError):
     """A simulated engine's process ended, or did not become ready in time."""

@@ -10,7 +10,7 @@ from types import TracebackType
 import zmq
 import zmq.asyncio
 
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 
 END_SEQ = b"\xff" * 8
 """Stands for the sequence number in the message that ends a replay."""
@@ -25,7 +25,7 @@ def open_publisher(
     """A PUB socket on ``endpoint``, and the endpoint it got (``tcp://host:0``: any free port).
 
     It never blocks: a subscriber that reads too slowly loses messages, as vLLM's do. Raises
-    InvalidConfig for an endpoint that cannot be used.
+    InvalidConfigError for an endpoint that cannot be used.
     """
     socket = context.socket(zmq.PUB)
     socket.setsockopt(zmq.LINGER, 0)
@@ -37,7 +37,7 @@ def open_publisher(
         return socket, bind(socket, endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        raise InvalidConfig(f"endpoint {endpoint}: {error.strerror}") from error
+        raise InvalidConfigError(f"endpoint {endpoint}: {error.strerror}") from error
 
 
 def bind(socket: zmq.Socket[bytes] | zmq.asyncio.Socket, endpoint: str) -> str:
@@ -92,7 +92,7 @@ class KvEventPublisher:
             self._pub, self.endpoint = open_publisher(self._context, endpoint, connect)
             if replay_endpoint is not None:
                 self._replay = self._open_replay(replay_endpoint)
-        except InvalidConfig:
+        except InvalidConfigError:
             self._context.destroy(linger=0)
             raise
 
@@ -143,7 +143,7 @@ class KvEventPublisher:
             self.replay_endpoint = bind(socket, endpoint)
         except zmq.ZMQError as error:
             socket.close()
-            raise InvalidConfig(f"endpoint {endpoint}: {error.strerror}") from error
+            raise InvalidConfigError(f"endpoint {endpoint}: {error.strerror}") from error
         return socket
 
     async def _serve_replays(self, socket: zmq.asyncio.Socket) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from kvroute.engines.prefix_cache import BlockName
 

@@ -15,11 +15,11 @@ JSON = (b"content-type", b"application/json")
 _MAX_BODY = 64 << 20
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed the connection before its answer was complete."""
 
 
-class BodyTooLarge(Exception):
+class BodyTooLargeError(Exception):
     """The request's body exceeds 64 MiB."""
 
 
@@ -36,17 +36,17 @@ class Exchange:
         self._send = send
 
     async def read_body(self) -> bytes:
-        """The whole body; ClientGone when it never comes to its end."""
+        """The whole body; ClientGoneError when it never comes to its end."""
         parts: list[bytes] = []
         size = 0
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientGoneError
             part: bytes = message.get("body", b"")
             size += len(part)
             if size > _MAX_BODY:
-                raise BodyTooLarge
+                raise BodyTooLargeError
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -7,7 +7,7 @@ import contextlib
 import orjson
 import zmq
 
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.event_publisher import open_publisher
 
 
@@ -22,7 +22,7 @@ class LoadPublisher:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._pub, self.endpoint = open_publisher(self._context, endpoint, connect)
-        except InvalidConfig:
+        except InvalidConfigError:
             self._context.destroy(linger=0)
             raise
 

@@ -12,9 +12,15 @@ import orjson
 
 from kvroute._core import __version__
 from kvroute.engines.core import EngineCore
-from kvroute.engines.errors import EngineBusy, EngineStopped, RequestRefused
+from kvroute.engines.errors import EngineBusyError, EngineStoppedError, RequestRefusedError
 from kvroute.engines.generation import Generation
-from kvroute.engines.http_exchange import BodyTooLarge, ClientGone, Exchange, Receive, Send
+from kvroute.engines.http_exchange import (
+    BodyTooLargeError,
+    ClientGoneError,
+    Exchange,
+    Receive,
+    Send,
+)
 from kvroute.engines.openai_requests import (
     GenerationRequest,
     parse_chat,
@@ -68,13 +74,13 @@ class OpenAiApp:
                 await _fail(exchange, 405, "MethodNotAllowedError", "method: not allowed here")
             else:
                 await _fail(exchange, 404, "NotFoundError", f"path: no {exchange.path} here")
-        except ClientGone:
+        except ClientGoneError:
             pass
-        except RequestRefused as error:
+        except RequestRefusedError as error:
             await _fail(exchange, 400, "BadRequestError", str(error), error.param)
-        except BodyTooLarge:
+        except BodyTooLargeError:
             await _fail(exchange, 413, "BadRequestError", "body: expected at most 64 MiB")
-        except (EngineBusy, EngineStopped) as error:
+        except (EngineBusyError, EngineStoppedError) as error:
             await _fail(exchange, 503, "ServiceUnavailableError", str(error))
 
     async def _completions(self, exchange: Exchange) -> None:
@@ -105,7 +111,7 @@ class OpenAiApp:
                 if watch.done():
                     return
                 if any(one.failed for one in generations):
-                    raise EngineStopped("engine: stopped before the request ended")
+                    raise EngineStoppedError("engine: stopped before the request ended")
                 done = all(one.done for one in generations)
                 if request.stream:
                     await _stream_on(exchange, writer, done, request.include_usage)
@@ -174,7 +180,7 @@ class OpenAiApp:
             return
         ids = document.get("tokens")
         if not isinstance(ids, list) or not all(type(one) is int and one >= 0 for one in ids):
-            raise RequestRefused("tokens: expected a list of token ids", "tokens")
+            raise RequestRefusedError("tokens: expected a list of token ids", "tokens")
         await exchange.respond(200, orjson.dumps({"prompt": self._core.tokenizer.decode(ids)}))
 
     async def _models(self, exchange: Exchange) -> None:
@@ -224,7 +230,7 @@ def _check_rank(exchange: Exchange) -> None:
     rank = exchange.headers.get(b"x-data-parallel-rank")
     if rank is not None and rank.strip() != b"0":
         shown = rank.decode("latin-1")
-        raise RequestRefused(
+        raise RequestRefusedError(
             f"X-data-parallel-rank: expected 0, the only rank here, got {shown!r}",
             "X-data-parallel-rank",
         )

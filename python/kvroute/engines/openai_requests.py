@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from kvroute.engines.errors import RequestRefused
+from kvroute.engines.errors import RequestRefusedError
 from kvroute.engines.output_text import Tokenizer
 
 _MAX_CHOICES = 256
@@ -39,13 +39,13 @@ class GenerationRequest:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The object in a request's body; RequestRefused when there is none."""
+    """The object in a request's body; RequestRefusedError when there is none."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RequestRefused(f"body: expected JSON ({error})") from error
+        raise RequestRefusedError(f"body: expected JSON ({error})") from error
     if not isinstance(document, dict):
-        raise RequestRefused("body: expected a JSON object")
+        raise RequestRefusedError("body: expected a JSON object")
     return document
 
 
@@ -72,23 +72,25 @@ def chat_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
     """Token ids of a body's ``messages`` and ``tools``."""
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise RequestRefused("messages: expected a list of at least one message", "messages")
+        raise RequestRefusedError("messages: expected a list of at least one message", "messages")
     tools = document.get("tools")
     if tools is not None and not isinstance(tools, list):
-        raise RequestRefused("tools: expected a list", "tools")
+        raise RequestRefusedError("tools: expected a list", "tools")
     options = document.get("chat_template_kwargs") or {}
     if not isinstance(options, dict):
-        raise RequestRefused("chat_template_kwargs: expected an object", "chat_template_kwargs")
+        raise RequestRefusedError(
+            "chat_template_kwargs: expected an object", "chat_template_kwargs"
+        )
     add_generation_prompt = _flag(document, "add_generation_prompt", True)
     continue_final_message = _flag(document, "continue_final_message", False)
     try:
         return tokenizer.apply_chat_template(
             messages, tools, add_generation_prompt, continue_final_message, **options
         )
-    except RequestRefused:
+    except RequestRefusedError:
         raise
     except (TypeError, ValueError) as error:  # the tokenizer's word on messages and options
-        raise RequestRefused(f"messages: {error}", "messages") from error
+        raise RequestRefusedError(f"messages: {error}", "messages") from error
 
 
 def tokenize_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
@@ -97,7 +99,7 @@ def tokenize_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
         return chat_ids(document, tokenizer)
     prompt = document.get("prompt")
     if not isinstance(prompt, str):
-        raise RequestRefused("prompt: expected a string (or messages beside it)", "prompt")
+        raise RequestRefusedError("prompt: expected a string (or messages beside it)", "prompt")
     return tokenizer.encode(prompt, _flag(document, "add_special_tokens", True))
 
 
@@ -107,18 +109,18 @@ def _request(
     n = _integer(document, "n", 1)
     n = 1 if n is None else n
     if n * len(prompts) > _MAX_CHOICES:
-        raise RequestRefused(
+        raise RequestRefusedError(
             f"n: expected at most {_MAX_CHOICES} choices a request, got {n * len(prompts)}", "n"
         )
     salt = document.get("cache_salt")
     if salt is not None and (not isinstance(salt, str) or not salt):
-        raise RequestRefused("cache_salt: expected a non-empty string", "cache_salt")
+        raise RequestRefusedError("cache_salt: expected a non-empty string", "cache_salt")
     options = document.get("stream_options") or {}
     if not isinstance(options, dict):
-        raise RequestRefused("stream_options: expected an object", "stream_options")
+        raise RequestRefusedError("stream_options: expected an object", "stream_options")
     stream = _flag(document, "stream", False)
     if options and not stream:
-        raise RequestRefused("stream_options: expected only with stream", "stream_options")
+        raise RequestRefusedError("stream_options: expected only with stream", "stream_options")
     return GenerationRequest(
         chat=chat,
         prompts=prompts,
@@ -141,12 +143,12 @@ def _prompts(prompt: Any, tokenizer: Tokenizer, special: bool) -> list[list[int]
     elif isinstance(prompt, list) and prompt and all(isinstance(item, list) for item in prompt):
         prompts = prompt
     else:
-        raise RequestRefused(
+        raise RequestRefusedError(
             "prompt: expected a string, a list of token ids, or a non-empty list of either",
             "prompt",
         )
     if not all(prompts):
-        raise RequestRefused("prompt: expected at least one token, got none", "prompt")
+        raise RequestRefusedError("prompt: expected at least one token, got none", "prompt")
     return prompts
 
 
@@ -156,7 +158,7 @@ def _integer(document: dict[str, Any], name: str, least: int | None) -> int | No
         return None
     if type(value) is not int or (least is not None and value < least):
         bound = "" if least is None else f" of at least {least}"
-        raise RequestRefused(f"{name}: expected an integer{bound}, got {value!r}", name)
+        raise RequestRefusedError(f"{name}: expected an integer{bound}, got {value!r}", name)
     return value
 
 
@@ -165,5 +167,5 @@ def _flag(document: dict[str, Any], name: str, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise RequestRefused(f"{name}: expected true or false, got {value!r}", name)
+        raise RequestRefusedError(f"{name}: expected true or false, got {value!r}", name)
     return value

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 _WORDS = (
-    "amber anchor autumn basin beacon birch brook candle canyon cedar cinder clover copper coral "
-    "crane delta dune ember falcon fern fjord flint garden glacier granite harbor hazel heron "
-    "indigo island ivory jasper juniper lantern laurel linen lotus maple marble meadow mist "
-    "moss nectar north ocean opal orchard otter pebble pine prairie quartz raven reed river "
-    "saffron sage slate sparrow stone thistle tidal timber valley velvet walnut willow winter"
-).split()
+    "amber", "anchor", "autumn", "basin", "beacon", "birch", "brook", "candle", "canyon", "cedar",
+    "cinder", "clover", "copper", "coral", "crane", "delta", "dune", "ember", "falcon", "fern",
+    "fjord", "flint", "garden", "glacier", "granite", "harbor", "hazel", "heron", "indigo",
+    "island", "ivory", "jasper", "juniper", "lantern", "laurel", "linen", "lotus", "maple",
+    "marble", "meadow", "mist", "moss", "nectar", "north", "ocean", "opal", "orchard", "otter",
+    "pebble", "pine", "prairie", "quartz", "raven", "reed", "river", "saffron", "sage", "slate",
+    "sparrow", "stone", "thistle", "tidal", "timber", "valley", "velvet", "walnut", "willow",
+    "winter",
+)  # fmt: skip
 _MASK = (1 << 64) - 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 
 BlockName: TypeAlias = Hashable
 """What names a block's content together with all before it: an engine hash, or a trace's id."""
@@ -61,7 +61,7 @@ class PrefixCache:
 
     def __init__(self, num_blocks: int, *, record_events: bool = True) -> None:
         if num_blocks < 1:
-            raise InvalidConfig(f"num_blocks: expected at least 1, got {num_blocks}")
+            raise InvalidConfigError(f"num_blocks: expected at least 1, got {num_blocks}")
         self.num_blocks = num_blocks
         self._record_events = record_events
         self._references: dict[BlockName, int] = {}

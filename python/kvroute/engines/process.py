@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any
 
-from kvroute.engines.errors import ProcessFailed
+from kvroute.engines.errors import ProcessFailedError
 
 _STOP_TIMEOUT = 3.0
 _MAX_READY_LINE = 64 << 10
@@ -30,7 +30,7 @@ class SimulatedEngineProcess:
     is left out. All sockets default to ports chosen by the system. The child's errors go to this
     process's stderr.
 
-    Raises ProcessFailed when it ends early or is not ready within ``ready_timeout`` seconds.
+    Raises ProcessFailedError when it ends early or is not ready within ``ready_timeout`` seconds.
     """
 
     def __init__(self, *, ready_timeout: float = 20.0, **settings: Any) -> None:
@@ -118,10 +118,10 @@ class SimulatedEngineProcess:
         if not line.endswith(b"\n"):
             status = _status(process)
             how = "was not ready in time" if status is None else f"ended with status {status}"
-            raise ProcessFailed(f"kvroute mock {how}: {' '.join(self._arguments)}")
+            raise ProcessFailedError(f"kvroute mock {how}: {' '.join(self._arguments)}")
         ready = json.loads(line)
         if ready.get("event") != "ready":
-            raise ProcessFailed(f"kvroute mock said {ready!r} instead of that it is ready")
+            raise ProcessFailedError(f"kvroute mock said {ready!r} instead of that it is ready")
         return dict(ready)
 
 

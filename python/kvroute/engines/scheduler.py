@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from kvroute.engines.cost_model import CostModel
-from kvroute.engines.errors import InvalidConfig, RequestRefused
+from kvroute.engines.errors import InvalidConfigError, RequestRefusedError
 from kvroute.engines.prefix_cache import CacheEvent, PrefixCache
 from kvroute.engines.sequence import EngineSequence
 
@@ -97,13 +97,13 @@ class Scheduler:
         }
         for name, value in limits.items():
             if value < 1:
-                raise InvalidConfig(f"{name}: expected at least 1, got {value}")
+                raise InvalidConfigError(f"{name}: expected at least 1, got {value}")
         capacity = cache.num_blocks * block_size
         self.cache = cache
         self.block_size = block_size
         self.max_model_len = capacity if max_model_len is None else min(max_model_len, capacity)
         if self.max_model_len < 2:
-            raise InvalidConfig(f"max_model_len: expected at least 2, got {max_model_len}")
+            raise InvalidConfigError(f"max_model_len: expected at least 2, got {max_model_len}")
         self._cost = cost
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
@@ -126,16 +126,16 @@ class Scheduler:
         return bool(self._running or self._waiting)
 
     def add(self, sequence: EngineSequence) -> None:
-        """Queue a sequence. Raises RequestRefused when it could never run to its end here."""
+        """Queue a sequence. Raises RequestRefusedError when it could never run to its end here."""
         if sequence.prompt_tokens < 1:
-            raise RequestRefused("prompt: expected at least one token, got none", "prompt")
+            raise RequestRefusedError("prompt: expected at least one token, got none", "prompt")
         if sequence.max_tokens < 1:
-            raise RequestRefused(
+            raise RequestRefusedError(
                 f"max_tokens: expected at least 1, got {sequence.max_tokens}", "max_tokens"
             )
         total = sequence.prompt_tokens + sequence.max_tokens
         if total > self.max_model_len:
-            raise RequestRefused(
+            raise RequestRefusedError(
                 f"prompt: this model's maximum context length is {self.max_model_len} tokens, but "
                 f"{total} were requested ({sequence.prompt_tokens} in the prompt, "
                 f"{sequence.max_tokens} for the output)",

@@ -48,7 +48,7 @@ class StepLoop:
         self.lost_seconds = 0.0
 
     def submit(self, generation: Generation) -> None:
-        """Queue a generation; RequestRefused as `Scheduler.add` raises it."""
+        """Queue a generation; RequestRefusedError as `Scheduler.add` raises it."""
         self._scheduler.add(generation.sequence)
         self._generations[generation.sequence] = generation
         self._work.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import kvroute
 import pytest
-
 from kvroute.engines.block_names import BlockNamer
 
 TOKENS = list(range(100, 164))

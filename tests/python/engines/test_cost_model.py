@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from kvroute.engines.cost_model import CostModel
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 
 
 def test_a_step_costs_the_sum_of_its_terms() -> None:
@@ -34,5 +33,5 @@ def test_the_defaults_prefill_a_12k_prompt_in_about_a_second() -> None:
     "setting", [{"speed": 0}, {"base_step": -1}, {"prefill_tokens_per_second": float("nan")}]
 )
 def test_settings_out_of_range_are_refused_by_name(setting: dict[str, float]) -> None:
-    with pytest.raises(InvalidConfig, match=next(iter(setting))):
+    with pytest.raises(InvalidConfigError, match=next(iter(setting))):
         CostModel(**setting)

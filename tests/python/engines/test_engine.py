@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import msgpack
@@ -14,15 +14,15 @@ import orjson
 import pytest
 import zmq
 import zmq.asyncio
-
 from kvroute.engines import CostModel, SimulatedEngine
 from kvroute.engines.core import EngineCore
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.event_publisher import END_SEQ
 from kvroute.engines.events import EventFormat
 
 FAST = CostModel(speed=1000)
 TIMEOUT = 10.0
+Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def test_a_second_identical_request_finds_its_prefix() -> None:
         prompt = list(range(100))
         first = await complete(engine, prompt, max_tokens=4)
         second = await complete(engine, prompt, max_tokens=4)
-        longer = await complete(engine, prompt + [1, 2, 3], max_tokens=4)
+        longer = await complete(engine, [*prompt, 1, 2, 3], max_tokens=4)
     cached = [
         answer["usage"]["prompt_tokens_details"]["cached_tokens"]
         for answer in (first, second, longer)
@@ -188,14 +188,13 @@ async def test_an_engine_without_sockets_has_no_endpoints() -> None:
         await complete(engine, [1, 2, 3], max_tokens=2)
 
 
-async def test_a_stopped_engine_ends_what_runs() -> None:
+async def test_a_stopped_engine_ends_what_runs(until: Until) -> None:
     slow = CostModel(base_step=30.0)
     async with aiohttp.ClientSession() as session:
         async with SimulatedEngine(cost=slow) as engine:
             url = f"{engine.http_url}/v1/completions"
             request = asyncio.ensure_future(session.post(url, json={"prompt": "a"}))
-            while not engine.core.scheduler.num_running:
-                await asyncio.sleep(0.001)
+            await until(lambda: engine.core.scheduler.num_running > 0)
         response = await asyncio.wait_for(request, TIMEOUT)
         assert response.status == 503
         assert "stopped" in (await response.json())["error"]["message"]
@@ -206,5 +205,5 @@ async def test_a_stopped_engine_ends_what_runs() -> None:
     [{"block_size": 0}, {"num_blocks": 0}, {"model": ""}, {"port": -1}, {"max_num_seqs": 0}],
 )
 def test_settings_out_of_range_are_refused_by_name(settings: dict[str, Any]) -> None:
-    with pytest.raises(InvalidConfig, match=next(iter(settings))):
+    with pytest.raises(InvalidConfigError, match=next(iter(settings))):
         SimulatedEngine(**settings)

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import zmq
 import zmq.asyncio
-
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.event_publisher import END_SEQ, KvEventPublisher
 
 LOCAL = "tcp://127.0.0.1:0"
@@ -130,7 +129,7 @@ async def test_it_connects_where_the_router_binds(context: zmq.asyncio.Context) 
 
 async def test_a_taken_port_is_an_error_and_leaves_nothing_open() -> None:
     async with KvEventPublisher(LOCAL) as publisher:
-        with pytest.raises(InvalidConfig, match=publisher.endpoint):
+        with pytest.raises(InvalidConfigError, match=publisher.endpoint):
             KvEventPublisher(publisher.endpoint)
-        with pytest.raises(InvalidConfig, match=publisher.endpoint):
+        with pytest.raises(InvalidConfigError, match=publisher.endpoint):
             KvEventPublisher(LOCAL, replay_endpoint=publisher.endpoint)

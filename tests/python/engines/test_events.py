@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgpack
 import pytest
-
 from kvroute.engines.events import EventEncoder, EventFormat
 
 TS = 1.5

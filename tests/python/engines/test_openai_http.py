@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
 
 import aiohttp
 import orjson
 import pytest
+from kvroute.engines import CostModel, SimulatedEngine
 from prometheus_client.parser import text_string_to_metric_families
 
-from kvroute.engines import CostModel, SimulatedEngine
-
 TIMEOUT = 10.0
+Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
 @pytest.fixture
@@ -313,13 +313,12 @@ async def test_metrics_have_vllm_s_names(
 
 
 async def test_the_cache_is_reset_only_when_nothing_runs(
-    session: aiohttp.ClientSession,
+    session: aiohttp.ClientSession, until: Until
 ) -> None:
     async with SimulatedEngine(cost=CostModel(base_step=0.05)) as engine:
         body = {"prompt": [1] * 64, "max_tokens": 8}
         running = asyncio.ensure_future(post(session, engine, "/v1/completions", body))
-        while not engine.core.scheduler.num_running:
-            await asyncio.sleep(0.001)
+        await until(lambda: engine.core.scheduler.num_running > 0)
         assert (await post(session, engine, "/reset_prefix_cache", b""))[0] == 409
         await running
         assert (await post(session, engine, "/reset_prefix_cache", b""))[0] == 200
@@ -329,7 +328,7 @@ async def test_the_cache_is_reset_only_when_nothing_runs(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_client_that_leaves_frees_its_request(streamed: bool) -> None:
+async def test_a_client_that_leaves_frees_its_request(streamed: bool, until: Until) -> None:
     async with SimulatedEngine(block_size=16, cost=CostModel(base_step=0.02)) as engine:
         scheduler = engine.core.scheduler
         async with aiohttp.ClientSession() as session:
@@ -337,17 +336,15 @@ async def test_a_client_that_leaves_frees_its_request(streamed: bool) -> None:
             request = asyncio.ensure_future(
                 session.post(f"{engine.http_url}/v1/completions", json=body)
             )
-            while scheduler.num_running < 2:
-                await asyncio.sleep(0.001)
+            await until(lambda: scheduler.num_running == 2)
             if streamed:
                 response = await asyncio.wait_for(request, TIMEOUT)
                 await response.content.readany()
+                response.close()
             else:
                 request.cancel()
-        deadline = asyncio.get_running_loop().time() + TIMEOUT
-        while scheduler.has_work and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.001)
-        assert not scheduler.has_work
+                await asyncio.wait([request])
+        await until(lambda: not scheduler.has_work)
         assert engine.core.cache.num_available == engine.core.cache.num_blocks
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from kvroute.engines.errors import InvalidConfig
+from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.prefix_cache import (
     BlocksRemoved,
     BlocksStored,
@@ -215,5 +214,5 @@ def test_without_recording_there_are_no_events() -> None:
 
 
 def test_capacity_must_be_positive() -> None:
-    with pytest.raises(InvalidConfig, match="num_blocks"):
+    with pytest.raises(InvalidConfigError, match="num_blocks"):
         PrefixCache(0)

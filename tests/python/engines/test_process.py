@@ -11,9 +11,8 @@ import time
 import urllib.request
 
 import pytest
-
 from kvroute.engines import SimulatedEngineProcess
-from kvroute.engines.errors import ProcessFailed
+from kvroute.engines.errors import ProcessFailedError
 
 
 def is_alive(pid: int) -> bool:
@@ -68,11 +67,14 @@ def test_a_signal_ends_it_within_a_second_also_mid_stream(name: signal.Signals) 
 
 
 def test_it_is_ended_when_its_user_fails() -> None:
+    def fail() -> None:
+        with engine:
+            raise RuntimeError("on purpose")
+
     engine = SimulatedEngineProcess()
-    with pytest.raises(RuntimeError, match="on purpose"), engine:
-        pid = engine.pid
-        raise RuntimeError("on purpose")
-    assert not is_alive(pid)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
+    assert not is_alive(engine.pid)
 
 
 def test_a_kill_leaves_nothing_to_stop() -> None:
@@ -93,7 +95,7 @@ def test_a_kill_leaves_nothing_to_stop() -> None:
 def test_a_wrong_setting_ends_it_at_once_and_is_named(
     settings: dict[str, object], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ProcessFailed, match="ended with status 2"):
+    with pytest.raises(ProcessFailedError, match="ended with status 2"):
         SimulatedEngineProcess(**settings).start()
     assert said in capfd.readouterr().err
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from kvroute.engines.cost_model import CostModel
-from kvroute.engines.errors import InvalidConfig, RequestRefused
+from kvroute.engines.errors import InvalidConfigError, RequestRefusedError
 from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, PrefixCache
 from kvroute.engines.scheduler import Scheduler, StepResult
 from kvroute.engines.sequence import EngineSequence
@@ -82,7 +81,7 @@ def run(workload: Workload) -> list[StepResult]:
             _, position, (_, family, prompt, output, abort_at) = arrivals.pop(0)
             sequence = make_sequence(str(position), family, prompt, output, workload.block_size)
             if prompt + output > capacity:
-                with pytest.raises(RequestRefused, match="maximum context length"):
+                with pytest.raises(RequestRefusedError, match="maximum context length"):
                     scheduler.add(sequence)
                 continue
             scheduler.add(sequence)
@@ -210,7 +209,7 @@ def test_generated_blocks_are_cached_too() -> None:
 def test_a_sequence_without_names_for_its_output_keeps_it_to_itself() -> None:
     scheduler = scheduler_of()
     finish(scheduler, EngineSequence("a", 5, 9, ["p"]))
-    finish(scheduler, EngineSequence("b", 4, 9, ["q"], lambda depth: None))
+    finish(scheduler, EngineSequence("b", 4, 9, ["q"], lambda _: None))
     assert scheduler.cache.names() == {"p", "q"}
 
 
@@ -261,7 +260,7 @@ def test_waiting_requests_are_served_in_order() -> None:
     ("prompt", "output", "field"), [(0, 1, "prompt"), (1, 0, "max_tokens"), (200, 57, "prompt")]
 )
 def test_what_can_never_run_is_refused_by_name(prompt: int, output: int, field: str) -> None:
-    with pytest.raises(RequestRefused, match=field) as refusal:
+    with pytest.raises(RequestRefusedError, match=field) as refusal:
         scheduler_of().add(make_sequence("a", 0, prompt, output, 4))
     assert refusal.value.param == field
 
@@ -274,5 +273,5 @@ def test_an_idle_step_takes_no_time() -> None:
 @pytest.mark.parametrize("name", ["block_size", "max_num_seqs", "max_num_batched_tokens"])
 def test_limits_must_be_positive(name: str) -> None:
     limits = {"block_size": 4, name: 0}
-    with pytest.raises(InvalidConfig, match=name):
+    with pytest.raises(InvalidConfigError, match=name):
         Scheduler(PrefixCache(4), COST, **limits)  # type: ignore[arg-type]

@@ -1,0 +1,34 @@
+"""Waiting for a simulated engine's progress without polling it by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import pytest
+from kvroute.engines.core import EngineCore
+
+Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
+
+_TIMEOUT = 10.0
+
+
+@pytest.fixture
+async def until(monkeypatch: pytest.MonkeyPatch) -> Until:
+    """A coroutine function that waits until a predicate on any engine's state is true."""
+    progress = asyncio.Event()
+    publish = EngineCore._publish_load
+
+    def publish_and_tell(core: EngineCore) -> None:
+        publish(core)
+        progress.set()
+
+    monkeypatch.setattr(EngineCore, "_publish_load", publish_and_tell)
+
+    async def wait(predicate: Callable[[], bool]) -> None:
+        while not predicate():
+            progress.clear()
+            await asyncio.wait_for(progress.wait(), _TIMEOUT)
+
+    return wait
