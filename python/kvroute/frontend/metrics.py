@@ -137,14 +137,19 @@ class _Families:
         ("active_prefill_tokens", "Booked prompt tokens that are not computed yet."),
         ("active_blocks", "Booked blocks."),
         ("held_blocks", "Blocks in the target's cache, exact and predicted."),
-        ("predicted_blocks", "Those of them that are predicted."),
         ("waiting", "Requests waiting in the engine, as last reported."),
         ("running", "Requests running in the engine, as last reported."),
         ("kv_usage", "Share of the engine's cache in use, as last reported."),
     )
+    _STREAM_GAUGES = (
+        ("last_sequence", "Number of the last batch of the target's event stream, -1 before it."),
+        ("connected", "1 while the target's event stream is connected."),
+        ("partial", "1 while a part of the target's blocks may be missing."),
+    )
     _INDEX_GAUGES = (
         ("blocks", "Distinct blocks in the index."),
         ("held", "Pairs of target and block."),
+        ("predicted", "Those of them that are assumed from the router's own decisions."),
         ("nodes", "Nodes of the index."),
         ("bytes", "Memory of the index."),
     )
@@ -161,6 +166,10 @@ class _Families:
         self._events = CounterMetricFamily(
             "kvroute_kv_events", "The target's event stream.", labels=[*of_target, "kind"]
         )
+        self._stream_state = {
+            name: GaugeMetricFamily(f"kvroute_kv_events_{name}", text, labels=of_target)
+            for name, text in self._STREAM_GAUGES
+        }
         self._indexes = {
             name: GaugeMetricFamily(f"kvroute_index_{name}", text, labels=["model", "block_size"])
             for name, text in self._INDEX_GAUGES
@@ -188,7 +197,9 @@ class _Families:
                     family.add_metric(labels, value)
             self._selections.add_metric(labels, target.selections)
             for kind, count in target.events.items():
-                if count >= 0:
+                if kind in self._stream_state:
+                    self._stream_state[kind].add_metric(labels, count)
+                else:
                     self._events.add_metric([*labels, kind], count)
         for index in stats.indexes:
             labels = [model, str(index.block_size)]
@@ -200,6 +211,7 @@ class _Families:
         yield from self._targets.values()
         yield self._selections
         yield self._events
+        yield from self._stream_state.values()
         yield from self._indexes.values()
         yield self._forgotten
         yield self._reservations

@@ -120,7 +120,6 @@ class FakeRouter:
                 active_prefill_tokens=0,
                 active_blocks=0,
                 held_blocks=3,
-                predicted_blocks=1,
                 waiting=None,
                 running=2,
                 kv_usage=0.5,
@@ -129,7 +128,9 @@ class FakeRouter:
             )
             for name, count in self.chosen.items()
         ]
-        index = SimpleNamespace(block_size=16, blocks=1, held=2, nodes=3, bytes=4, forgotten=5)
+        index = SimpleNamespace(
+            block_size=16, blocks=1, held=2, predicted=1, nodes=3, bytes=4, forgotten=5
+        )
         return SimpleNamespace(
             targets=targets,
             indexes=[index],
