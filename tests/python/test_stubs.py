@@ -8,9 +8,8 @@ import collections.abc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
 import kvroute
+import pytest
 from kvroute import _core
 
 ROOT = Path(__file__).resolve().parents[2]
