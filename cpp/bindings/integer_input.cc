@@ -207,7 +207,8 @@ template class IntegerInput<std::uint64_t>;
 namespace {
 
 py::object make_array(const char* type_code, const void* data, std::size_t bytes) {
-  static const py::handle array_type = py::module_::import("array").attr("array").release();
+  static const py::handle array_type =
+      py::object(py::module_::import("array").attr("array")).release();
   py::object array = array_type(type_code);
   array.attr("frombytes")(py::memoryview::from_memory(data, static_cast<py::ssize_t>(bytes)));
   return array;

@@ -1,0 +1,188 @@
+"""PrefixIndex: the index by itself, against a model that is obviously right."""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from collections.abc import Mapping
+
+import kvroute
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+LOCAL = [11, 12, 13, 14]
+ENGINE = [101, 102, 103, 104]
+
+
+def test_a_stored_prefix_matches_as_far_as_it_is_held() -> None:
+    index = kvroute.PrefixIndex()
+    assert index.store("w0", ENGINE, LOCAL) == 4
+    assert index.store(1, ENGINE[:2], LOCAL[:2], dp_rank=3) == 2
+    overlaps = index.match([11, 12, 13, 99])
+    assert overlaps == {("w0", 0): 3, (1, 3): 2}
+    assert index.match([12]) == {}
+
+
+def test_a_match_is_a_mapping_and_gives_arrays() -> None:
+    index = kvroute.PrefixIndex()
+    index.store("w0", ENGINE, LOCAL)
+    overlaps = index.match(array("Q", LOCAL))
+    assert isinstance(overlaps, Mapping)
+    assert (len(overlaps), overlaps["w0", 0], ("w0", 1) in overlaps) == (1, 4, False)
+    assert list(overlaps) == list(overlaps.keys()) == [("w0", 0)]
+    assert list(overlaps.items()) == [(("w0", 0), 4)]
+    assert list(overlaps.values()) == [4]
+    assert overlaps.get(("x", 0)) is None
+    with pytest.raises(KeyError):
+        overlaps["x", 0]
+    targets, depths = overlaps.arrays()
+    assert targets == [("w0", 0)]
+    assert depths == array("I", [4])
+    assert repr(overlaps) == "Overlaps({('w0', 0): 4})"
+
+
+def test_a_removed_block_cuts_off_what_follows_until_it_returns() -> None:
+    index = kvroute.PrefixIndex()
+    index.store("w", ENGINE, LOCAL)
+    assert index.remove("w", [102]) == 1
+    assert index.match(LOCAL) == {("w", 0): 1}
+    assert index.store("w", [102], [12], parent=101) == 1
+    assert index.match(LOCAL) == {("w", 0): 4}
+
+
+def test_an_unknown_parent_is_counted_and_nothing_is_stored() -> None:
+    index = kvroute.PrefixIndex()
+    assert index.store("w", ENGINE, LOCAL, parent=7) == 0
+    assert index.match(LOCAL) == {}
+    assert index.stats().counters["unknown_parents"] > 0
+
+
+def test_copies_are_counted_unless_told_otherwise() -> None:
+    counting, once = kvroute.PrefixIndex(), kvroute.PrefixIndex(repeated_stores="set")
+    for index in (counting, once):
+        assert index.store("w", [1], [11]) == 1
+        assert index.store("w", [1], [11]) == 0
+        index.remove("w", [1])
+    assert counting.match([11]) == {("w", 0): 1}
+    assert once.match([11]) == {}
+    with pytest.raises(kvroute.InvalidArgument, match="^repeated_stores: expected 'count' or"):
+        kvroute.PrefixIndex(repeated_stores="many")  # type: ignore[arg-type]
+
+
+def test_clear_takes_one_rank_or_all() -> None:
+    index = kvroute.PrefixIndex()
+    for rank in (0, 1):
+        index.store("w", ENGINE, LOCAL, dp_rank=rank)
+    index.clear("w", dp_rank=1)
+    assert index.match(LOCAL) == {("w", 0): 4}
+    index.clear("w")
+    assert index.match(LOCAL) == {}
+    index.clear("never seen")
+
+
+def test_remove_worker_forgets_it_and_its_targets() -> None:
+    index = kvroute.PrefixIndex()
+    index.store("w", ENGINE, LOCAL)
+    index.store("v", ENGINE, LOCAL)
+    index.remove_worker("w")
+    assert index.targets() == [("v", 0)]
+    assert index.match(LOCAL) == {("v", 0): 4}
+    with pytest.raises(kvroute.UnknownWorker, match='got "w"'):
+        index.remove_worker("w")
+    assert index.remove("w", ENGINE) == 0
+
+
+def test_hashes_come_as_lists_or_arrays() -> None:
+    index = kvroute.PrefixIndex()
+    index.store("w", np.array(ENGINE, dtype="u8"), array("Q", LOCAL))
+    assert index.match(np.array(LOCAL, dtype="i8")) == {("w", 0): 4}
+    with pytest.raises(kvroute.InvalidArgument, match="^local_hashes: expected as many as engine"):
+        index.store("w", ENGINE, LOCAL[:2])
+    with pytest.raises(kvroute.InvalidArgument, match=r"^parent\[0\]: .* got -1"):
+        index.store("w", ENGINE, LOCAL, parent=-1)
+
+
+def test_stats_count_what_is_there() -> None:
+    index = kvroute.PrefixIndex(memory_limit="64MiB")
+    empty = index.stats().bytes
+    index.store("w", ENGINE, LOCAL)
+    index.store("v", ENGINE, LOCAL)
+    stats = index.stats()
+    assert (stats.blocks, stats.held, stats.targets, stats.predicted) == (4, 8, 2, 0)
+    assert stats.memory_limit == 64 * 2**20
+    assert stats.bytes >= empty
+
+
+def test_an_index_refuses_pickling() -> None:
+    with pytest.raises(TypeError, match="PrefixIndex cannot be pickled"):
+        pickle.dumps(kvroute.PrefixIndex())
+
+
+class IndexAgainstModel(RuleBasedStateMachine):
+    """Per target the set of held prefixes; a prefix is a tuple of labels, and its own name."""
+
+    workers = st.sampled_from(["a", "b", 0])
+    chains = st.lists(st.integers(0, 2), min_size=1, max_size=8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index = kvroute.PrefixIndex(repeated_stores="set")
+        self.held: dict[tuple[str | int, int], set[tuple[int, ...]]] = {}
+
+    @staticmethod
+    def name(prefix: tuple[int, ...]) -> int:
+        number = 1
+        for label in prefix:
+            number = number * 3 + label
+        return number
+
+    @rule(worker=workers, chain=chains)
+    def store(self, worker: str | int, chain: list[int]) -> None:
+        prefixes = [tuple(chain[: i + 1]) for i in range(len(chain))]
+        self.index.store(worker, [self.name(p) for p in prefixes], chain)
+        self.held.setdefault((worker, 0), set()).update(prefixes)
+
+    @rule(worker=workers, chain=chains, split=st.integers(1, 7))
+    def store_below_a_parent(self, worker: str | int, chain: list[int], split: int) -> None:
+        parent, rest = tuple(chain[:split]), chain[split:]
+        if not rest:
+            return
+        held = self.held.setdefault((worker, 0), set())
+        prefixes = [tuple(chain[: split + i + 1]) for i in range(len(rest))]
+        self.index.store(
+            worker, [self.name(p) for p in prefixes], rest, parent=self.name(parent)
+        )
+        if parent in held:
+            held.update(prefixes)
+
+    @rule(worker=workers, chain=chains)
+    def remove(self, worker: str | int, chain: list[int]) -> None:
+        self.index.remove(worker, [self.name(tuple(chain))])
+        self.held.get((worker, 0), set()).discard(tuple(chain))
+
+    @rule(worker=workers)
+    def clear(self, worker: str | int) -> None:
+        self.index.clear(worker)
+        self.held[worker, 0] = set()
+
+    @rule(chain=chains)
+    def match(self, chain: list[int]) -> None:
+        expected = {}
+        for target, held in self.held.items():
+            depth = 0
+            while depth < len(chain) and tuple(chain[: depth + 1]) in held:
+                depth += 1
+            if depth > 0:
+                expected[target] = depth
+        assert self.index.match(chain) == expected
+
+    @invariant()
+    def counts_agree(self) -> None:
+        assert self.index.stats().held == sum(len(held) for held in self.held.values())
+
+
+TestIndexAgainstModel = IndexAgainstModel.TestCase
+TestIndexAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,485 @@
+"""KvRouter: choosing, booking, explaining, and every refusal."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+import threading
+import time
+from array import array
+from collections import Counter
+
+import kvroute
+import pytest
+
+PROMPT = list(range(160))  # ten blocks of 16
+
+
+@pytest.fixture
+def clock() -> kvroute.VirtualClock:
+    return kvroute.VirtualClock()
+
+
+@pytest.fixture
+def router(clock: kvroute.VirtualClock) -> kvroute.KvRouter:
+    router = kvroute.KvRouter(block_size=16, seed=7, clock=clock)
+    for worker in ("w0", "w1", "w2"):
+        router.add_worker(worker)
+    return router
+
+
+def only(router: kvroute.KvRouter, worker: kvroute.TargetStats | str) -> kvroute.TargetStats:
+    return next(target for target in router.stats().targets if target.worker == worker)
+
+
+def test_a_reserved_prompt_draws_its_followers(router: kvroute.KvRouter) -> None:
+    with router.reserve(PROMPT) as first:
+        assert first.choice.cached_tokens == 0
+        assert first.choice.prefill_tokens == 160
+    again = router.select_worker(PROMPT + [1, 2, 3])
+    assert again.worker == first.choice.worker
+    assert again.cached_tokens == 160
+    assert again.prefill_tokens == 3
+
+
+def test_select_worker_books_and_predicts_nothing(router: kvroute.KvRouter) -> None:
+    for _ in range(10):
+        router.select_worker(PROMPT)
+    stats = router.stats()
+    assert stats.reservations == 0
+    assert stats.selections == 10
+    assert all(t.held_blocks == t.active_blocks == 0 for t in stats.targets)
+
+
+def test_ties_spread_evenly_and_repeat_for_a_seed() -> None:
+    def picks(seed: int) -> list[object]:
+        router = kvroute.KvRouter(16, seed=seed)
+        for worker in range(4):
+            router.add_worker(worker)
+        return [router.select_worker(PROMPT).worker for _ in range(4000)]
+
+    first = picks(3)
+    assert first == picks(3)
+    assert first != picks(4)
+    assert all(900 < count < 1100 for count in Counter(first).values())
+
+
+def test_load_outweighs_a_short_overlap(router: kvroute.KvRouter) -> None:
+    running = [router.reserve(PROMPT[:16] + [9] * 800, allowed=["w0"]) for _ in range(3)]
+    choice = router.select_worker(PROMPT)
+    assert choice.worker != "w0"
+    del running
+
+
+def test_a_reservation_moves_load_and_gives_it_back(router: kvroute.KvRouter) -> None:
+    reservation = router.reserve(PROMPT, request_id="r1", allowed=["w1"])
+    target = only(router, "w1")
+    assert (target.active_requests, target.active_prefill_tokens, target.active_blocks) == (
+        1,
+        160,
+        10,
+    )
+    reservation.first_token()
+    reservation.first_token()
+    assert only(router, "w1").active_prefill_tokens == 0
+    reservation.progress(40)
+    reservation.progress(3)
+    assert only(router, "w1").active_blocks == 12
+    reservation.release()
+    reservation.release()
+    assert reservation.released
+    target = only(router, "w1")
+    assert (target.active_requests, target.active_blocks) == (0, 0)
+    assert target.held_blocks == 10
+
+
+def test_a_shared_prefix_is_booked_once(router: kvroute.KvRouter) -> None:
+    with router.reserve(PROMPT, allowed=["w0"]), router.reserve(PROMPT + [5] * 16, allowed=["w0"]):
+        assert only(router, "w0").active_blocks == 11
+    assert only(router, "w0").active_blocks == 0
+
+
+def test_a_reservation_is_released_on_error_and_with_its_last_reference(
+    router: kvroute.KvRouter,
+) -> None:
+    with pytest.raises(ZeroDivisionError), router.reserve(PROMPT):
+        _ = 1 / 0
+    reservation = router.reserve(PROMPT)
+    del reservation
+    gc.collect()
+    assert router.stats().reservations == 0
+
+
+def test_a_request_id_runs_once_at_a_time(router: kvroute.KvRouter) -> None:
+    with router.reserve(PROMPT, request_id="r1") as reservation:
+        assert reservation.request_id == "r1"
+        with pytest.raises(kvroute.InvalidArgument, match="^request_id: .* got 'r1'$"):
+            router.reserve(PROMPT, request_id="r1")
+        assert router.stats().reservations == 1
+    router.reserve(PROMPT, request_id="r1").release()
+    made_up = [router.reserve(PROMPT) for _ in range(3)]
+    assert len({r.request_id for r in made_up}) == 3
+
+
+def test_output_is_remembered_with_the_prompts_tail(router: kvroute.KvRouter) -> None:
+    prompt, output = PROMPT + [1, 2, 3], list(range(500, 530))
+    with router.reserve(prompt, allowed=["w2"]) as reservation:
+        reservation.release(output_token_ids=output)
+    choice = router.select_worker(prompt + output + [7])
+    assert choice.worker == "w2"
+    assert choice.cached_tokens == (len(prompt) + len(output)) // 16 * 16
+
+
+def test_predicted_blocks_end_with_their_time(
+    router: kvroute.KvRouter, clock: kvroute.VirtualClock
+) -> None:
+    router.reserve(PROMPT, allowed=["w0"]).release()
+    clock.advance(119)
+    assert router.select_worker(PROMPT).cached_tokens == 160
+    clock.advance(2)
+    assert router.select_worker(PROMPT).cached_tokens == 0
+    assert router.stats().indexes[0].held == 0
+
+
+def test_a_forgotten_reservation_ends_with_its_time(clock: kvroute.VirtualClock) -> None:
+    router = kvroute.KvRouter(16, clock=clock, reservation_ttl=30)
+    router.add_worker("w0")
+    forgotten = router.reserve(PROMPT)
+    clock.advance(31)
+    router.reserve(PROMPT).release()
+    stats = router.stats()
+    assert (stats.reservations, stats.expired_reservations) == (0, 1)
+    forgotten.release()
+    assert only(router, "w0").active_requests == 0
+
+
+def test_allowed_limits_the_choice(router: kvroute.KvRouter) -> None:
+    router.reserve(PROMPT, allowed=["w0"]).release()
+    assert router.select_worker(PROMPT).worker == "w0"
+    assert router.select_worker(PROMPT, allowed=["w2"]).worker == "w2"
+    assert router.select_worker(PROMPT, ("w2", "w1", "w2")).worker in {"w1", "w2"}
+
+
+def test_each_mistake_has_its_own_error(router: kvroute.KvRouter) -> None:
+    with pytest.raises(kvroute.InvalidArgument, match="^token_ids: expected at least one"):
+        router.select_worker([])
+    with pytest.raises(kvroute.InvalidArgument, match="^allowed: .* at least one worker, got none"):
+        router.select_worker(PROMPT, allowed=[])
+    with pytest.raises(kvroute.InvalidArgument, match="^allowed: .* got the str 'w0'"):
+        router.select_worker(PROMPT, allowed="w0")
+    with pytest.raises(kvroute.InvalidArgument, match="^allowed: .* got float"):
+        router.select_worker(PROMPT, allowed=[1.5])  # type: ignore[list-item]
+    with pytest.raises(kvroute.UnknownWorker, match='^allowed: .* got "w9"'):
+        router.select_worker(PROMPT, allowed=["w0", "w9"])
+    with pytest.raises(kvroute.UnknownWorker, match="^worker: .* got 0"):
+        router.remove_worker(0)
+    empty = kvroute.KvRouter(16)
+    with pytest.raises(kvroute.NoEligibleWorker, match="^no workers"):
+        empty.select_worker(PROMPT)
+
+
+def test_errors_are_the_builtin_ones_too() -> None:
+    assert issubclass(kvroute.InvalidArgument, (ValueError,))
+    assert issubclass(kvroute.UnknownWorker, (KeyError,))
+    assert issubclass(kvroute.NoEligibleWorker, (RuntimeError,))
+    for error in (kvroute.InvalidArgument, kvroute.UnknownWorker, kvroute.NoEligibleWorker):
+        assert issubclass(error, kvroute.KvRouteError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"block_size": 0}, "block_size: expected 1 to 65536 tokens, got 0"),
+        ({"block_size": -1}, "block_size: expected 1 to 65536 tokens, got -1"),
+        ({"block_size": 16, "policy": "best"}, "policy: expected one of .* got 'best'"),
+        ({"block_size": 16, "memory_limit": "lots"}, "memory_limit: .* got 'lots'"),
+        ({"block_size": 16, "memory_limit": -1}, "memory_limit: .* got -1"),
+        ({"block_size": 16, "memory_limit": 1.5}, "memory_limit: .* got 1.5"),
+        ({"block_size": 16, "memory_limit": 10}, "memory_limit: .* 10"),
+        ({"block_size": 16, "predicted_ttl": 0}, "predicted_ttl: expected seconds"),
+        ({"block_size": 16, "reservation_ttl": float("nan")}, "reservation_ttl: expected seconds"),
+    ],
+    ids=str,
+)
+def test_a_router_refuses_bad_options(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(kvroute.InvalidArgument, match=f"^{message}"):
+        kvroute.KvRouter(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"worker": "w0"}, 'worker: expected a name that is not in use, got "w0"'),
+        ({"worker": 1.5}, "worker: expected a str or an int, got float"),
+        ({"worker": True}, "worker: expected a str or an int, got bool"),
+        ({"worker": 2**70}, "worker: expected a str or an int of 64 bits"),
+        ({"worker": "x", "dp_ranks": 0}, "dp_ranks: expected 1 to 4096, got 0"),
+        ({"worker": "x", "dp_ranks": 4095}, "dp_ranks: expected at most 4093"),
+        ({"worker": "x", "block_size": 0}, "block_size: expected 1 to 65536"),
+        ({"worker": "x", "kv_events": "localhost:5557"}, "kv_events: expected an endpoint like"),
+        ({"worker": "x", "kv_events": "tcp://a:99999"}, "kv_events: expected an endpoint like"),
+        ({"worker": "x", "kv_events": 7}, "kv_events: expected None, an endpoint, or a list"),
+        (
+            {"worker": "x", "dp_ranks": 3, "kv_events": ["tcp://a:1", "tcp://a:2"]},
+            "kv_events: expected one endpoint, or one for each of the 3 ranks, got 2",
+        ),
+        (
+            {"worker": "x", "dp_ranks": 3, "kv_events": "tcp://a:65534"},
+            "kv_events: expected ports up to 65535 for all 3 ranks",
+        ),
+        ({"worker": "x", "kv_replay": "tcp://a:1"}, "kv_replay: expected none without kv_events"),
+        ({"worker": "x", "total_blocks": 0}, "total_blocks: expected at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_add_worker_refuses_bad_specs_and_changes_nothing(
+    router: kvroute.KvRouter, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(kvroute.InvalidArgument, match=f"^{message}"):
+        router.add_worker(**arguments)  # type: ignore[arg-type]
+    assert router.workers() == ["w0", "w1", "w2"]
+    assert len(router.stats().targets) == 3
+
+
+def test_zero_and_the_text_zero_are_two_workers() -> None:
+    router = kvroute.KvRouter(16, policy="round_robin")
+    router.add_worker(0)
+    router.add_worker("0", labels={"zone": "b"})
+    assert [router.select_worker(PROMPT).worker for _ in range(4)] == [0, "0", 0, "0"]
+    assert router.labels("0") == {"zone": "b"}
+    assert router.labels(0) == {}
+
+
+def test_ranks_are_targets_of_their_own() -> None:
+    router = kvroute.KvRouter(16, policy="round_robin")
+    router.add_worker("w", dp_ranks=3)
+    choices = [router.select_worker(PROMPT) for _ in range(3)]
+    assert [(c.worker, c.dp_rank) for c in choices] == [("w", 0), ("w", 1), ("w", 2)]
+
+
+def test_a_worker_that_returns_inherits_nothing(router: kvroute.KvRouter) -> None:
+    reservation = router.reserve(PROMPT, allowed=["w1"])
+    router.remove_worker("w1")
+    router.add_worker("w1")
+    target = only(router, "w1")
+    assert (target.active_requests, target.held_blocks) == (0, 0)
+    reservation.first_token()
+    reservation.release()
+    assert only(router, "w1").active_requests == 0
+    assert router.workers() == ["w0", "w2", "w1"]
+
+
+def test_workers_of_other_block_sizes_are_compared_in_tokens() -> None:
+    router = kvroute.KvRouter(16, seed=1)
+    router.add_worker("small")
+    router.add_worker("large", block_size=64)
+    router.reserve(PROMPT, allowed=["large"]).release()
+    choice = router.select_worker(PROMPT)
+    assert (choice.worker, choice.cached_tokens) == ("large", 128)
+    assert [index.block_size for index in router.stats().indexes] == [16, 64]
+    router.remove_worker("large")
+    assert [index.block_size for index in router.stats().indexes] == [16]
+
+
+def test_fewer_tokens_than_a_block_are_chosen_by_load(router: kvroute.KvRouter) -> None:
+    with (
+        router.reserve(PROMPT, allowed=["w0"]),
+        router.reserve(PROMPT, allowed=["w2"]),
+    ):
+        assert router.select_worker([1, 2, 3]).worker == "w1"
+
+
+def test_namespaces_do_not_match_each_other(router: kvroute.KvRouter) -> None:
+    router.reserve(PROMPT, lora="a").release()
+    assert router.select_worker(PROMPT).cached_tokens == 0
+    assert router.select_worker(PROMPT, lora="b").cached_tokens == 0
+    assert router.select_worker(PROMPT, salt="a").cached_tokens == 0
+    assert router.select_worker(PROMPT, namespace="a").cached_tokens == 0
+    assert router.select_worker(PROMPT, lora="a").cached_tokens == 160
+
+
+def test_selecting_by_hashes_equals_selecting_by_tokens(router: kvroute.KvRouter) -> None:
+    router.reserve(PROMPT, allowed=["w1"]).release()
+    hashes = kvroute.hash_blocks(PROMPT, 16)
+    choice = router.select_worker_by_hashes(hashes, 165)
+    assert (choice.worker, choice.cached_tokens, choice.prefill_tokens) == ("w1", 160, 5)
+    assert router.select_worker_by_hashes([], 5).cached_tokens == 0
+    with pytest.raises(kvroute.InvalidArgument, match="^num_tokens: expected at least 160"):
+        router.select_worker_by_hashes(hashes, 159)
+    with pytest.raises(kvroute.InvalidArgument, match="^num_tokens: expected at least 1 "):
+        router.select_worker_by_hashes([], 0)
+
+
+def test_overlaps_counts_cached_tokens(router: kvroute.KvRouter) -> None:
+    router.reserve(PROMPT[:64], allowed=["w0"]).release()
+    router.reserve(PROMPT, allowed=["w2"]).release()
+    assert router.overlaps(PROMPT) == {("w0", 0): 64, ("w2", 0): 160}
+
+
+def test_explain_shows_every_target_and_changes_nothing(router: kvroute.KvRouter) -> None:
+    router.reserve(PROMPT, allowed=["w1"]).release()
+    before = router.stats().selections
+    explanation = router.explain(PROMPT, allowed=["w0", "w1"])
+    assert router.stats().selections == before
+    assert explanation.policy == "kv_cost"
+    assert explanation.num_tokens == 160
+    assert [t.worker for t in explanation.targets] == ["w1", "w0", "w2"]
+    best, other, left_out = explanation.targets
+    assert (best.eligible, best.cached_tokens, best.cost) == (True, 160, 10.0)
+    assert other.cost == 20.0
+    assert best.terms["prefill_cost"] + best.terms["decode_cost"] == best.cost
+    assert (left_out.eligible, left_out.reason) == (False, "not in allowed")
+    text = str(explanation)
+    assert "policy kv_cost, 160 prompt tokens" in text
+    assert "not eligible: not in allowed" in text
+    assert router.select_worker(PROMPT, allowed=["w0", "w1"]).worker == best.worker
+
+
+def test_standalone_uses_reported_load() -> None:
+    router = kvroute.KvRouter(64, policy="standalone", seed=1)
+    router.add_worker(0)
+    router.add_worker(1)
+    router.update_load(0, waiting=4, kv_usage=0.5)
+    router.update_load(1, waiting=0, kv_usage=0.1)
+    choice = router.select_worker(PROMPT)
+    assert choice.worker == 1
+    assert choice.cost == pytest.approx(0.1)
+    # Each pick counts as one more waiting until the next report.
+    picks = Counter(router.select_worker(PROMPT).worker for _ in range(8))
+    assert picks[0] > 0
+    router.update_load(1, waiting=0)
+    assert router.select_worker(PROMPT).cost == pytest.approx(0.1)
+
+
+def test_update_load_keeps_what_it_leaves_out_and_carries_an_age(
+    router: kvroute.KvRouter, clock: kvroute.VirtualClock
+) -> None:
+    assert only(router, "w0").waiting is None
+    assert only(router, "w0").load_age is None
+    router.update_load("w0", waiting=3, running=9, kv_usage=0.4)
+    clock.advance(2)
+    router.update_load("w0", kv_usage=0.6)
+    clock.advance(1)
+    target = only(router, "w0")
+    assert (target.waiting, target.running, target.kv_usage) == (3, 9, 0.6)
+    assert target.load_age == pytest.approx(1)
+    for bad in (-0.1, 1.1, float("nan")):
+        with pytest.raises(kvroute.InvalidArgument, match="^kv_usage: expected a share"):
+            router.update_load("w0", kv_usage=bad)
+    with pytest.raises(kvroute.InvalidArgument, match="^waiting: expected"):
+        router.update_load("w0", waiting=-1)
+    with pytest.raises(kvroute.UnknownWorker, match="^dp_rank: expected 0 to 0"):
+        router.update_load("w0", dp_rank=1, waiting=1)
+
+
+def test_round_robin_and_random_have_no_cost() -> None:
+    for policy in ("round_robin", "random"):
+        router = kvroute.KvRouter(16, policy=policy)
+        router.add_worker("w")
+        assert router.select_worker(PROMPT).cost is None
+
+
+def test_a_closed_router_refuses_and_its_reservations_do_nothing(router: kvroute.KvRouter) -> None:
+    reservation = router.reserve(PROMPT)
+    router.close()
+    router.close()
+    reservation.first_token()
+    reservation.progress(3)
+    reservation.release([1, 2])
+    for call in (
+        lambda: router.select_worker(PROMPT),
+        lambda: router.reserve(PROMPT),
+        lambda: router.add_worker("x"),
+        lambda: router.stats(),
+        lambda: router.workers(),
+        lambda: router.remove_worker("w0"),
+    ):
+        with pytest.raises(kvroute.InvalidArgument, match="^router: it has been closed"):
+            call()
+
+
+def test_a_router_refuses_pickling(router: kvroute.KvRouter) -> None:
+    with pytest.raises(TypeError, match="KvRouter cannot be pickled"):
+        pickle.dumps(router)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is Linux's here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_router_refuses_use_after_a_fork(router: kvroute.KvRouter) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            router.select_worker(PROMPT)
+            os.write(writer, b"no error")
+        except kvroute.KvRouteError as error:
+            os.write(writer, str(error).encode())
+        fresh = kvroute.KvRouter(16)
+        fresh.add_worker("w")
+        os.write(writer, f"; {fresh.select_worker(PROMPT).worker}".encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        assert said.read() == "KvRouter: it was made before a fork; make one in this process; w"
+    assert router.select_worker(PROMPT).worker in {"w0", "w1", "w2"}
+
+
+def test_threads_share_a_router() -> None:
+    router = kvroute.KvRouter(16, seed=1)
+    for worker in range(8):
+        router.add_worker(worker)
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for i in range(200):
+                prompt = array("I", [seed % 3] * 64 + [seed, i] * 16)
+                with router.reserve(prompt) as reservation:
+                    reservation.first_token()
+                    router.select_worker(prompt)
+                    reservation.progress(i)
+                if i % 50 == 0:
+                    router.stats()
+                    router.explain(prompt)
+                    router.add_worker(f"{seed}-{i}")
+                    router.remove_worker(f"{seed}-{i}")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    stats = router.stats()
+    assert stats.reservations == 0
+    assert all(t.active_blocks == t.active_prefill_tokens == 0 for t in stats.targets)
+
+
+def test_selecting_lets_other_threads_run(router: kvroute.KvRouter) -> None:
+    prompt = array("I", range(3_000_000))  # about half a millisecond of hashing each time
+    running, ticks = True, 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while running:
+            ticks += 1
+            time.sleep(0)  # gives up the GIL, which is otherwise kept for 30 seconds
+
+    thread = threading.Thread(target=tick)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(30)  # nobody is made to give up the GIL
+    try:
+        thread.start()
+        for _ in range(20):
+            router.select_worker(prompt)
+        running = False
+    finally:
+        sys.setswitchinterval(switch)
+        running = False
+        thread.join()
+    assert ticks > 0
