@@ -175,13 +175,13 @@ class EngineCore:
             wire = [wire for event in events for wire in self._wire_events(event)]
             self.kv_events.publish(self._encoder.batch(time.time(), wire))
 
-    def _wire_events(self, event: CacheEvent) -> list[object]:
+    def _wire_events(self, event: CacheEvent) -> list[bytes]:
         if isinstance(event, BlocksStored):
             generation = self._loop.generation_of(event.owner)
             tokens = generation.stored_tokens(event, self.config.block_size)
             return [self._encoder.stored(event.names, event.parent, tokens, generation.salt)]
         if isinstance(event, BlocksRemoved):
-            return [self._encoder.removed(name) for name in event.names]
+            return self._encoder.removed(event.names)
         return [self._encoder.cleared()]
 
     def _publish_load(self) -> None:

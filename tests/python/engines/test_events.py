@@ -31,7 +31,7 @@ ARRAY_CLEARED = "93cb3ff80000000000009191b0416c6c426c6f636b73436c656172656400"
 def test_a_map_event_is_what_vllm_sends_since_0_24() -> None:
     encoder = EventEncoder(EventFormat.MAP, block_size=2)
     assert encoder.batch(TS, [encoder.stored([FIRST], None, [1, 2])]).hex() == MAP_STORED
-    assert encoder.batch(TS, [encoder.removed(FIRST)]).hex() == MAP_REMOVED
+    assert encoder.batch(TS, encoder.removed([FIRST])).hex() == MAP_REMOVED
     assert encoder.batch(TS, [encoder.cleared()]).hex() == MAP_CLEARED
 
 
@@ -39,17 +39,24 @@ def test_an_array_event_is_what_vllm_sent_before() -> None:
     encoder = EventEncoder(EventFormat.ARRAY, block_size=2)
     assert encoder.batch(TS, [encoder.stored([FIRST], SECOND, [1, 2])]).hex() == ARRAY_STORED
     assert encoder.batch(TS, [encoder.cleared()]).hex() == ARRAY_CLEARED
-    assert encoder.removed(FIRST) == ["BlockRemoved", [FIRST], "GPU", 0]
+    removed = [msgpack.unpackb(event) for event in encoder.removed([FIRST, 7])]
+    assert removed == [["BlockRemoved", [FIRST], "GPU", 0], ["BlockRemoved", [7], "GPU", 0]]
 
 
 @pytest.mark.parametrize("event_format", list(EventFormat))
 def test_a_salt_is_named_in_a_sequence_s_first_block_only(event_format: EventFormat) -> None:
     encoder = EventEncoder(event_format, block_size=1)
-    first = encoder.stored([FIRST, SECOND], None, [1, 2], salt="tenant")
-    later = encoder.stored([SECOND], FIRST, [2], salt="tenant")
+    first = msgpack.unpackb(encoder.stored([FIRST, SECOND], None, [1, 2], salt="tenant"))
+    later = msgpack.unpackb(encoder.stored([SECOND], FIRST, [2], salt="tenant"))
     key: int | str = "extra_keys" if event_format is EventFormat.MAP else 8
     assert first[key] == [["tenant"], None]
     assert later[key] == [None]
+
+
+def test_a_batch_may_have_more_events_than_a_short_header_counts() -> None:
+    encoder = EventEncoder(EventFormat.MAP, block_size=1)
+    events = msgpack.unpackb(encoder.batch(TS, encoder.removed(range(70_000))))[1]
+    assert [event["block_hashes"] for event in events] == [[name] for name in range(70_000)]
 
 
 def test_a_batch_names_its_rank_and_time() -> None:
