@@ -47,18 +47,11 @@ bool BatchVisitor::scalar(const Scalar& value) {
     case Frame::batch_array:
       if (level.index == kEventsPosition) return false;
       return level.index != kRankPosition || batch_field(Field::batch_rank, value);
-    case Frame::batch_map:
-      return batch_field(level.field, value);
-    case Frame::events:
-      ++batch_.bad_events;
-      break;
+    case Frame::batch_map: return batch_field(level.field, value);
+    case Frame::events: ++batch_.bad_events; break;
     case Frame::event_array:
-    case Frame::event_map:
-      event_field(field_at_top(), value);
-      break;
-    case Frame::hashes:
-      hash_element(value);
-      break;
+    case Frame::event_map: event_field(field_at_top(), value); break;
+    case Frame::hashes: hash_element(value); break;
     case Frame::tokens:  // a token id has already been taken
       draft().bad = true;
       break;
@@ -66,23 +59,16 @@ bool BatchVisitor::scalar(const Scalar& value) {
       if (value.kind != Kind::nil) add_extra(ExtraItem::Kind::unknown, {});
       batch_.extra_ends.push_back(batch_.extra_items.size());
       break;
-    case Frame::extra_items:
-      extra_element(value);
-      break;
-    case Frame::extra_object:
-      object_element(value);
-      break;
+    case Frame::extra_items: extra_element(value); break;
+    case Frame::extra_object: object_element(value); break;
     case Frame::metadata:
       if (level.field == Field::cache_salt) event_field(Field::cache_salt, value);
       break;
     case Frame::foreign_blocks:
       if (value.kind != Kind::nil) draft().tainted = true;
       break;
-    case Frame::foreign_items:
-      draft().tainted = true;
-      break;
-    case Frame::skipped:
-      break;
+    case Frame::foreign_items: draft().tainted = true; break;
+    case Frame::skipped: break;
   }
   return true;
 }
@@ -100,8 +86,7 @@ void BatchVisitor::map_key(const Scalar& key) {
     case Frame::metadata:
       level.field = is_text && key.text == "cache_salt" ? Field::cache_salt : Field::ignored;
       return;
-    default:
-      return;
+    default: return;
   }
   if (level.field == Field::unknown) ++batch_.unknown_keys;
 }
@@ -166,17 +151,12 @@ void BatchVisitor::event_field(Field field, const Scalar& value) {
       fits = nil || text || value.kind == Kind::bytes;
       event.cache_salt = value.text;
       break;
-    case Field::foreign_keys:
-      event.tainted = event.tainted || !nil;
-      break;
+    case Field::foreign_keys: event.tainted = event.tainted || !nil; break;
     case Field::block_hashes:
     case Field::token_ids:
     case Field::extra_keys:
-    case Field::metadata:
-      fits = nil;
-      break;
-    default:
-      break;
+    case Field::metadata: fits = nil; break;
+    default: break;
   }
   if (!fits) event.bad = true;
 }
@@ -262,31 +242,21 @@ BatchVisitor::Frame BatchVisitor::event_child_array(Field field) {
       event.extra_blocks.begin = batch_.extra_ends.size();
       event.first_extra_item = batch_.extra_items.size();
       return Frame::extra_blocks;
-    case Field::foreign_keys:
-      return Frame::foreign_blocks;
+    case Field::foreign_keys: return Frame::foreign_blocks;
     case Field::unknown:
-    case Field::ignored:
-      return Frame::skipped;
-    default:
-      event.bad = true;
-      return Frame::skipped;
+    case Field::ignored: return Frame::skipped;
+    default: event.bad = true; return Frame::skipped;
   }
 }
 
 BatchVisitor::Frame BatchVisitor::event_child_map(Field field) {
   switch (field) {
     case Field::lora_name:  // SGLang's arrays have their metadata where vLLM's have the name
-    case Field::metadata:
-      return Frame::metadata;
-    case Field::foreign_keys:
-      draft().tainted = true;
-      return Frame::skipped;
+    case Field::metadata: return Frame::metadata;
+    case Field::foreign_keys: draft().tainted = true; return Frame::skipped;
     case Field::unknown:
-    case Field::ignored:
-      return Frame::skipped;
-    default:
-      draft().bad = true;
-      return Frame::skipped;
+    case Field::ignored: return Frame::skipped;
+    default: draft().bad = true; return Frame::skipped;
   }
 }
 
@@ -309,31 +279,20 @@ bool BatchVisitor::start_array(std::uint32_t size) {
       if (batch_.has_events) return false;
       batch_.has_events = true;
       return push(Frame::events);
-    case Frame::events:
-      return start_event(Frame::event_array);
+    case Frame::events: return start_event(Frame::event_array);
     case Frame::event_array:
-    case Frame::event_map:
-      return push(event_child_array(field_at_top()));
+    case Frame::event_map: return push(event_child_array(field_at_top()));
     case Frame::hashes:
-    case Frame::tokens:
-      draft().bad = true;
-      return push(Frame::skipped);
-    case Frame::extra_blocks:
-      return push(Frame::extra_items);
+    case Frame::tokens: draft().bad = true; return push(Frame::skipped);
+    case Frame::extra_blocks: return push(Frame::extra_items);
     case Frame::extra_items:
       object_ = {ExtraItem::Kind::unknown, {}};
       return push(Frame::extra_object);
-    case Frame::extra_object:
-      object_.kind = ExtraItem::Kind::unknown;
-      return push(Frame::skipped);
-    case Frame::foreign_blocks:
-      return push(Frame::foreign_items);
-    case Frame::foreign_items:
-      draft().tainted = true;
-      return push(Frame::skipped);
+    case Frame::extra_object: object_.kind = ExtraItem::Kind::unknown; return push(Frame::skipped);
+    case Frame::foreign_blocks: return push(Frame::foreign_items);
+    case Frame::foreign_items: draft().tainted = true; return push(Frame::skipped);
     case Frame::metadata:
-    case Frame::skipped:
-      return push(Frame::skipped);
+    case Frame::skipped: return push(Frame::skipped);
   }
   return false;
 }
@@ -346,24 +305,15 @@ bool BatchVisitor::end_array() {
       if (done.index < min_array_size(draft().kind)) draft().bad = true;
       end_event();
       break;
-    case Frame::hashes:
-      draft().hashes.end = batch_.hashes.size();
-      break;
-    case Frame::tokens:
-      draft().tokens.end = batch_.tokens.size();
-      break;
-    case Frame::extra_blocks:
-      draft().extra_blocks.end = batch_.extra_ends.size();
-      break;
-    case Frame::extra_items:
-      batch_.extra_ends.push_back(batch_.extra_items.size());
-      break;
+    case Frame::hashes: draft().hashes.end = batch_.hashes.size(); break;
+    case Frame::tokens: draft().tokens.end = batch_.tokens.size(); break;
+    case Frame::extra_blocks: draft().extra_blocks.end = batch_.extra_ends.size(); break;
+    case Frame::extra_items: batch_.extra_ends.push_back(batch_.extra_items.size()); break;
     case Frame::extra_object:
       if (done.index != 2) object_.kind = ExtraItem::Kind::unknown;
       add_extra(object_.kind, object_.bytes);
       break;
-    default:
-      break;
+    default: break;
   }
   return true;
 }
@@ -382,32 +332,21 @@ bool BatchVisitor::start_map(std::uint32_t) {
     case Frame::batch_map:
       if (level.field == Field::batch_rank || level.field == Field::batch_events) return false;
       break;
-    case Frame::events:
-      return start_event(Frame::event_map);
+    case Frame::events: return start_event(Frame::event_map);
     case Frame::event_array:
-    case Frame::event_map:
-      return push(event_child_map(field_at_top()));
+    case Frame::event_map: return push(event_child_map(field_at_top()));
     case Frame::hashes:
-    case Frame::tokens:
-      draft().bad = true;
-      break;
+    case Frame::tokens: draft().bad = true; break;
     case Frame::extra_blocks:
       add_extra(ExtraItem::Kind::unknown, {});
       batch_.extra_ends.push_back(batch_.extra_items.size());
       break;
-    case Frame::extra_items:
-      add_extra(ExtraItem::Kind::unknown, {});
-      break;
-    case Frame::extra_object:
-      object_.kind = ExtraItem::Kind::unknown;
-      break;
+    case Frame::extra_items: add_extra(ExtraItem::Kind::unknown, {}); break;
+    case Frame::extra_object: object_.kind = ExtraItem::Kind::unknown; break;
     case Frame::foreign_blocks:
-    case Frame::foreign_items:
-      draft().tainted = true;
-      break;
+    case Frame::foreign_items: draft().tainted = true; break;
     case Frame::metadata:
-    case Frame::skipped:
-      break;
+    case Frame::skipped: break;
   }
   return push(Frame::skipped);
 }

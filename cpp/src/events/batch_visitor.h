@@ -87,12 +87,12 @@ class BatchVisitor {
     event_map,
     hashes,
     tokens,
-    extra_blocks,   ///< `extra_keys`: one entry per block
-    extra_items,    ///< one block's entry
-    extra_object,   ///< [identifier, offset]
-    metadata,       ///< SGLang's map with `cache_salt`
-    foreign_blocks, ///< `mm_keys`: one entry per block
-    foreign_items,  ///< one block's entry there
+    extra_blocks,    ///< `extra_keys`: one entry per block
+    extra_items,     ///< one block's entry
+    extra_object,    ///< [identifier, offset]
+    metadata,        ///< SGLang's map with `cache_salt`
+    foreign_blocks,  ///< `mm_keys`: one entry per block
+    foreign_items,   ///< one block's entry there
     skipped,
   };
   struct Level {

@@ -28,17 +28,17 @@ struct ExtraItem {
 /// One event as it stood in the payload: fields collected in any order, checked for type only.
 struct EventDraft {
   EventKind kind = EventKind::unknown;
-  bool bad = false;               ///< a field has a wrong type or comes twice
+  bool bad = false;  ///< a field has a wrong type or comes twice
   bool has_hashes = false;
   bool has_tokens = false;
   bool has_extra = false;
-  bool tainted = false;           ///< carries content outside `extra_keys`
+  bool tainted = false;  ///< carries content outside `extra_keys`
   Range hashes;
   Range tokens;
-  Range extra_blocks;             ///< into `extra_ends`
+  Range extra_blocks;  ///< into `extra_ends`
   std::size_t first_extra_item = 0;
   std::optional<std::uint64_t> parent;
-  std::uint32_t block_size = 0;   ///< 0: absent
+  std::uint32_t block_size = 0;  ///< 0: absent
   std::string_view medium;
   std::string_view locality;
   std::string_view lora_name;

@@ -40,9 +40,9 @@ constexpr std::array kEventFields{
 };
 
 constexpr std::array kStoredPositions{
-    Field::type,      Field::block_hashes, Field::parent,     Field::token_ids,
-    Field::block_size, Field::lora_id,     Field::medium,     Field::lora_name,
-    Field::extra_keys, Field::group_idx,   Field::spec_kind,
+    Field::type,       Field::block_hashes, Field::parent,    Field::token_ids,
+    Field::block_size, Field::lora_id,      Field::medium,    Field::lora_name,
+    Field::extra_keys, Field::group_idx,    Field::spec_kind,
 };
 
 constexpr std::array kRemovedPositions{

@@ -130,8 +130,8 @@ void EventReader::deliver_cleared(Delivery& delivery, const EventDraft& draft) {
 
 void EventReader::read_extra(Delivery& delivery, const EventDraft& draft, BlockStored& event) {
   const std::size_t blocks = event.engine_hashes.size();
-  const bool aligned = !draft.has_extra || draft.extra_blocks.size() == blocks ||
-                       draft.extra_blocks.size() == 0;
+  const bool aligned =
+      !draft.has_extra || draft.extra_blocks.size() == blocks || draft.extra_blocks.size() == 0;
   if (draft.tainted || !aligned) {
     taint_all(delivery, event);
     return;

@@ -86,7 +86,7 @@ class KvStream {
   std::vector<std::uint32_t> told_ranks_;  ///< since their last invalidation
   std::optional<Replay> replay_;
   std::optional<std::uint64_t> request_;
-  std::optional<HeldBatch> held_;          ///< the live batch behind the gap that is replayed
+  std::optional<HeldBatch> held_;  ///< the live batch behind the gap that is replayed
   std::optional<Time> cooldown_until_;
   bool ever_connected_ = false;
   bool check_is_due_ = false;

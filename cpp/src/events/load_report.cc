@@ -76,20 +76,13 @@ class JsonCursor {
     skip_space();
     if (rest_.empty() || depth > kMaxDepth) return false;
     switch (rest_.front()) {
-      case '{':
-        return skip_object(depth);
-      case '[':
-        return skip_array(depth);
-      case '"':
-        return read_string().has_value();
-      case 't':
-        return skip_word("true");
-      case 'f':
-        return skip_word("false");
-      case 'n':
-        return skip_word("null");
-      default:
-        return read_number().has_value();
+      case '{': return skip_object(depth);
+      case '[': return skip_array(depth);
+      case '"': return read_string().has_value();
+      case 't': return skip_word("true");
+      case 'f': return skip_word("false");
+      case 'n': return skip_word("null");
+      default: return read_number().has_value();
     }
   }
 

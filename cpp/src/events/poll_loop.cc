@@ -130,8 +130,8 @@ void PollLoop::wait() {
   }
   std::chrono::milliseconds timeout = idle_wait_;
   if (due != Time::max()) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        due - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(due - std::chrono::steady_clock::now());
     timeout = std::clamp(left, std::chrono::milliseconds(0), idle_wait_);
   }
   try {

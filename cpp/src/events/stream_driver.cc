@@ -19,8 +19,7 @@ void list(zmq::socket_t& socket, std::vector<zmq::pollitem_t>& items) {
 }  // namespace
 
 KvDriver::KvDriver(std::unique_ptr<StreamSocket> socket, const KvStreamConfig& config,
-                   const SubscriberOptions& options, BatchDecoder& decoder,
-                   zmq::context_t& context)
+                   const SubscriberOptions& options, BatchDecoder& decoder, zmq::context_t& context)
     : StreamDriver(std::move(socket)),
       replay_endpoint_(config.replay_endpoint),
       options_(options),

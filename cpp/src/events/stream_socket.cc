@@ -145,8 +145,8 @@ void StreamSocket::keep_connected(Time now) {
   messages_.connect(endpoint_);
 }
 
-ReplaySocket::ReplaySocket(zmq::context_t& context, const std::string& endpoint,
-                           std::uint64_t from, const SubscriberOptions& options)
+ReplaySocket::ReplaySocket(zmq::context_t& context, const std::string& endpoint, std::uint64_t from,
+                           const SubscriberOptions& options)
     : messages_(context, zmq::socket_type::dealer) {
   set_bounds(messages_, options);
   enable_ipv6_for(messages_, endpoint);

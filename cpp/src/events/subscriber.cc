@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <utility>
-
 #include <zmq.hpp>
 
 #include "events/poll_loop.h"
@@ -51,8 +50,8 @@ class EventSubscriber::Impl {
       detail::require_connectable("replay_endpoint", config.replay_endpoint);
     }
     const StreamId id = next_id_++;
-    loop_.add(id, std::make_unique<KvDriver>(open(config, id), config, options_, decoder_,
-                                             context_));
+    loop_.add(id,
+              std::make_unique<KvDriver>(open(config, id), config, options_, decoder_, context_));
     return id;
   }
 

@@ -1,7 +1,7 @@
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "kvroute/base/random.h"
 #include "kvroute/events/decoder.h"
@@ -63,16 +63,18 @@ void pack_rich_store(Packer& packer) {
 std::vector<Payload> seeds() {
   return {
       testing::stored_batch({.blocks = 3, .parent = 9}, 0),
-      batch_of(2, [](Packer& packer) {
-        pack_rich_store(packer);
-        testing::pack_removed_map(packer, {1, 2, 3});
-      }),
-      batch_of(3, [](Packer& packer) {
-        testing::pack_stored_array(packer, Chain{.blocks = 12});
-        packer.pack_array(1).pack("AllBlocksCleared");
-        packer.pack_map(2).pack("type").pack("BlockStored").pack("metadata").pack_map(1);
-        packer.pack("cache_salt").pack("tenant");
-      }),
+      batch_of(2,
+               [](Packer& packer) {
+                 pack_rich_store(packer);
+                 testing::pack_removed_map(packer, {1, 2, 3});
+               }),
+      batch_of(3,
+               [](Packer& packer) {
+                 testing::pack_stored_array(packer, Chain{.blocks = 12});
+                 packer.pack_array(1).pack("AllBlocksCleared");
+                 packer.pack_map(2).pack("type").pack("BlockStored").pack("metadata").pack_map(1);
+                 packer.pack("cache_salt").pack("tenant");
+               }),
   };
 }
 
@@ -87,9 +89,7 @@ void mutate(Payload& payload, Random& random) {
       case 1:  // an array, map, text or integer where there was something else
         payload[static_cast<std::size_t>(at)] = static_cast<std::byte>(0x80 + random.below(128));
         break;
-      case 2:
-        payload.erase(payload.begin() + at);
-        break;
+      case 2: payload.erase(payload.begin() + at); break;
       default:
         payload.insert(payload.begin() + at, static_cast<std::byte>(random.below(256)));
         break;

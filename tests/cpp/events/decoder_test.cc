@@ -11,14 +11,14 @@ namespace {
 
 using testing::batch_of;
 using testing::Chain;
+using ::testing::ElementsAre;
 using testing::from_hex;
+using ::testing::IsEmpty;
 using testing::packed;
 using testing::Packer;
 using testing::Payload;
 using testing::RecordingSink;
 using testing::SinkCall;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 constexpr std::uint64_t kFirst = 7982712666671721126U;
 constexpr std::uint64_t kSecond = 12675106281628537544U;
@@ -92,9 +92,8 @@ TEST_F(DecoderTest, ReadsRemovedMaps) {
 }
 
 TEST_F(DecoderTest, ReadsClearedInBothForms) {
-  for (const char* hex :
-       {"93cb3ff80000000000009181a474797065b0416c6c426c6f636b73436c656172656400",
-        "93cb3ff80000000000009191b0416c6c426c6f636b73436c656172656400"}) {
+  for (const char* hex : {"93cb3ff80000000000009181a474797065b0416c6c426c6f636b73436c656172656400",
+                          "93cb3ff80000000000009191b0416c6c426c6f636b73436c656172656400"}) {
     const auto calls = decode(from_hex(hex));
     ASSERT_EQ(calls.size(), 1U) << hex;
     EXPECT_EQ(calls[0].kind, SinkCall::Kind::cleared);
@@ -103,8 +102,9 @@ TEST_F(DecoderTest, ReadsClearedInBothForms) {
 }
 
 TEST_F(DecoderTest, CastsSignedHashes) {
-  const auto calls = decode(from_hex(
-      "93cb3ff80000000000009197ab426c6f636b53746f72656491d3afe70601eeca92c8c092010202c0a347505500"));
+  const auto calls =
+      decode(from_hex("93cb3ff80000000000009197ab426c6f636b53746f72656491d3afe70601eeca92c8c0920102"
+                      "02c0a347505500"));
   ASSERT_EQ(calls.size(), 1U);
   EXPECT_THAT(calls[0].hashes, ElementsAre(kSecond));
 }
@@ -269,11 +269,10 @@ struct GroupCase {
 
 TEST_F(DecoderTest, IndexesMainAttentionGroupsOnly) {
   const GroupCase cases[] = {
-      {std::nullopt, nullptr, true}, {0, nullptr, true},
-      {1, nullptr, false},           {2, "full_attention", true},
-      {3, "mla_attention", true},    {4, "sink_full_attention", true},
-      {5, "sliding_window", false},  {0, "mamba", false},
-      {6, "something_new", false},   {999, "full_attention", false},
+      {std::nullopt, nullptr, true},  {0, nullptr, true},         {1, nullptr, false},
+      {2, "full_attention", true},    {3, "mla_attention", true}, {4, "sink_full_attention", true},
+      {5, "sliding_window", false},   {0, "mamba", false},        {6, "something_new", false},
+      {999, "full_attention", false},
   };
   for (const GroupCase& c : cases) {
     dialect_.reset();
@@ -312,8 +311,8 @@ TEST_F(DecoderTest, IndexesMainAttentionGroupsOnly) {
 
 TEST_F(DecoderTest, NamesTheTierOfEachMedium) {
   const std::pair<const char*, Tier> cases[] = {
-      {"GPU", Tier::device},      {"CPU", Tier::host},          {"CPU_PINNED", Tier::host},
-      {"DISK", Tier::disk},       {"STORAGE", Tier::disk},      {"EXTERNAL", Tier::external},
+      {"GPU", Tier::device},     {"CPU", Tier::host},     {"CPU_PINNED", Tier::host},
+      {"DISK", Tier::disk},      {"STORAGE", Tier::disk}, {"EXTERNAL", Tier::external},
       {"NOVEL", Tier::external},
   };
   for (const auto& [medium, tier] : cases) {
@@ -358,8 +357,8 @@ TEST_F(DecoderTest, RefusesWhatIsNoBatch) {
   longer.push_back(std::byte{0xC0});
   decode(longer);
   EXPECT_FALSE(decoded_);
-  for (const char* hex : {"c0", "90", "91c0", "92c0c0", "92c080", "93009080", "80",
-                          "81a26576c0", "930090a161", "930090ff", "93c090c1"}) {
+  for (const char* hex : {"c0", "90", "91c0", "92c0c0", "92c080", "93009080", "80", "81a26576c0",
+                          "930090a161", "930090ff", "93c090c1"}) {
     decode(from_hex(hex));
     EXPECT_FALSE(decoded_) << hex;
   }

@@ -1,9 +1,9 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <functional>
 #include <string>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "kvroute/events/decoder.h"
 #include "kvroute/hash/block_hash.h"
@@ -14,11 +14,11 @@ namespace kvroute {
 namespace {
 
 using testing::batch_of;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using testing::Packer;
 using testing::RecordingSink;
 using testing::SinkCall;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 constexpr std::uint64_t kHashes[] = {71, 72};
 

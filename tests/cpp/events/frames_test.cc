@@ -1,9 +1,9 @@
 #include "events/frames.h"
 
+#include <gtest/gtest.h>
+
 #include <array>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "payloads.h"
 
@@ -65,10 +65,10 @@ TEST_F(FramesTest, ReadsBothFormsOfAReplay) {
 }
 
 TEST_F(FramesTest, ReadsEveryEndMark) {
-  for (const auto& hex : {std::vector<const char*>{"", kEnd, ""},
-                          std::vector<const char*>{"", "", "", kEnd},
-                          std::vector<const char*>{"", "", kEnd, ""},
-                          std::vector<const char*>{"", "746f", kSeven, ""}}) {
+  for (const auto& hex :
+       {std::vector<const char*>{"", kEnd, ""}, std::vector<const char*>{"", "", "", kEnd},
+        std::vector<const char*>{"", "", kEnd, ""},
+        std::vector<const char*>{"", "746f", kSeven, ""}}) {
     EXPECT_EQ(read_replay_frames(frames(hex)).kind, ReplayReply::Kind::end) << hex.size();
   }
 }

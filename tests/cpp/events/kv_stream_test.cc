@@ -1,10 +1,10 @@
 #include "events/kv_stream.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
-
-#include <gtest/gtest.h>
 
 #include "payloads.h"
 #include "recording_sink.h"

@@ -1,8 +1,8 @@
 #include "kvroute/events/load_report.h"
 
-#include <string>
-
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "kvroute/base/random.h"
 

@@ -2,12 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <msgpack.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <msgpack.hpp>
 
 namespace kvroute::testing {
 
@@ -17,8 +16,7 @@ using Packer = msgpack::packer<msgpack::sbuffer>;
 [[nodiscard]] inline Payload from_hex(std::string_view hex) {
   Payload bytes;
   for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
-    bytes.push_back(
-        static_cast<std::byte>(std::stoul(std::string(hex.substr(i, 2)), nullptr, 16)));
+    bytes.push_back(static_cast<std::byte>(std::stoul(std::string(hex.substr(i, 2)), nullptr, 16)));
   }
   return bytes;
 }

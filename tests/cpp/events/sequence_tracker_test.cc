@@ -1,10 +1,10 @@
 #include "kvroute/events/sequence_tracker.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <optional>
 #include <set>
-
-#include <gtest/gtest.h>
 
 #include "kvroute/base/random.h"
 

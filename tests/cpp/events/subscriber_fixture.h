@@ -1,12 +1,12 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
-
-#include <gtest/gtest.h>
 
 #include "fake_publisher.h"
 #include "kvroute/events/subscriber.h"

@@ -1,12 +1,12 @@
 #include "kvroute/events/subscriber.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <future>
 #include <thread>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "kvroute/base/error.h"
 #include "subscriber_fixture.h"
@@ -16,11 +16,11 @@ namespace {
 
 using testing::eventually;
 using testing::FakePublisher;
+using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::RecordingSink;
 using testing::stored_batch;
 using testing::SubscriberFixture;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 using Form = FakePublisher::ReplayForm;
 

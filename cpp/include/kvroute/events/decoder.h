@@ -59,7 +59,8 @@ struct EventCounts {
 ///
 /// A bad event is skipped and counted; the rest of its batch counts. Bounds: the payload's size,
 /// nesting of 32, no growth by announced lengths, so that the buffers hold at most about thirty
-/// times the payload (a batch made for it; four times in a real one) and shrink again afterwards. Not thread-safe; one serves many streams.
+/// times the payload (a batch made for it; four times in a real one) and shrink again afterwards.
+/// Not thread-safe; one serves many streams.
 class BatchDecoder {
  public:
   explicit BatchDecoder(std::size_t max_payload_bytes = kDefaultMaxPayloadBytes);

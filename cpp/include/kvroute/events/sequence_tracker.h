@@ -30,7 +30,8 @@ struct SequenceStep {
 ///       or after a reconnect               restart, likewise
 ///     s below `next`                       duplicate (a replay brought it)
 ///     s equal to `next`                    apply; `next` becomes s + 1
-///     s above `next`                       gap [next, s): `next` stays until a replay fills the gap
+///     s above `next`                       gap [next, s): `next` stays until a replay fills the
+///     gap
 ///                                          or `skip_to(s)` gives it up; then `place` s
 ///
 /// `next` begins at 0, so a first live number above 0 is a gap from 0 on: the past is missing.
@@ -61,9 +62,7 @@ class SequenceTracker {
   [[nodiscard]] bool is_last_applied(std::uint64_t content) const noexcept {
     return last_applied_content_ == content;
   }
-  [[nodiscard]] bool has_last_applied() const noexcept {
-    return last_applied_content_.has_value();
-  }
+  [[nodiscard]] bool has_last_applied() const noexcept { return last_applied_content_.has_value(); }
 
  private:
   struct Live {

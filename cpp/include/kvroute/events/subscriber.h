@@ -45,8 +45,8 @@ struct SubscriberOptions {
   int receive_queue = 16384;  ///< messages that a socket holds for us; beyond, the publisher's does
   std::chrono::milliseconds replay_idle_timeout{2000};  ///< silence that ends a replay
   std::chrono::milliseconds replay_limit{60000};        ///< longest replay as a whole
-  std::chrono::milliseconds replay_cooldown{30000};     ///< from a failed replay to the next request
-  std::chrono::milliseconds log_interval{10000};        ///< between two records of one stream
+  std::chrono::milliseconds replay_cooldown{30000};  ///< from a failed replay to the next request
+  std::chrono::milliseconds log_interval{10000};     ///< between two records of one stream
 };
 
 /// One stream so far. Counters never fall; they live as long as the stream.
@@ -60,18 +60,18 @@ struct StreamStats {
   std::uint64_t bytes = 0;    ///< of the payloads of these
   EventCounts events;         ///< what became of their events
 
-  std::uint64_t gaps = 0;           ///< jumps of the sequence number
-  std::uint64_t replays = 0;        ///< replays that were asked for
-  std::uint64_t replay_failures = 0;  ///< of these: ended without bringing what was missing
-  std::uint64_t lost = 0;           ///< batches given up
-  std::uint64_t restarts = 0;       ///< another engine process was noticed behind the endpoint
-  std::uint64_t invalidations = 0;  ///< on_invalidated calls
-  std::uint64_t duplicates = 0;     ///< batches already applied
-  std::uint64_t reconnects = 0;     ///< connections after the first
-  std::uint64_t undecodable = 0;    ///< batches (or load reports) that could not be decoded
+  std::uint64_t gaps = 0;              ///< jumps of the sequence number
+  std::uint64_t replays = 0;           ///< replays that were asked for
+  std::uint64_t replay_failures = 0;   ///< of these: ended without bringing what was missing
+  std::uint64_t lost = 0;              ///< batches given up
+  std::uint64_t restarts = 0;          ///< another engine process was noticed behind the endpoint
+  std::uint64_t invalidations = 0;     ///< on_invalidated calls
+  std::uint64_t duplicates = 0;        ///< batches already applied
+  std::uint64_t reconnects = 0;        ///< connections after the first
+  std::uint64_t undecodable = 0;       ///< batches (or load reports) that could not be decoded
   std::uint64_t malformed_frames = 0;  ///< messages that are not [topic, sequence, payload]
-  std::uint64_t superseded = 0;     ///< load reports skipped for a newer one
-  std::uint64_t sink_errors = 0;    ///< batches in which the sink threw
+  std::uint64_t superseded = 0;        ///< load reports skipped for a newer one
+  std::uint64_t sink_errors = 0;       ///< batches in which the sink threw
 
   std::optional<std::uint64_t> last_seq;  ///< last batch applied
 };
