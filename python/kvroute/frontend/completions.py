@@ -14,6 +14,7 @@ from kvroute.frontend.errors import (
     ApiError,
     engine_failed,
     engine_timed_out,
+    internal_error,
     no_backend,
     overloaded,
 )
@@ -74,10 +75,17 @@ class Completions:
         except ClientGoneError:
             pass
         except ApiError as error:
-            self._metrics.rejected.labels(str(error.status)).inc()
-            await exchange.send_error(error)
+            await self._reject(exchange, error)
+        except Exception:
+            logger.exception("request %s", exchange.request_id)
+            if not exchange.started:
+                await self._reject(exchange, internal_error())
         finally:
             self._running -= 1
+
+    async def _reject(self, exchange: Exchange, error: ApiError) -> None:
+        self._metrics.rejected.labels(str(error.status)).inc()
+        await exchange.send_error(error)
 
     async def _serve(
         self,
@@ -134,7 +142,7 @@ class Completions:
         self._metrics.decision_time.labels(group.name).observe(time.perf_counter() - from_time)
         metrics = booking.backend.metrics
         metrics.requests.inc()
-        if prompts:
+        if prompts[0]:
             metrics.prompt_tokens.inc(len(prompts[0]))
             metrics.overlap_tokens.inc(booking.choice.cached_tokens)
         return booking

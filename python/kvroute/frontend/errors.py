@@ -66,6 +66,11 @@ def overloaded(limit: int) -> ApiError:
     )
 
 
+def internal_error() -> ApiError:
+    """500: a fault of the frontend's own; its log has the rest."""
+    return ApiError(500, "internal error", kind="internal_error")
+
+
 def no_backend(message: str) -> ApiError:
     """503: there is no engine to send the request to."""
     return ApiError(503, message, kind="service_unavailable")

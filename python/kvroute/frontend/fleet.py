@@ -110,12 +110,10 @@ class ModelGroup:
     ) -> Booking:
         """Chooses a worker by the first prompt and books all prompts and copies on it.
 
-        `prompts` are token ids; none at all means unknown, and the least loaded worker is chosen.
+        `prompts` has the token ids of at least one prompt; [] are unknown ones, booked as a single
+        token that matches nothing. An unknown first prompt goes where there is room.
         Raises ApiError: 503 where nobody can be chosen, 400 for what are no token ids.
         """
-        known = bool(prompts)
-        namespace = None if known else _UNKNOWN_NAMESPACE
-        prompts = prompts or [_UNKNOWN_PROMPT]
         allowed = self._allowed(excluded)
         reservations: list[Reservation] = []
         try:
@@ -124,12 +122,12 @@ class ModelGroup:
                 _MAX_BOOKED,
             ):
                 reservation = self.router.reserve(
-                    ids,
+                    ids or _UNKNOWN_PROMPT,
                     f"{request_id}#{next(self._numbers)}",
                     expected_output_tokens,
                     allowed,
                     salt=salt,
-                    namespace=namespace,
+                    namespace=None if ids else _UNKNOWN_NAMESPACE,
                 )
                 reservations.append(reservation)
                 allowed = [reservations[0].choice.worker]

@@ -10,6 +10,7 @@ import orjson
 from kvroute.frontend.errors import ApiError, bad_request
 
 TokenIds = list[int]
+_MAX_OUTPUT_TOKENS = 1 << 24
 
 
 @dataclass(slots=True)
@@ -43,8 +44,8 @@ def parse_chat(body: bytes) -> PromptRequest:
     if not isinstance(messages, list) or not messages:
         raise _wrong("messages", "a list with at least one message", messages)
     request.messages = messages
-    completion_tokens = request.fields.get("max_completion_tokens")
-    if isinstance(completion_tokens, int):
+    completion_tokens = _plausible_length(request.fields.get("max_completion_tokens"))
+    if completion_tokens is not None:
         request.max_output_tokens = completion_tokens
     return request
 
@@ -72,14 +73,18 @@ def _parse(body: bytes) -> PromptRequest:
     salt = fields.get("cache_salt")
     if salt is not None and not isinstance(salt, str):
         raise _wrong("cache_salt", "a string", salt)
-    max_tokens = fields.get("max_tokens")
     return PromptRequest(
         fields,
         model,
         copies=copies,
         salt=salt or None,
-        max_output_tokens=max_tokens if isinstance(max_tokens, int) else None,
+        max_output_tokens=_plausible_length(fields.get("max_tokens")),
     )
+
+
+def _plausible_length(value: Any) -> int | None:
+    """A number of output tokens to plan with; the engine judges what it was sent."""
+    return value if type(value) is int and 0 < value <= _MAX_OUTPUT_TOKENS else None
 
 
 def _prompts(prompt: Any) -> list[str | TokenIds]:

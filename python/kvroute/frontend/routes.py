@@ -17,6 +17,7 @@ from kvroute.frontend.services import Services
 from kvroute.frontend.upstream import Upstream, UpstreamError
 
 router = APIRouter()
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MODELS_TIMEOUT = 2.0
 _MAX_MODELS_BYTES = 1 << 20
 
@@ -69,7 +70,7 @@ async def health(services: ServicesDep) -> Response:
 @router.get("/metrics")
 async def metrics(services: ServicesDep) -> Response:
     """Prometheus' text format."""
-    return Response(services.fleet.metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(services.fleet.metrics.text(), media_type=_METRICS_TYPE)
 
 
 @router.get("/version")
@@ -89,7 +90,7 @@ async def explain(request: Request, services: ServicesDep) -> Response:
     prompts = await services.tokens.token_ids(
         group, parsed, headers=[(n, v) for n, v in request.headers.raw if n == b"authorization"]
     )
-    if not prompts:
+    if not prompts[0]:
         raise bad_request("the prompt's tokens could not be had", "prompt")
     explanation = group.router.explain(prompts[0], salt=parsed.salt)
     return _json(

@@ -12,6 +12,9 @@ import uvicorn
 from kvroute.frontend.app import create_app
 from kvroute.frontend.settings import Settings
 
+# Longer than the minute for which common balancers keep a connection: they, not we, close it.
+_KEEP_ALIVE = 75
+
 
 class _Server(uvicorn.Server):
     """Says on standard output when it is ready, and where."""
@@ -40,6 +43,7 @@ def serve(settings: Settings) -> int:
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.graceful_shutdown_seconds)),
     )
     try:

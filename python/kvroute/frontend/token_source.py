@@ -19,6 +19,8 @@ logger = logging.getLogger("kvroute.frontend")
 
 # Texts up to this many characters are tokenized in the event loop: a thread costs more.
 _INLINE_CHARACTERS = 2000
+# Of a batch of texts an engine is asked for so many; the others are booked without their tokens.
+_MAX_ASKED = 8
 _MAX_ANSWER_BYTES = 64 << 20
 _TEMPLATE_ARGUMENTS = {
     "self",
@@ -52,7 +54,7 @@ class TokenSource:
     async def token_ids(
         self, group: ModelGroup, request: PromptRequest, *, headers: list[tuple[bytes, bytes]]
     ) -> list[list[int]]:
-        """Token ids of each prompt (one for a chat); empty if the first prompt's are unknown.
+        """Token ids of each prompt (one for a chat), [] for those that nobody can tell.
 
         `headers` go along to an engine (authorization). Never raises for what a client sent: the
         engine itself will say what it thinks of it.
@@ -62,18 +64,18 @@ class TokenSource:
             self._counted.labels(group.name, "request").inc()
             return request.prompts  # type: ignore[return-value]
         if not group.needs_tokens:
-            return []
+            return [[]] * max(1, len(texts))
         started = time.perf_counter()
         tokens = await self._local(request, texts)
         source = "local"
         if tokens is None:
             tokens = await self._from_engine(group, request, texts, headers)
             source = "engine"
-        if not tokens or not tokens[0]:
-            tokens, source = [], "none"
+        if not tokens[0]:
+            source = "none"
         self._time.labels(group.name).observe(time.perf_counter() - started)
         self._counted.labels(group.name, source).inc()
-        return [ids for ids in tokens if ids]
+        return tokens
 
     async def _local(self, request: PromptRequest, texts: list[str]) -> list[list[int]] | None:
         tokenizer = self._tokenizer
@@ -104,19 +106,29 @@ class TokenSource:
         request: PromptRequest,
         texts: list[str],
         headers: list[tuple[bytes, bytes]],
-    ) -> list[list[int]] | None:
-        """Asks one engine that takes requests; only for the first prompt of several."""
-        body = _tokenize_body(request, texts)
-        for backend in group.in_turn():
-            try:
-                ids = await asyncio.wait_for(
-                    self._ask(backend, body, headers), timeout=self._timeout
-                )
-            except (UpstreamError, asyncio.TimeoutError, ValueError) as error:
-                logger.debug("%s/tokenize: %s", backend.url, error)
-                return None
-            return [ids]
-        return None
+    ) -> list[list[int]]:
+        """Asks one engine that takes requests; of many texts only for the first few."""
+        count = max(1, len(texts))
+        backend = next(group.in_turn(), None)
+        if backend is None:
+            return [[]] * count
+        asked = min(count, _MAX_ASKED)
+        answers = await asyncio.gather(
+            *(
+                self._tokens_or_none(backend, _tokenize_body(request, texts, index), headers)
+                for index in range(asked)
+            )
+        )
+        return [*answers, *([[]] * (count - asked))]
+
+    async def _tokens_or_none(
+        self, backend: Backend, body: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> list[int]:
+        try:
+            return await asyncio.wait_for(self._ask(backend, body, headers), self._timeout)
+        except (UpstreamError, asyncio.TimeoutError, ValueError) as error:
+            logger.debug("%s/tokenize: %s", backend.url, error)
+            return []
 
     async def _ask(
         self, backend: Backend, body: bytes, headers: list[tuple[bytes, bytes]]
@@ -170,14 +182,14 @@ def _content_size(message: Any) -> int:
     return 0
 
 
-def _tokenize_body(request: PromptRequest, texts: list[str]) -> bytes:
-    """A body for vLLM's POST /tokenize."""
+def _tokenize_body(request: PromptRequest, texts: list[str], index: int) -> bytes:
+    """A body for vLLM's POST /tokenize: the chat, or the text of this index."""
     body: dict[str, Any] = {}
     fields = request.fields
     if request.model is not None:
         body["model"] = request.model
     if request.messages is None:
-        body["prompt"] = texts[0]
+        body["prompt"] = texts[index]
         names: tuple[str, ...] = ("add_special_tokens",)
     else:
         body["messages"] = request.messages

@@ -103,9 +103,7 @@ class AiohttpUpstream:
     async def request(
         self, method: str, url: str, headers: Headers, body: bytes | None
     ) -> UpstreamResponse:
-        fields = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers
-        )
+        fields = CIMultiDict((name.decode("latin-1"), _text(value)) for name, value in headers)
         try:
             return await self._send(self._kept, method, url, fields, body)
         except UpstreamError as error:
@@ -151,6 +149,14 @@ class AiohttpUpstream:
     async def close(self) -> None:
         await self._kept.close()
         await self._fresh.close()
+
+
+def _text(value: bytes) -> str:
+    """A header's value so that aiohttp, which encodes UTF-8, sends the same bytes if it can."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class _AiohttpResponse:

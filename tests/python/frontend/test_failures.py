@@ -343,6 +343,18 @@ async def test_a_router_that_raises_answers_an_error_and_books_nothing() -> None
         assert frontend.router.stats().reservations == 0
 
 
+async def test_a_fault_of_our_own_is_a_500_and_books_nothing() -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url) as frontend,
+    ):
+        frontend.router.chosen.clear()  # makes the fake router raise KeyError
+        async with frontend.completion() as got:
+            assert got.status == 500
+            assert (await error_of(got))["type"] == "internal_error"
+        assert frontend.router.stats().reservations == 0
+
+
 async def test_a_request_that_is_cut_off_by_the_shutdown_books_nothing() -> None:
     reached = asyncio.Event()
 

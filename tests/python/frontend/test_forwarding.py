@@ -71,6 +71,7 @@ async def test_hop_by_hop_headers_stop_here_and_others_pass() -> None:
             "X-Secret": "1",
             "TE": "trailers",
             "User-Agent": "tester/1",
+            "X-Name": "Zoë",
         }
         async with frontend.completion(headers=sent) as got:
             assert got.headers["Set-Cookie"] == "a=1"
@@ -81,6 +82,7 @@ async def test_hop_by_hop_headers_stop_here_and_others_pass() -> None:
         assert headers["authorization"] == "Bearer k"
         assert headers["traceparent"] == "00-1"
         assert headers["user-agent"] == "tester/1"
+        assert headers["x-name"] == "Zoë"
         assert "x-secret" not in headers
         assert "te" not in headers
 

@@ -91,6 +91,44 @@ async def test_a_batch_is_routed_by_its_first_prompt_and_booked_whole() -> None:
         await frontend.nothing_booked()
 
 
+async def test_a_batch_of_texts_is_tokenized_by_one_engine_and_booked_whole() -> None:
+    async with (
+        FakeEngine(counting([1, 2])) as first,
+        FakeEngine(counting([1, 2])) as second,
+        running_frontend(first.url, second.url) as frontend,
+    ):
+        async with frontend.completion({"prompt": list("abcdefghij")}) as got:
+            assert got.status == 200
+        calls = frontend.router.calls
+        assert [call["token_ids"] for call in calls[:8]] == [[1, 2]] * 8
+        assert [call["namespace"] is None for call in calls] == [True] * 8 + [False] * 2
+        asked = [r.json["prompt"] for r in first.requests if r.path == "/tokenize"]
+        assert sorted(asked) == list("abcdefgh")
+        await frontend.nothing_booked()
+
+
+@pytest.mark.parametrize("policy", ["kv_cost", "round_robin"])
+async def test_a_batch_without_tokens_is_booked_whole(policy: str) -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url, routing_logic=policy) as frontend,
+    ):
+        async with frontend.completion({"prompt": ["a", "b"], "n": 2}) as got:
+            assert got.status == 200
+        assert len(frontend.router.calls) == 4
+
+
+@pytest.mark.parametrize("length", [0, -1, True, "9", 1.5, 10**30, None])
+async def test_an_implausible_length_is_left_to_the_engine(length: Any) -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url) as frontend,
+    ):
+        async with frontend.completion({"max_tokens": length}) as got:
+            assert got.status == 200
+        assert frontend.router.calls[-1]["expected"] is None
+
+
 async def test_what_a_huge_batch_books_is_bounded() -> None:
     async with (
         FakeEngine(replies(answer())) as engine,
