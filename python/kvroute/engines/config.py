@@ -51,7 +51,7 @@ class EngineConfig:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     max_model_len: int | None = None
-    max_waiting: int = 16_384
+    max_waiting: int = 4096
     tokens_per_chunk: int = 1
     buffer_steps: int = 10_000
     cost: CostModel = field(default_factory=CostModel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -13,7 +14,7 @@ from kvroute._core import hash_blocks
 from kvroute.engines.block_names import BlockNamer
 from kvroute.engines.byte_tokenizer import ByteTokenizer
 from kvroute.engines.config import EngineConfig
-from kvroute.engines.errors import EngineBusyError, RequestRefusedError
+from kvroute.engines.errors import EngineBusyError, EngineStoppedError, RequestRefusedError
 from kvroute.engines.event_publisher import KvEventPublisher
 from kvroute.engines.events import EventEncoder
 from kvroute.engines.generation import Generation
@@ -23,6 +24,8 @@ from kvroute.engines.output_text import Lexicon, OutputText, Tokenizer
 from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, CacheEvent, PrefixCache
 from kvroute.engines.scheduler import Scheduler, StepResult
 from kvroute.engines.step_loop import StepLoop
+
+_log = logging.getLogger("kvroute.engines")
 
 _MAX_MODEL_LEN = 131_072
 _HEARTBEAT = 0.5
@@ -86,6 +89,8 @@ class EngineCore:
             asyncio.create_task(self._loop.run()),
             asyncio.create_task(self._beat()),
         ]
+        for task in self._tasks:
+            task.add_done_callback(_log_breakdown)
         return self
 
     async def __aexit__(
@@ -96,6 +101,11 @@ class EngineCore:
     ) -> None:
         await self.stop()
         await self._exits.aclose()
+
+    @property
+    def alive(self) -> bool:
+        """It was started, and neither stopped nor broke down."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     async def stop(self) -> None:
         """Give up what runs; every listener is told. Events may still be replayed."""
@@ -115,11 +125,14 @@ class EngineCore:
         stream: bool = False,
         listener: Callable[[], None],
     ) -> list[Generation]:
-        """Queue ``count`` generations from one prompt, all or none.
+        """Queue ``count`` generations from one prompt, all or none of them.
 
         ``listener`` hears of every chunk with ``stream``, of each generation's end without.
-        Raises EngineBusyError, or RequestRefusedError, also for ids that are not unsigned 32-bit.
+        Raises RequestRefusedError, also for ids that are not unsigned 32-bit; EngineBusyError;
+        EngineStoppedError.
         """
+        if not self.alive:
+            raise EngineStoppedError("engine: it does not run")
         if self.scheduler.num_waiting + count > self.config.max_waiting:
             raise EngineBusyError(f"engine: {self.scheduler.num_waiting} requests wait already")
         root = self._namer.root(salt)
@@ -192,6 +205,11 @@ class EngineCore:
         while True:
             self._publish_load()
             await asyncio.sleep(_HEARTBEAT)
+
+
+def _log_breakdown(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("a simulated engine broke down", exc_info=task.exception())
 
 
 def _load_tokenizer(config: EngineConfig) -> Tokenizer:

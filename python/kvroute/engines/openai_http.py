@@ -37,8 +37,8 @@ class OpenAiApp:
     """Routes requests to an engine. Errors are answered in OpenAI's shape, naming the field.
 
     Where a chat asks for no number of tokens the answer has 64 (or what fits) and ends with
-    "stop"; otherwise it has as many as asked for and ends with "length". Sampling parameters but
-    ``seed`` are accepted and change nothing.
+    "stop"; otherwise it has as many as asked for (16 for a completion that does not say) and ends
+    with "length". Sampling parameters other than ``seed`` are accepted and change nothing.
     """
 
     def __init__(self, core: EngineCore) -> None:
@@ -196,7 +196,7 @@ class OpenAiApp:
         await exchange.respond(200, orjson.dumps({"object": "list", "data": [model]}))
 
     async def _health(self, exchange: Exchange) -> None:
-        await exchange.respond(200, b"{}")
+        await exchange.respond(200 if self._core.alive else 503, b"{}")
 
     async def _show_version(self, exchange: Exchange) -> None:
         await exchange.respond(200, orjson.dumps({"version": __version__}))

@@ -45,8 +45,8 @@ class Tokenizer(Protocol):
 class Lexicon:
     """The words an engine speaks, as the tokens of one tokenizer.
 
-    Each word is encoded with the space before it. A word of several tokens shows its text with
-    its last one, so that pieces joined are the words' text.
+    Each word is encoded with the space before it. Pieces joined are the words' text: each token
+    shows its own part where the tokenizer can tell, else the last one of a word shows all of it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -54,10 +54,11 @@ class Lexicon:
         for word in _WORDS:
             text = f" {word}"
             ids = tokenizer.encode(text, add_special_tokens=False)
-            if all(token < 256 for token in ids) and len(ids) == len(text):
-                self.words.append(list(zip(ids, text, strict=True)))
-            elif ids:
-                self.words.append([(token, "") for token in ids[:-1]] + [(ids[-1], text)])
+            pieces = [tokenizer.decode([token]) for token in ids]
+            if "".join(pieces) != text:
+                pieces = [""] * (len(ids) - 1) + [text]
+            if ids:
+                self.words.append(list(zip(ids, pieces, strict=True)))
         if not self.words:
             self.words = [[(0, " word")]]
 

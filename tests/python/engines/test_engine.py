@@ -207,3 +207,20 @@ async def test_a_stopped_engine_ends_what_runs(until: Until) -> None:
 def test_settings_out_of_range_are_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfigError, match=next(iter(settings))):
         SimulatedEngine(**settings)
+
+
+async def test_a_breakdown_is_logged_and_answered_503(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down(*_: Any) -> None:
+        raise RuntimeError("broken on purpose")
+
+    async with SimulatedEngine(cost=FAST) as engine, aiohttp.ClientSession() as session:
+        monkeypatch.setattr(engine.core.scheduler, "step", break_down)
+        url = f"{engine.http_url}/v1/completions"
+        for _ in range(2):
+            async with session.post(url, json={"prompt": "a"}) as response:
+                assert response.status == 503
+        async with session.get(f"{engine.http_url}/health") as response:
+            assert response.status == 503
+    assert "broken on purpose" in caplog.text

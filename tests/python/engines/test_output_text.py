@@ -39,7 +39,7 @@ def test_ids_encode_the_text(seed: int, count: int) -> None:
     assert TOKENIZER.decode(output.ids(0, count)) == text
 
 
-def test_a_word_of_several_tokens_shows_with_its_last() -> None:
+def test_a_word_whose_tokens_say_nothing_alone_shows_with_its_last() -> None:
     output = OutputText(Lexicon(HalfWordTokenizer()), 3)
     assert output.text(0, 1) == ""
     assert output.text(1, 2).startswith(" ")
