@@ -6,7 +6,7 @@
 # Exits 0 with DIR holding the source tree, 1 with a reason where it cannot be had.
 set -euo pipefail
 
-target=${1:?usage: fetch_libzmq_source.sh DIR}
+target=$(realpath --canonicalize-missing "${1:?usage: fetch_libzmq_source.sh DIR}")
 if [ -f "$target/CMakeLists.txt" ]; then
   exit 0
 fi
