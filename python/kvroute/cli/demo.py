@@ -30,7 +30,7 @@ def demo(
     length_scale: Annotated[
         float, typer.Option(min=0.001, max=1.0, help="Fraction of the trace's tokens to keep.")
     ] = 0.5,
-    num_blocks: Annotated[int, typer.Option(min=1, help="KV cache blocks of an engine.")] = 30_000,
+    num_blocks: Annotated[int, typer.Option(min=1, help="KV cache blocks of an engine.")] = 48_000,
     block_size: Annotated[int, typer.Option(min=1, help="Tokens a KV cache block.")] = 16,
     tokens_per_chunk: Annotated[
         int, typer.Option(min=1, help="Generated tokens that share a streamed chunk.")

@@ -7,7 +7,6 @@ a Typer application.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -44,7 +43,9 @@ app = typer.Typer(
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"kvroute {importlib.metadata.version('kvroute')}")
+        from kvroute import __version__
+
+        typer.echo(f"kvroute {__version__}")
         raise typer.Exit
 
 

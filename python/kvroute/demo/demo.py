@@ -57,7 +57,8 @@ class Demo:
                 raise DemoError(f"not finished within {limit:g} s, given up") from None
             except ChildError as error:
                 raise DemoError(str(error)) from error
-            print_results(self._console, self._plan, self.summaries)
+            assert self.workload is not None
+            print_results(self._console, self._plan, self.workload, self.summaries)
             self._on_results()
             if self._plan.keep:
                 print_how_to_try(self._console, deployment.url, deployment.engines)

@@ -12,11 +12,11 @@ POLICIES = ("round_robin", "kv_cost")
 class DemoPlan:
     """Settings of one demo. Times in seconds, lengths in tokens.
 
-    The defaults take about 110 s on two slow cores and leave half of them idle, so that the times
-    to first token come from the simulated engines and not from Python. Engines run their default
-    cost model (a 70 B model on four H100), sped up by `compression`. `num_blocks` is what such an
-    engine has room for: at the default length scale four of them hold a third of the blocks of the
-    trace's first 1,000 requests, so that a cache is neither ample nor hopeless.
+    The defaults take about 110 s and a fifth of two slow cores, so that the times to first token
+    come from the simulated engines and not from Python. Engines run their default cost model (a
+    70 B model on four H100), sped up by `compression`. The default caches are neither ample nor
+    hopeless: four of them have room for a little more than half of the distinct tokens of the
+    conversation trace's first 1,000 requests.
 
     Attributes:
         requests: how many of the trace's requests are replayed.
@@ -43,7 +43,7 @@ class DemoPlan:
     compression: float = 7.0
     length_scale: float = 0.5
     block_size: int = 16
-    num_blocks: int = 30_000
+    num_blocks: int = 48_000
     tokens_per_chunk: int = 8
     max_in_flight: int = 512
     request_timeout: float = 60.0

@@ -47,9 +47,11 @@ def print_plan(console: Console, plan: DemoPlan, workload: Workload) -> None:
         console.print(f"{name:<15} {text}", highlight=False, soft_wrap=True, markup=False)
 
 
-def print_results(console: Console, plan: DemoPlan, summaries: Sequence[PolicySummary]) -> None:
+def print_results(
+    console: Console, plan: DemoPlan, workload: Workload, summaries: Sequence[PolicySummary]
+) -> None:
     """Prints the table, the gain over round robin, and any failures' messages."""
-    console.print(results_table(plan, summaries))
+    console.print(results_table(plan, workload, summaries))
     for summary in summaries:
         if gain := gain_sentence(summaries, summary):
             console.print(gain, highlight=False, soft_wrap=True)
@@ -57,9 +59,10 @@ def print_results(console: Console, plan: DemoPlan, summaries: Sequence[PolicySu
             console.print(f"{summary.policy}: failed: {message}", markup=False, soft_wrap=True)
 
 
-def results_table(plan: DemoPlan, summaries: Sequence[PolicySummary]) -> Table:
+def results_table(plan: DemoPlan, workload: Workload, summaries: Sequence[PolicySummary]) -> Table:
     """One column for each policy."""
-    table = Table(title=f"{summaries[0].requests:,} requests, {plan.engines} engines")
+    title = f"{summaries[0].requests:,} requests, {plan.engines} engines"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("")
     for summary in summaries:
         table.add_column(summary.policy, justify="right")
@@ -86,8 +89,9 @@ def results_table(plan: DemoPlan, summaries: Sequence[PolicySummary]) -> Table:
     row("client, frontend, engines", _shares_of_parts)
     row("client woke late, p99", lambda s: _seconds(s.loop_lag_p99))
     table.caption = (
-        "Hit rate: cached tokens / prompt tokens, as the engines report them. Times to first token "
-        f"are the engines', wall time x {plan.compression:g}. Decision: choosing and booking."
+        "Hit rate: cached tokens / prompt tokens, as the engines report them; one infinite cache "
+        f"would have {workload.infinite_cache_hit_rate:.1%}. Times to first token are the "
+        f"engines', wall time x {plan.compression:g}. Decision: choosing and booking a worker."
     )
     return table
 
@@ -157,7 +161,9 @@ def _seconds(value: float | None) -> str:
         return "-"
     if value >= 1.0:
         return f"{value:.2f} s"
-    return f"{value * 1e3:.0f} ms" if value >= 0.01 else f"{value * 1e6:,.0f} µs"
+    if value >= 1e-3:
+        return f"{value * 1e3:.0f} ms" if value >= 1e-2 else f"{value * 1e3:.1f} ms"
+    return f"{value * 1e6:.0f} µs"
 
 
 def _change(before: float, after: float) -> str:
