@@ -33,9 +33,9 @@ void bind_errors(py::module_& module) {
   g_invalid_argument =
       make_error(module, "InvalidArgument", py::make_tuple(root, builtin(PyExc_ValueError)),
                  "An argument is malformed or out of range; the message names it.");
-  g_unknown_worker = make_error(module, "UnknownWorker",
-                                py::make_tuple(root, builtin(PyExc_KeyError)),
-                                "A worker is named that was never added, or has been removed.");
+  g_unknown_worker =
+      make_error(module, "UnknownWorker", py::make_tuple(root, builtin(PyExc_KeyError)),
+                 "A worker is named that was never added, or has been removed.");
   // A KeyError shows the repr of its argument; ours is a sentence.
   g_unknown_worker.attr("__str__") = builtin(PyExc_Exception).attr("__str__");
   g_no_eligible_worker =

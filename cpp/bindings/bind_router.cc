@@ -56,16 +56,16 @@ void bind_router(py::module_& module) {
                                                  std::move(policy), memory_limit, seed,
                                                  std::move(clock), predicted_ttl, reservation_ttl);
            }),
-           py::arg("block_size"), py::arg("policy") = "kv_cost",
-           py::arg("memory_limit") = "1GiB", py::arg("seed") = none, py::arg("clock") = none,
-           py::kw_only(), py::arg("predicted_ttl") = 120.0, py::arg("reservation_ttl") = 600.0)
+           py::arg("block_size"), py::arg("policy") = "kv_cost", py::arg("memory_limit") = "1GiB",
+           py::arg("seed") = none, py::arg("clock") = none, py::kw_only(),
+           py::arg("predicted_ttl") = 120.0, py::arg("reservation_ttl") = 600.0)
       .def_property_readonly("block_size", [](const RouterFace& r) { return r.use().block_size(); })
       .def_property_readonly("policy",
                              [](const RouterFace& r) { return std::string(r.use().policy()); })
       .def("add_worker", &RouterFace::add_worker, py::arg("worker"), py::arg("dp_ranks") = 1,
            py::arg("block_size") = none, py::arg("kv_events") = none, py::arg("kv_replay") = none,
-           py::arg("load_events") = none, py::arg("total_blocks") = none,
-           py::arg("labels") = none, "Adds a worker with `dp_ranks` targets.")
+           py::arg("load_events") = none, py::arg("total_blocks") = none, py::arg("labels") = none,
+           "Adds a worker with `dp_ranks` targets.")
       .def("remove_worker", &RouterFace::remove_worker, py::arg("worker"),
            "Forgets the worker, its blocks and its bookings.")
       .def("workers", &RouterFace::workers, "Names in the order of adding.")
@@ -74,10 +74,9 @@ void bind_router(py::module_& module) {
            py::arg("allowed") = none, py::kw_only(), py::arg("session_id") = none,
            py::arg("lora") = none, py::arg("salt") = none, py::arg("namespace") = none,
            "Chooses a target among `allowed` workers (None: all). Books and predicts nothing.")
-      .def("select_worker_by_hashes", &RouterFace::select_worker_by_hashes,
-           py::arg("local_hashes"), py::arg("num_tokens"), py::arg("allowed") = none,
-           py::kw_only(), py::arg("session_id") = none,
-           "The same from local hashes computed elsewhere.")
+      .def("select_worker_by_hashes", &RouterFace::select_worker_by_hashes, py::arg("local_hashes"),
+           py::arg("num_tokens"), py::arg("allowed") = none, py::kw_only(),
+           py::arg("session_id") = none, "The same from local hashes computed elsewhere.")
       .def("reserve", &RouterFace::reserve, py::arg("token_ids"), py::arg("request_id") = none,
            py::arg("expected_output_tokens") = none, py::arg("allowed") = none, py::kw_only(),
            py::arg("session_id") = none, py::arg("lora") = none, py::arg("salt") = none,
@@ -96,8 +95,7 @@ void bind_router(py::module_& module) {
       .def("close", &RouterFace::close, "Stops the event thread and drops all state.")
       .def("__enter__", [](py::object self) { return self; })
       .def(
-          "__exit__",
-          [](RouterFace& self, py::handle, py::handle, py::handle) { self.close(); },
+          "__exit__", [](RouterFace& self, py::handle, py::handle, py::handle) { self.close(); },
           py::arg("exc_type"), py::arg("exc_value"), py::arg("traceback"))
       .def("__reduce__", [](py::handle) -> py::object {
         throw py::type_error("KvRouter cannot be pickled: it has threads and locks");

@@ -9,8 +9,8 @@ namespace {
 
 py::str describe(const Selection& selection) {
   return py::str("Selection(worker={!r}, dp_rank={}, cached_tokens={}, prefill_tokens={}, cost={})")
-      .format(to_python(selection.target.worker), selection.target.dp_rank,
-              selection.cached_tokens, selection.prefill_tokens, selection.cost);
+      .format(to_python(selection.target.worker), selection.target.dp_rank, selection.cached_tokens,
+              selection.prefill_tokens, selection.cost);
 }
 
 py::dict terms(const TargetExplanation& target) {
@@ -26,7 +26,8 @@ py::dict terms(const TargetExplanation& target) {
 void bind_selection(py::module_& module) {
   py::class_<Selection>(module, "Selection", py::is_final(),
                         "Where a request goes, and why. Immutable.")
-      .def_property_readonly("worker", [](const Selection& s) { return to_python(s.target.worker); })
+      .def_property_readonly("worker",
+                             [](const Selection& s) { return to_python(s.target.worker); })
       .def_property_readonly("dp_rank", [](const Selection& s) { return s.target.dp_rank; })
       .def_readonly("cached_tokens", &Selection::cached_tokens)
       .def_readonly("prefill_tokens", &Selection::prefill_tokens)
@@ -37,8 +38,7 @@ void bind_selection(py::module_& module) {
                                 "One target's part in a decision.")
       .def_property_readonly("worker",
                              [](const TargetExplanation& t) { return to_python(t.target.worker); })
-      .def_property_readonly("dp_rank",
-                             [](const TargetExplanation& t) { return t.target.dp_rank; })
+      .def_property_readonly("dp_rank", [](const TargetExplanation& t) { return t.target.dp_rank; })
       .def_readonly("eligible", &TargetExplanation::eligible)
       .def_readonly("reason", &TargetExplanation::reason)
       .def_readonly("cost", &TargetExplanation::cost)

@@ -43,10 +43,10 @@ py::dict event_counters(const TargetStats& target) {
   counters["restarts"] = stream.restarts;
   counters["invalidations"] = stream.invalidations;
   counters["undecodable"] = stream.undecodable + stream.malformed_frames;
-  counters["bad_events"] = stream.events.bad_events + stream.events.length_mismatch +
-                           stream.events.self_referencing;
-  counters["ignored"] = target.sink.ignored + stream.events.other_groups +
-                        stream.events.unknown_events;
+  counters["bad_events"] =
+      stream.events.bad_events + stream.events.length_mismatch + stream.events.self_referencing;
+  counters["ignored"] =
+      target.sink.ignored + stream.events.other_groups + stream.events.unknown_events;
   counters["last_sequence"] =
       stream.last_seq ? py::cast(*stream.last_seq) : py::object(py::int_(-1));
   counters["connected"] = stream.connected ? 1 : 0;
@@ -78,15 +78,18 @@ void bind_target_stats(py::module_& module) {
       .def_property_readonly("worker",
                              [](const TargetStats& t) { return to_python(t.target.worker); })
       .def_property_readonly("dp_rank", [](const TargetStats& t) { return t.target.dp_rank; })
-      .def_property_readonly("active_requests", [](const TargetStats& t) { return t.load.requests; })
+      .def_property_readonly("active_requests",
+                             [](const TargetStats& t) { return t.load.requests; })
       .def_property_readonly("active_prefill_tokens",
                              [](const TargetStats& t) { return t.load.prefill_tokens; })
       .def_property_readonly("active_blocks",
                              [](const TargetStats& t) { return t.load.active_blocks(); })
       .def_readonly("held_blocks", &TargetStats::held_blocks)
       .def_readonly("total_blocks", &TargetStats::total_blocks)
-      .def_property_readonly("waiting", [](const TargetStats& t) { return t.load.reported.waiting; })
-      .def_property_readonly("running", [](const TargetStats& t) { return t.load.reported.running; })
+      .def_property_readonly("waiting",
+                             [](const TargetStats& t) { return t.load.reported.waiting; })
+      .def_property_readonly("running",
+                             [](const TargetStats& t) { return t.load.reported.running; })
       .def_property_readonly("kv_usage",
                              [](const TargetStats& t) { return t.load.reported.kv_usage; })
       .def_readonly("load_age", &TargetStats::load_age_seconds)

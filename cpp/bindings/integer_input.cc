@@ -48,8 +48,8 @@ std::string format_name(const Py_buffer& view) {
 }
 
 template <typename T>
-constexpr std::string_view kRange = std::is_same_v<T, std::uint32_t> ? "0 <= id < 2**32"
-                                                                     : "0 <= hash < 2**64";
+constexpr std::string_view kRange =
+    std::is_same_v<T, std::uint32_t> ? "0 <= id < 2**32" : "0 <= hash < 2**64";
 
 }  // namespace
 

@@ -38,11 +38,11 @@ std::optional<std::size_t> parse(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   double number = 0;
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), number,
-                                      std::chars_format::fixed);
+  const auto result =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   if (result.ec != std::errc{}) return std::nullopt;
-  const auto scale = unit(std::string_view(text).substr(
-      static_cast<std::size_t>(result.ptr - text.data())));
+  const auto scale =
+      unit(std::string_view(text).substr(static_cast<std::size_t>(result.ptr - text.data())));
   if (!scale || !(number >= 0) || number * *scale > kLargest) return std::nullopt;
   return static_cast<std::size_t>(number * *scale);
 }

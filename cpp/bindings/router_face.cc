@@ -221,8 +221,7 @@ py::dict RouterFace::overlaps(py::handle token_ids, OptionalText lora, OptionalT
 
 void RouterFace::update_load(py::handle worker, std::int64_t dp_rank,
                              std::optional<std::int64_t> waiting,
-                             std::optional<std::int64_t> running,
-                             std::optional<double> kv_usage) {
+                             std::optional<std::int64_t> running, std::optional<double> kv_usage) {
   const WorkerName name = worker_name(worker, "worker");
   const EngineLoad load{.waiting = unsigned_32(waiting, "waiting"),
                         .running = unsigned_32(running, "running"),

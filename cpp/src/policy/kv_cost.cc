@@ -30,8 +30,7 @@ KvCost::Parts KvCost::parts(const ScoreInput& input, Slot slot,
     parts.credit /= 1 + weights_.overlap_credit_decay * excess / request_blocks;
   }
   const double cached = static_cast<double>(input.cached_tokens(slot)) / unit;
-  parts.prefill =
-      weights_.prefill_scale * std::max(0.0, parts.raw_prefill - parts.credit * cached);
+  parts.prefill = weights_.prefill_scale * std::max(0.0, parts.raw_prefill - parts.credit * cached);
 
   const std::uint64_t full = input.num_tokens / input.block_sizes[slot];
   const std::uint64_t added = full - std::min<std::uint64_t>(full, input.active[slot]);

@@ -58,7 +58,8 @@ Explanation Router::Impl::explain(const Request& request) const {
   expire(now());
   decision.match(targets_, indexes_);
 
-  Explanation explanation{.policy = policy_->name(), .num_tokens = decision.num_tokens(), .targets = {}};
+  Explanation explanation{
+      .policy = policy_->name(), .num_tokens = decision.num_tokens(), .targets = {}};
   const std::lock_guard load_lock(load_mutex_);
   const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads());
   const std::span<double> costs = decision.costs();

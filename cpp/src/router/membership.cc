@@ -89,8 +89,7 @@ detail::Worker Router::Impl::take_worker(const WorkerSpec& spec) {
           .labels = spec.labels};
 }
 
-Router::Impl::Feed Router::Impl::open_feed(const detail::Worker& worker,
-                                           const Endpoints& endpoints,
+Router::Impl::Feed Router::Impl::open_feed(const detail::Worker& worker, const Endpoints& endpoints,
                                            std::shared_ptr<PrefixTree> tree) {
   Feed feed;
   if (endpoints.kv_events.empty() && endpoints.load_events.empty()) return feed;
@@ -100,15 +99,16 @@ Router::Impl::Feed Router::Impl::open_feed(const detail::Worker& worker,
       feed.sink = std::make_shared<detail::IndexSink>(std::move(tree), worker.slots);
     }
     for (std::uint32_t rank = 0; rank < endpoints.kv_events.size(); ++rank) {
-      feed.kv_streams.push_back(subscriber_->add_stream(KvStreamConfig{
-          .endpoint = endpoints.kv_events[rank],
-          .bind = false,
-          .replay_endpoint = endpoints.kv_replay.empty() ? std::string() : endpoints.kv_replay[rank],
-          .topic = {},
-          .block_size = worker.block_size,
-          .dp_rank = rank,
-          .label = to_string(TargetId{worker.name, rank}),
-          .sink = feed.sink}));
+      feed.kv_streams.push_back(subscriber_->add_stream(
+          KvStreamConfig{.endpoint = endpoints.kv_events[rank],
+                         .bind = false,
+                         .replay_endpoint = endpoints.kv_replay.empty() ? std::string()
+                                                                        : endpoints.kv_replay[rank],
+                         .topic = {},
+                         .block_size = worker.block_size,
+                         .dp_rank = rank,
+                         .label = to_string(TargetId{worker.name, rank}),
+                         .sink = feed.sink}));
     }
     const auto take = [this](Slot slot, const LoadReport& report) {
       const std::lock_guard lock(load_mutex_);
@@ -116,13 +116,13 @@ Router::Impl::Feed Router::Impl::open_feed(const detail::Worker& worker,
                    now());
     };
     for (std::uint32_t rank = 0; rank < endpoints.load_events.size(); ++rank) {
-      feed.load_streams.push_back(subscriber_->add_stream(LoadStreamConfig{
-          .endpoint = endpoints.load_events[rank],
-          .bind = false,
-          .topic = {},
-          .dp_rank = rank,
-          .label = to_string(TargetId{worker.name, rank}),
-          .sink = std::make_shared<detail::LoadReportSink>(worker.slots, take)}));
+      feed.load_streams.push_back(subscriber_->add_stream(
+          LoadStreamConfig{.endpoint = endpoints.load_events[rank],
+                           .bind = false,
+                           .topic = {},
+                           .dp_rank = rank,
+                           .label = to_string(TargetId{worker.name, rank}),
+                           .sink = std::make_shared<detail::LoadReportSink>(worker.slots, take)}));
     }
   } catch (...) {
     close_feed(feed);

@@ -20,9 +20,8 @@ Tokens range(std::uint32_t first, std::uint32_t end) {
 
 // Computed by compute_block_hash_for_seq of ai-dynamo-runtime 1.6.1.
 TEST(BlockHash, EqualsDynamosForEachBlock) {
-  EXPECT_EQ(hash_blocks(range(0, 64), 16),
-            (Hashes{15310707395893867146U, 15292316782987903195U, 5532946206955930018U,
-                    14928757266181269122U}));
+  EXPECT_EQ(hash_blocks(range(0, 64), 16), (Hashes{15310707395893867146U, 15292316782987903195U,
+                                                   5532946206955930018U, 14928757266181269122U}));
 }
 
 TEST(BlockHash, EqualsDynamosAtEveryLengthClassOfXxh3) {
@@ -38,10 +37,12 @@ TEST(BlockHash, EqualsDynamosAtEveryLengthClassOfXxh3) {
 }
 
 TEST(BlockHash, EqualsDynamosUnderLoraAndSalt) {
-  EXPECT_EQ(hash_blocks(range(0, 32), 16, namespace_seed({.lora = "adapter", .salt = "", .tenant = ""})),
-            (Hashes{8452581587455479075U, 9170922603811187567U}));
-  EXPECT_EQ(hash_blocks(range(0, 32), 16, namespace_seed({.lora = "", .salt = "salt", .tenant = ""})),
-            (Hashes{11596338992882233936U, 1296327663901048959U}));
+  EXPECT_EQ(
+      hash_blocks(range(0, 32), 16, namespace_seed({.lora = "adapter", .salt = "", .tenant = ""})),
+      (Hashes{8452581587455479075U, 9170922603811187567U}));
+  EXPECT_EQ(
+      hash_blocks(range(0, 32), 16, namespace_seed({.lora = "", .salt = "salt", .tenant = ""})),
+      (Hashes{11596338992882233936U, 1296327663901048959U}));
 }
 
 TEST(BlockHash, LeavesOutATrailingPartialBlock) {

@@ -72,10 +72,8 @@ TEST(KvCost, ExplainsTermsThatAddUpToTheCost) {
   ScoreInputBuilder builder(2);
   builder.held = {4, 0};
   builder.loads[0].prefill_tokens = 99;
-  const KvCost policy({.overlap_credit = 1,
-                       .overlap_credit_decay = 0,
-                       .prefill_scale = 1,
-                       .request_weight = 0.5});
+  const KvCost policy(
+      {.overlap_credit = 1, .overlap_credit_decay = 0, .prefill_scale = 1, .request_weight = 0.5});
   const auto terms = policy.terms(builder.input(), 0);
   EXPECT_EQ(terms[0].name, "prefill_cost");
   EXPECT_EQ(terms[0].value + terms[1].value + terms[2].value, builder.costs(policy)[0]);

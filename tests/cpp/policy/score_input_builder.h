@@ -11,7 +11,10 @@ namespace kvroute {
 /// Owns what a ScoreInput points to: `targets` idle targets of block size 16, to be changed.
 struct ScoreInputBuilder {
   explicit ScoreInputBuilder(std::size_t targets)
-      : candidates(targets), held(targets), active(targets), block_sizes(targets, 16),
+      : candidates(targets),
+        held(targets),
+        active(targets),
+        block_sizes(targets, 16),
         loads(targets) {
     std::iota(candidates.begin(), candidates.end(), 0U);
   }

@@ -21,7 +21,7 @@ using BookingId = std::uint64_t;
 /// One running request's load on its target.
 struct Booking {
   Slot slot = 0;
-  std::string request_id;            ///< unique among running bookings
+  std::string request_id;  ///< unique among running bookings
   std::uint64_t prompt_tokens = 0;
   std::uint64_t prefill_tokens = 0;  ///< the prompt's uncached tokens
   std::uint64_t new_blocks = 0;      ///< prompt blocks that no other booking there shares

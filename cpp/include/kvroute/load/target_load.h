@@ -22,10 +22,10 @@ struct TargetLoad {
   std::uint64_t output_blocks = 0;   ///< blocks that the output of bookings has grown by
   std::uint32_t requests = 0;        ///< bookings that have not ended
   EngineLoad reported;
-  Nanoseconds reported_at = 0;        ///< meaningful once `reports` > 0
-  std::uint64_t reports = 0;          ///< how many reports came
-  std::uint32_t picks = 0;            ///< times chosen since the last report of `waiting`
-  std::uint64_t selections = 0;       ///< times chosen ever
+  Nanoseconds reported_at = 0;   ///< meaningful once `reports` > 0
+  std::uint64_t reports = 0;     ///< how many reports came
+  std::uint32_t picks = 0;       ///< times chosen since the last report of `waiting`
+  std::uint64_t selections = 0;  ///< times chosen ever
 
   [[nodiscard]] std::uint64_t active_blocks() const noexcept {
     return prompt_blocks + output_blocks;

@@ -20,13 +20,13 @@ namespace kvroute {
 /// Spans named "by slot" are indexed by a target's slot and reach at least to the greatest
 /// candidate. They are views: valid during one decision.
 struct ScoreInput {
-  std::uint64_t num_tokens = 0;             ///< of the prompt; at least 1
-  std::uint32_t block_size = 1;             ///< the unit of costs that are counted in blocks
-  std::span<const Slot> candidates;         ///< who may be chosen, ascending, at least one
-  std::span<const std::uint32_t> held;      ///< by slot: leading blocks reachable on the target
-  std::span<const std::uint32_t> active;    ///< by slot: leading blocks that its bookings use
+  std::uint64_t num_tokens = 0;                ///< of the prompt; at least 1
+  std::uint32_t block_size = 1;                ///< the unit of costs that are counted in blocks
+  std::span<const Slot> candidates;            ///< who may be chosen, ascending, at least one
+  std::span<const std::uint32_t> held;         ///< by slot: leading blocks reachable on the target
+  std::span<const std::uint32_t> active;       ///< by slot: leading blocks that its bookings use
   std::span<const std::uint32_t> block_sizes;  ///< by slot: tokens per block of the target
-  std::span<const TargetLoad> loads;        ///< by slot; absent reports never count against anyone
+  std::span<const TargetLoad> loads;  ///< by slot; absent reports never count against anyone
 
   /// The prompt's tokens that the target need not compute.
   [[nodiscard]] std::uint64_t cached_tokens(Slot slot) const noexcept {
@@ -45,8 +45,8 @@ struct CostTerm {
 struct PickState {
   explicit PickState(std::uint64_t seed) : random(seed) {}
 
-  Random random;                       ///< breaks ties
-  std::optional<Slot> last_in_turn;    ///< round robin's last choice
+  Random random;                     ///< breaks ties
+  std::optional<Slot> last_in_turn;  ///< round robin's last choice
 };
 
 /// How a target is chosen among candidates: scores, then a pick. A policy has no state of its own

@@ -25,8 +25,8 @@ struct SinkStats {
 struct TargetStats {
   TargetId target;
   TargetLoad load;
-  std::optional<double> load_age_seconds;  ///< since the last report
-  std::uint64_t held_blocks = 0;           ///< exact and predicted
+  std::optional<double> load_age_seconds;     ///< since the last report
+  std::uint64_t held_blocks = 0;              ///< exact and predicted
   std::optional<std::uint64_t> total_blocks;  ///< as the worker was added with
   SinkStats sink;
   std::optional<StreamStats> stream;  ///< absent for a target without events

@@ -1,0 +1,126 @@
+// A decision without Python: hashing, scoring, and the whole of select and reserve, on prompts that
+// every worker holds (the longest walk there is). Matching by itself: index_bench.
+
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kvroute/base/random.h"
+#include "kvroute/hash/block_hash.h"
+#include "kvroute/policy/policy.h"
+#include "kvroute/router/router.h"
+
+namespace kvroute {
+namespace {
+
+constexpr std::uint32_t kBlockSize = 16;
+
+std::vector<std::uint32_t> prompt(std::size_t tokens) {
+  Random random(42);
+  std::vector<std::uint32_t> ids(tokens);
+  for (auto& id : ids) id = static_cast<std::uint32_t>(random.below(150'000));
+  return ids;
+}
+
+std::unique_ptr<Router> filled_router(std::int64_t workers,
+                                      const std::vector<std::uint32_t>& tokens,
+                                      const std::string& policy) {
+  auto router = std::make_unique<Router>(RouterOptions{.block_size = kBlockSize,
+                                                       .policy = policy,
+                                                       .memory_limit = {},
+                                                       .seed = 1,
+                                                       .clock = std::make_shared<VirtualClock>()});
+  for (std::int64_t worker = 0; worker < workers; ++worker) {
+    router->add_worker({.name = worker,
+                        .block_size = {},
+                        .kv_events = {},
+                        .kv_replay = {},
+                        .load_events = {},
+                        .total_blocks = {},
+                        .labels = {}});
+    const std::vector<WorkerName> only{worker};
+    (void)router->release(router->reserve({.token_ids = tokens,
+                                           .local_hashes = {},
+                                           .num_tokens = 0,
+                                           .by_hashes = false,
+                                           .name = {},
+                                           .allowed = &only},
+                                          ""));
+  }
+  return router;
+}
+
+Request request(const std::vector<std::uint32_t>& tokens) {
+  return {.token_ids = tokens,
+          .local_hashes = {},
+          .num_tokens = 0,
+          .by_hashes = false,
+          .name = {},
+          .allowed = nullptr};
+}
+
+void hash(benchmark::State& state) {
+  const auto tokens = prompt(static_cast<std::size_t>(state.range(0)));
+  std::vector<std::uint64_t> hashes(tokens.size() / kBlockSize);
+  for (auto _ : state) {
+    hash_blocks(tokens, kBlockSize, kHashSeed, hashes);
+    benchmark::DoNotOptimize(hashes.data());
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(hashes.size()));
+}
+BENCHMARK(hash)->ArgName("tokens")->Arg(8'192)->Arg(100'000);
+
+void select(benchmark::State& state) {
+  const auto tokens = prompt(static_cast<std::size_t>(state.range(0)));
+  const auto router = filled_router(state.range(1), tokens, "kv_cost");
+  const Request wanted = request(tokens);
+  for (auto _ : state) benchmark::DoNotOptimize(router->select(wanted));
+  if (router->select(wanted).cached_tokens != tokens.size() / kBlockSize * kBlockSize) {
+    state.SkipWithError("not a full hit");
+  }
+}
+BENCHMARK(select)
+    ->ArgNames({"tokens", "workers"})
+    ->ArgsProduct({{2'000, 8'192, 32'000, 100'000}, {8, 64, 512}});
+
+void reserve_and_release(benchmark::State& state) {
+  const auto tokens = prompt(static_cast<std::size_t>(state.range(0)));
+  const auto router = filled_router(state.range(1), tokens, "kv_cost");
+  const Request wanted = request(tokens);
+  for (auto _ : state) (void)router->release(router->reserve(wanted, ""));
+}
+BENCHMARK(reserve_and_release)
+    ->ArgNames({"tokens", "workers"})
+    ->ArgsProduct({{8'192, 100'000}, {64}});
+
+void score(benchmark::State& state) {
+  const auto policy = make_policy(policy_names()[static_cast<std::size_t>(state.range(0))]);
+  const auto targets = static_cast<std::size_t>(state.range(1));
+  std::vector<Slot> candidates(targets);
+  std::iota(candidates.begin(), candidates.end(), 0U);
+  const std::vector<std::uint32_t> depths(targets, 5);
+  const std::vector<std::uint32_t> sizes(targets, kBlockSize);
+  const std::vector<TargetLoad> loads(targets);
+  std::vector<double> costs(targets);
+  PickState pick_state(1);
+  const ScoreInput input{.num_tokens = 160,
+                         .block_size = kBlockSize,
+                         .candidates = candidates,
+                         .held = depths,
+                         .active = depths,
+                         .block_sizes = sizes,
+                         .loads = loads};
+  for (auto _ : state) {
+    policy->score(input, costs);
+    benchmark::DoNotOptimize(policy->pick(input, costs, pick_state));
+  }
+  state.SetLabel(std::string(policy->name()));
+}
+BENCHMARK(score)->ArgNames({"policy", "workers"})->ArgsProduct({{0, 1, 2, 3}, {8, 64, 512}});
+
+}  // namespace
+}  // namespace kvroute

@@ -1,0 +1,88 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "kvroute/base/random.h"
+#include "router_fixture.h"
+
+namespace kvroute {
+namespace {
+
+// Everything at once, and afterwards nothing is left booked. Run under ThreadSanitizer.
+TEST(RouterConcurrency, DecisionsBookingsAndMembershipDoNotDisturbEachOther) {
+  RouterFixture fixture;
+  for (std::int64_t worker = 0; worker < 6; ++worker) fixture.add(worker);
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 300;
+  std::atomic<bool> stop{false};
+
+  std::vector<std::thread> requests;
+  for (std::uint64_t thread = 0; thread < kThreads; ++thread) {
+    requests.emplace_back([&, thread] {
+      Random random(thread);
+      for (int round = 0; round < kRounds; ++round) {
+        const auto tokens = tokens_from(static_cast<std::uint32_t>(random.below(4)),
+                                        16 + random.below(200));
+        auto handle = fixture.router.reserve(request_for(tokens), "");
+        (void)fixture.router.select(request_for(tokens));
+        fixture.router.first_token(handle.id);
+        fixture.router.progress(handle.id, random.below(100));
+        (void)fixture.router.release(handle, std::span(tokens).first(5));
+      }
+    });
+  }
+  std::thread membership([&] {
+    for (std::int64_t worker = 100; !stop; ++worker) {
+      fixture.add(worker, 2);
+      fixture.router.remove_worker(worker);
+    }
+  });
+  std::thread watcher([&] {
+    const auto tokens = tokens_from(0, 100);
+    while (!stop) {
+      (void)fixture.router.stats();
+      (void)fixture.router.explain(request_for(tokens));
+      (void)fixture.router.overlaps(request_for(tokens));
+      fixture.router.update_load(std::int64_t{0}, 0,
+                                 {.waiting = 1, .running = {}, .kv_usage = 0.5});
+      fixture.clock->advance(0.001);
+    }
+  });
+  for (auto& thread : requests) thread.join();
+  stop = true;
+  membership.join();
+  watcher.join();
+
+  const RouterStats stats = fixture.router.stats();
+  EXPECT_EQ(stats.reservations, 0U);
+  for (const TargetStats& target : stats.targets) {
+    EXPECT_EQ(target.load.requests, 0U);
+    EXPECT_EQ(target.load.prefill_tokens, 0U);
+    EXPECT_EQ(target.load.active_blocks(), 0U);
+  }
+}
+
+TEST(RouterConcurrency, SimultaneousReservationsSeeEachOther) {
+  RouterFixture fixture;
+  for (std::int64_t worker = 0; worker < 4; ++worker) fixture.add(worker);
+  std::vector<std::optional<ReservationHandle>> handles(8);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < handles.size(); ++i) {
+    threads.emplace_back([&, i] {
+      const auto tokens = tokens_from(static_cast<std::uint32_t>(1000 * i), 160);
+      handles[i] = fixture.router.reserve(request_for(tokens), "");
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  // Eight unlike prompts of one length over four workers: two for each, whatever the order.
+  for (const TargetStats& target : fixture.router.stats().targets) {
+    EXPECT_EQ(target.load.requests, 2U);
+  }
+}
+
+}  // namespace
+}  // namespace kvroute

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvroute/router/router.h"
+
+namespace kvroute {
+
+/// A router of block size 16 on a virtual clock.
+struct RouterFixture {
+  explicit RouterFixture(std::string policy = "kv_cost")
+      : router({.block_size = 16,
+                .policy = std::move(policy),
+                .memory_limit = {},
+                .seed = 1,
+                .clock = clock}) {}
+
+  void add(std::int64_t worker, std::uint32_t ranks = 1) {
+    router.add_worker({.name = worker,
+                       .dp_ranks = ranks,
+                       .block_size = {},
+                       .kv_events = {},
+                       .kv_replay = {},
+                       .load_events = {},
+                       .total_blocks = {},
+                       .labels = {}});
+  }
+
+  std::shared_ptr<VirtualClock> clock = std::make_shared<VirtualClock>();
+  Router router;
+};
+
+/// `count` consecutive token ids.
+inline std::vector<std::uint32_t> tokens_from(std::uint32_t first, std::size_t count) {
+  std::vector<std::uint32_t> tokens(count);
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+inline Request request_for(const std::vector<std::uint32_t>& tokens,
+                           const std::vector<WorkerName>* allowed = nullptr) {
+  return {.token_ids = tokens,
+          .local_hashes = {},
+          .num_tokens = 0,
+          .by_hashes = false,
+          .name = {},
+          .allowed = allowed};
+}
+
+}  // namespace kvroute
