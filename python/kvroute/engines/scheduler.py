@@ -109,6 +109,7 @@ class Scheduler:
         self._max_num_batched_tokens = max_num_batched_tokens
         self._waiting: deque[EngineSequence] = deque()
         self._running: list[EngineSequence] = []
+        self._blocked: tuple[EngineSequence, int] | None = None
 
     @property
     def num_waiting(self) -> int:
@@ -173,14 +174,21 @@ class Scheduler:
 
     def _schedule_running(self, budget: int, work: _Work, result: StepResult) -> int:
         running = self._running
+        block_size = self.block_size
         position = 0
         while position < len(running) and budget > 0:
             sequence = running[position]
-            count = min(sequence.tokens - sequence.computed, budget)
-            if self._grow(sequence, count, result):
+            computed = sequence.computed
+            count = min(sequence.tokens - computed, budget)
+            if count == 1 and computed % block_size and (computed + 1) % block_size:
+                budget -= 1  # one more token in a block that it neither opens nor fills
+                work.add(computed, 1, sequence.tokens)
+                sequence.computed = computed + 1
+                position += 1
+            elif self._grow(sequence, count, result):
                 budget -= count
-                work.add(sequence.computed, count, sequence.tokens)
-                sequence.computed += count
+                work.add(computed, count, sequence.tokens)
+                sequence.computed = computed + count
                 position += 1
         return budget
 
@@ -202,12 +210,16 @@ class Scheduler:
         cache = self.cache
         while waiting and budget > 0 and len(self._running) < self._max_num_seqs:
             sequence = waiting[0]
+            if self._is_still_blocked(sequence, work):
+                break
             names = sequence.names_until(sequence.tokens // self.block_size)
             hits = cache.match(names, (sequence.tokens - 1) // self.block_size)
             whole = -(-sequence.tokens // self.block_size)
             if whole - hits > cache.num_available - cache.num_idle(names, hits):
+                self._blocked = (sequence, cache.num_available)
                 break
             waiting.popleft()
+            self._blocked = None
             cache.reference(names, hits)
             sequence.blocks_named = hits
             sequence.computed = hits * self.block_size
@@ -221,6 +233,16 @@ class Scheduler:
             budget -= count
             work.add(sequence.computed, count, sequence.tokens)
             sequence.computed += count
+
+    def _is_still_blocked(self, sequence: EngineSequence, work: _Work) -> bool:
+        """It did not fit before, and since then no block came free and no prompt was computed.
+
+        Spares a walk over a long prompt's blocks in every step that others only decode in.
+        """
+        if self._blocked is None or work.prefill_tokens:
+            return False
+        blocked, available = self._blocked
+        return blocked is sequence and self.cache.num_available <= available
 
     def _take_blocks(self, sequence: EngineSequence, count: int) -> bool:
         end = sequence.computed + count
