@@ -121,8 +121,8 @@ def test_an_oversized_file_is_refused(server: str, tmp_path: Path, path: str, me
 
 
 def test_a_server_that_stalls_is_given_up(server: str, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match=r"no answer within 0\.2 s"):
-        download(f"{server}/stalled", tmp_path / "t", sha256=SHA256, timeout=0.2)
+    with pytest.raises(DownloadError, match=r"no answer within 1 s"):
+        download(f"{server}/stalled", tmp_path / "t", sha256=SHA256, timeout=1.0)
     assert not list(tmp_path.iterdir())
 
 
