@@ -53,14 +53,17 @@ timeout 300 "$tools" -m build --sdist --outdir "$work/sdist" . >"$work/log" 2>&1
 sdist=$(echo "$work"/sdist/kvroute-*.tar.gz)
 cp "$sdist" dist/
 
-# libzmq: a static one of the wheel's own where its source can be had.
+# Libraries that are built into the extension where their source can be had.
 settings=(-Ccmake.define.KVROUTE_STATIC_RUNTIME=ON)
-if reason=$(scripts/fetch_libzmq_source.sh build/libzmq-source 2>&1); then
-  settings+=("-Ccmake.define.KVROUTE_LIBZMQ_SOURCE=$PWD/build/libzmq-source")
-  echo "== libzmq: static, from the distribution's source"
-else
-  echo "== libzmq: the installed one, grafted into the wheel ($reason)"
-fi
+for library in libzmq=zeromq3 absl=abseil; do
+  name=${library%=*}
+  if reason=$(scripts/fetch_source.sh "${library#*=}" "build/sources/$name" 2>&1); then
+    settings+=("-Ccmake.define.FETCHCONTENT_SOURCE_DIR_${name^^}=$PWD/build/sources/$name")
+    echo "== $name: static, from the distribution's source"
+  else
+    echo "== $name: the installed one, grafted into the wheel ($reason)"
+  fi
+done
 
 for version in $(printf '%s\n' "${!interpreters[@]}" | sort -V); do
   python=${interpreters[$version]}

@@ -20,6 +20,9 @@ needs_command cmake cmake
 needs_command ninja ninja-build
 needs_command pkg-config pkg-config
 needs_command curl curl
+if command -v apt-get >/dev/null 2>&1; then
+  needs_command dpkg-source dpkg-dev # for the sources of what the wheel links statically
+fi
 needs_header zmq.h libzmq3-dev
 needs_header zmq.hpp cppzmq-dev
 needs_header absl/container/flat_hash_map.h libabsl-dev

@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Fetches the source of libzmq for the wheel's own static copy:
-#   scripts/fetch_libzmq_source.sh DIR
-# It comes from the distribution's archive, through apt, which checks it against the archive's
-# signed index; apt's own configuration stays as it is, and no rights are needed.
+# Fetches the source of a library for the wheel's own static copy:
+#   scripts/fetch_source.sh PACKAGE DIR
+# PACKAGE is a source package with a CMakeLists.txt in the distribution's archive. It comes through
+# apt, which checks it against the archive's signed index; apt's own configuration stays as it is,
+# and no rights are needed.
 # Exits 0 with DIR holding the source tree, 1 with a reason where it cannot be had.
 set -euo pipefail
 
-target=$(realpath --canonicalize-missing "${1:?usage: fetch_libzmq_source.sh DIR}")
+package=${1:?usage: fetch_source.sh PACKAGE DIR}
+target=$(realpath --canonicalize-missing "${2:?usage: fetch_source.sh PACKAGE DIR}")
 if [ -f "$target/CMakeLists.txt" ]; then
   exit 0
 fi
 fail() {
-  echo "fetch_libzmq_source: $*" >&2
+  echo "fetch_source: $*" >&2
   exit 1
 }
 
@@ -52,9 +54,9 @@ export APT_CONFIG="$work/apt.conf"
 
 cd "$work"
 timeout 180 apt-get -qq update >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "no package index"; }
-timeout 180 apt-get -qq source zeromq3 >"$work/log" 2>&1 \
+timeout 180 apt-get -qq source "$package" >"$work/log" 2>&1 \
   || { cat "$work/log" >&2; fail "no source package"; }
-tree=$(find "$work" -maxdepth 1 -type d -name 'zeromq3-*' | head -n 1)
+tree=$(find "$work" -maxdepth 1 -type d -name "$package-*" | head -n 1)
 [ -n "$tree" ] && [ -f "$tree/CMakeLists.txt" ] || fail "the source package holds no CMakeLists.txt"
 mkdir -p "$(dirname "$target")"
 rm -rf "$target"
