@@ -55,7 +55,8 @@ class CompactVector {
   [[nodiscard]] std::size_t heap_bytes() const noexcept { return capacity_ * sizeof(T); }
 
   void insert(std::uint32_t at, T item, std::size_t& bytes) {
-    if (size_ == capacity_) resize_storage(capacity_ == 0 ? 1 : capacity_ + capacity_ / 2 + 1, bytes);
+    if (size_ == capacity_)
+      resize_storage(capacity_ == 0 ? 1 : capacity_ + capacity_ / 2 + 1, bytes);
     for (std::uint32_t i = size_; i > at; --i) items_[i] = std::move(items_[i - 1]);
     items_[at] = std::move(item);
     ++size_;

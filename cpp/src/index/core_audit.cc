@@ -39,8 +39,8 @@ std::optional<std::string> audit_ranges(const Node& node) {
   const PredictedRange* before = nullptr;
   for (const PredictedRange& range : node.predicted.ranges()) {
     if (range.begin >= range.end || range.end > node.length) return "a predicted range's bounds";
-    if (before != nullptr && (before->slot > range.slot ||
-                              (before->slot == range.slot && before->end > range.begin))) {
+    if (before != nullptr &&
+        (before->slot > range.slot || (before->slot == range.slot && before->end > range.begin))) {
       return "predicted ranges out of order";
     }
     before = &range;
@@ -55,8 +55,8 @@ std::optional<std::string> audit_pins(const Node& node) {
   const PinEntry* before = nullptr;
   for (const PinEntry& entry : node.pins.entries()) {
     if (entry.count == 0 || entry.end == 0 || entry.end > node.length) return "a pin's bounds";
-    if (before != nullptr && (before->slot > entry.slot ||
-                              (before->slot == entry.slot && before->end >= entry.end))) {
+    if (before != nullptr &&
+        (before->slot > entry.slot || (before->slot == entry.slot && before->end >= entry.end))) {
       return "pins out of order";
     }
     before = &entry;

@@ -168,8 +168,7 @@ void TreeCore::hold(Slot slot, SlotState& state, NodeId id, std::uint32_t begin,
 std::uint32_t TreeCore::let_go(Slot slot, SlotState& state, NodeId id, std::uint32_t begin,
                                std::uint32_t end) {
   Node& node = tree_.node(id);
-  const std::uint32_t gone =
-      node.coverage.remove(slot, begin, end, node.length, bytes_.coverage);
+  const std::uint32_t gone = node.coverage.remove(slot, begin, end, node.length, bytes_.coverage);
   state.held -= gone;
   return gone;
 }

@@ -15,7 +15,10 @@ constexpr std::uint32_t kMaxWords = kMaxTargets / 64;
 class Walk {
  public:
   Walk(Overlaps& out, std::uint32_t slots)
-      : held_(out.held.data()), active_(out.active.data()), slots_(slots), words_((slots + 63) / 64) {
+      : held_(out.held.data()),
+        active_(out.active.data()),
+        slots_(slots),
+        words_((slots + 63) / 64) {
     std::fill_n(alive_.begin(), words_, ~std::uint64_t{0});
   }
 

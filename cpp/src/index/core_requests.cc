@@ -6,8 +6,7 @@
 
 namespace kvroute::detail {
 
-std::uint32_t TreeCore::predict(Slot slot, std::span<const std::uint64_t> labels,
-                                Nanoseconds now) {
+std::uint32_t TreeCore::predict(Slot slot, std::span<const std::uint64_t> labels, Nanoseconds now) {
   const std::scoped_lock turn(writers_);
   SlotState& state = state_of(slot);
   std::uint32_t added = 0;
@@ -58,8 +57,7 @@ std::size_t TreeCore::expire(Nanoseconds now) {
   for (std::size_t nodes = 0; nodes < kNodesAtOnce;) {
     const auto record = tree_.expiry().pop_due(now);
     if (!record) break;
-    if (!tree_.live(record->node) ||
-        tree_.node(record->node).expiry_ticket != record->ticket) {
+    if (!tree_.live(record->node) || tree_.node(record->node).expiry_ticket != record->ticket) {
       continue;
     }
     ++nodes;

@@ -88,8 +88,8 @@ void Coverage::settle(std::uint32_t at, std::uint32_t length, std::size_t& bytes
   if (holder.held == length || holder.held == 0) partial_.erase(at, bytes);
 }
 
-std::uint32_t Coverage::add(Slot slot, std::uint32_t begin, std::uint32_t end,
-                            std::uint32_t length, std::size_t& bytes) {
+std::uint32_t Coverage::add(Slot slot, std::uint32_t begin, std::uint32_t end, std::uint32_t length,
+                            std::size_t& bytes) {
   if (begin == end || full_.contains(slot)) return 0;
   const std::uint32_t at = position(slot);
   if (!is_partial(at, slot)) {
@@ -121,8 +121,8 @@ std::uint32_t Coverage::remove(Slot slot, std::uint32_t begin, std::uint32_t end
   if (full_.contains(slot)) {
     full_.erase(slot, bytes);
     if (end - begin == length) return length;
-    partial_.insert(at, PartialHolder{.slot = slot, .lead = length, .held = length, .bits = nullptr},
-                    bytes);
+    partial_.insert(
+        at, PartialHolder{.slot = slot, .lead = length, .held = length, .bits = nullptr}, bytes);
   } else if (!is_partial(at, slot)) {
     return 0;
   }
@@ -187,7 +187,8 @@ void Coverage::extend(std::uint32_t old_length, std::uint32_t new_length, std::s
   full_.for_each([&](Slot slot) {
     partial_.insert(
         position(slot),
-        PartialHolder{.slot = slot, .lead = old_length, .held = old_length, .bits = nullptr}, bytes);
+        PartialHolder{.slot = slot, .lead = old_length, .held = old_length, .bits = nullptr},
+        bytes);
   });
   full_.clear(bytes);
 }

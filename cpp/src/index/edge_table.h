@@ -1,10 +1,10 @@
 #pragma once
 
+#include <tsl/robin_set.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-
-#include <absl/container/flat_hash_set.h>
 
 #include "index/accounting.h"
 #include "index/run_store.h"
@@ -17,7 +17,8 @@ inline constexpr NodeId kNoNode = std::numeric_limits<NodeId>::max();
 /// tree instead of a map in each node.
 class EdgeTable {
  public:
-  explicit EdgeTable(std::size_t* bytes) : edges_(Edges::allocator_type(bytes)) {}
+  explicit EdgeTable(std::size_t* bytes)
+      : edges_(0, Hash{}, Equal{}, CountingAllocator<Edge>(bytes)) {}
 
   /// kNoNode if there is no such child.
   [[nodiscard]] NodeId find(NodeId parent, std::uint64_t label) const {
@@ -31,7 +32,7 @@ class EdgeTable {
   }
   void erase(NodeId parent, std::uint64_t label) {
     edges_.erase(Edge{label, parent, 0});
-    if (edges_.size() < edges_.capacity() / 8 && edges_.capacity() > 64) edges_.rehash(0);
+    if (edges_.size() < edges_.bucket_count() / 8 && edges_.bucket_count() > 64) edges_.rehash(0);
   }
   [[nodiscard]] std::size_t size() const noexcept { return edges_.size(); }
 
@@ -54,7 +55,7 @@ class EdgeTable {
       return a.label == b.label && a.parent == b.parent;
     }
   };
-  using Edges = absl::flat_hash_set<Edge, Hash, Equal, CountingAllocator<Edge>>;
+  using Edges = tsl::robin_set<Edge, Hash, Equal, CountingAllocator<Edge>>;
 
   Edges edges_;
 };

@@ -12,8 +12,8 @@ namespace kvroute::detail {
 std::size_t mismatch_portable(const std::uint64_t* a, const std::uint64_t* b, std::size_t n) {
   std::size_t i = 0;
   for (; i + 4 <= n; i += 4) {
-    const std::uint64_t differs = (a[i] ^ b[i]) | (a[i + 1] ^ b[i + 1]) | (a[i + 2] ^ b[i + 2]) |
-                                  (a[i + 3] ^ b[i + 3]);
+    const std::uint64_t differs =
+        (a[i] ^ b[i]) | (a[i + 1] ^ b[i + 1]) | (a[i + 2] ^ b[i + 2]) | (a[i + 3] ^ b[i + 3]);
     if (differs != 0) break;
   }
   while (i < n && a[i] == b[i]) ++i;

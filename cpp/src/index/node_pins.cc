@@ -31,8 +31,7 @@ std::uint32_t NodePins::end() const noexcept {
   return end;
 }
 
-std::uint32_t NodePins::add(Slot slot, std::uint32_t end, std::uint32_t count,
-                            std::size_t& bytes) {
+std::uint32_t NodePins::add(Slot slot, std::uint32_t end, std::uint32_t count, std::size_t& bytes) {
   const std::uint32_t before = active(slot);
   const std::uint32_t at = position(slot, end);
   if (at < entries_.size() && entries_[at].slot == slot && entries_[at].end == end) {

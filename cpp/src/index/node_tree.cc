@@ -30,7 +30,8 @@ void NodeTree::ensure_path(NodeId from, std::uint32_t consumed,
   while (!labels.empty()) {
     const std::uint32_t length = nodes_[id].length;
     if (at < length) {
-      const auto wanted = static_cast<std::uint32_t>(std::min<std::size_t>(length - at, labels.size()));
+      const auto wanted =
+          static_cast<std::uint32_t>(std::min<std::size_t>(length - at, labels.size()));
       const auto same =
           static_cast<std::uint32_t>(mismatch(nodes_[id].labels + at, labels.data(), wanted));
       if (same > 0) path.push_back({id, at, at + same});

@@ -36,7 +36,9 @@ void PredictedRanges::add(Slot slot, std::uint32_t begin, std::uint32_t end, Nan
                           std::size_t& bytes) {
   if (begin == end) return;
   std::uint32_t at = first_ending_after(slot, begin);
-  const auto joins = [&](const PredictedRange& r) { return r.slot == slot && r.deadline == deadline; };
+  const auto joins = [&](const PredictedRange& r) {
+    return r.slot == slot && r.deadline == deadline;
+  };
   if (at > 0 && joins(ranges_[at - 1]) && ranges_[at - 1].end == begin) {
     begin = ranges_[at - 1].begin;
     ranges_.erase(--at, bytes);

@@ -26,8 +26,8 @@ struct Run {
   std::unique_ptr<std::uint64_t[]> storage;  // labels, engine hashes, granules; each of `capacity`
   std::uint32_t length = 0;
   std::uint32_t capacity = 0;
-  NodeId first = 0;              // the window that begins at 0
-  CompactVector<Window> later;   // the others, by begin
+  NodeId first = 0;             // the window that begins at 0
+  CompactVector<Window> later;  // the others, by begin
 };
 
 /// All runs, and the block ids that lead into them. Ids are given out in granules of 16 blocks, so

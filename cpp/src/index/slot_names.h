@@ -1,10 +1,10 @@
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "index/accounting.h"
 #include "index/run_store.h"
@@ -22,9 +22,9 @@ class SlotNames {
     BlockId block;
     std::uint32_t copies;
   };
-  using Names = absl::flat_hash_map<std::uint64_t, Entry, absl::Hash<std::uint64_t>,
-                                    std::equal_to<>,
-                                    CountingAllocator<std::pair<const std::uint64_t, Entry>>>;
+  using Names =
+      absl::flat_hash_map<std::uint64_t, Entry, absl::Hash<std::uint64_t>, std::equal_to<>,
+                          CountingAllocator<std::pair<const std::uint64_t, Entry>>>;
 
   explicit SlotNames(std::size_t* bytes)
       : names_(Names::allocator_type(bytes)), own_(Own::allocator_type(bytes)) {}

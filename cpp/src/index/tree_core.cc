@@ -51,8 +51,8 @@ const TreeCore::SlotState* TreeCore::find_state(Slot slot) const {
   return slot < slots_.size() ? slots_[slot].get() : nullptr;
 }
 
-void TreeCore::find_path(NodeId from, std::uint32_t consumed,
-                         std::span<const std::uint64_t> labels, Slot slot) {
+void TreeCore::find_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels,
+                         Slot slot) {
   path_.clear();
   tree_.ensure_path(from, consumed, labels, slot, path_);
 }

@@ -100,10 +100,10 @@ class TreeCore {
   IndexBytes bytes_;
   NodeTree tree_{bytes_};
   std::vector<std::unique_ptr<SlotState>> slots_;
-  std::uint32_t slot_count_ = 0;         // guarded by tree_lock_ for readers
-  std::atomic<std::uint64_t> tick_{0};   // counts insertions; the time of `last_use`
-  IndexStats counters_;                  // only the counters are kept here
-  Random random_{0x6b76726f757465};      // samples victims
+  std::uint32_t slot_count_ = 0;        // guarded by tree_lock_ for readers
+  std::atomic<std::uint64_t> tick_{0};  // counts insertions; the time of `last_use`
+  IndexStats counters_;                 // only the counters are kept here
+  Random random_{0x6b76726f757465};     // samples victims
 
   // Scratch of the writer whose turn it is.
   std::vector<Segment> path_;

@@ -38,21 +38,21 @@ struct IndexBytes {
 /// Sizes now, and counters since the tree was made.
 struct IndexStats {
   IndexBytes bytes;
-  std::size_t nodes = 0;             ///< runs of contiguous labels, without the root
-  std::size_t blocks = 0;            ///< distinct blocks in the tree
-  std::size_t held_exact = 0;        ///< (block, slot) pairs learned from events
-  std::size_t held_predicted = 0;    ///< (block, slot) pairs held by assumption
-  std::size_t pins = 0;              ///< places of running requests (empty ones not counted)
+  std::size_t nodes = 0;           ///< runs of contiguous labels, without the root
+  std::size_t blocks = 0;          ///< distinct blocks in the tree
+  std::size_t held_exact = 0;      ///< (block, slot) pairs learned from events
+  std::size_t held_predicted = 0;  ///< (block, slot) pairs held by assumption
+  std::size_t pins = 0;            ///< places of running requests (empty ones not counted)
 
-  std::uint64_t stored = 0;          ///< blocks that became held exactly
-  std::uint64_t duplicates = 0;      ///< blocks stored again while held under the same hash
-  std::uint64_t confirmed = 0;       ///< stored blocks that were predicted before
-  std::uint64_t renamed = 0;         ///< engine hashes announced again for other content
-  std::uint64_t unknown_parents = 0; ///< blocks not attached: their parent was never announced
-  std::uint64_t removed = 0;         ///< blocks that stopped being held by removal
-  std::uint64_t unknown_removed = 0; ///< removals of engine hashes that the slot did not hold
-  std::uint64_t predicted = 0;       ///< blocks that became held by assumption
-  std::uint64_t expired = 0;         ///< predicted blocks whose time ran out
+  std::uint64_t stored = 0;               ///< blocks that became held exactly
+  std::uint64_t duplicates = 0;           ///< blocks stored again while held under the same hash
+  std::uint64_t confirmed = 0;            ///< stored blocks that were predicted before
+  std::uint64_t renamed = 0;              ///< engine hashes announced again for other content
+  std::uint64_t unknown_parents = 0;      ///< blocks not attached: their parent was never announced
+  std::uint64_t removed = 0;              ///< blocks that stopped being held by removal
+  std::uint64_t unknown_removed = 0;      ///< removals of engine hashes that the slot did not hold
+  std::uint64_t predicted = 0;            ///< blocks that became held by assumption
+  std::uint64_t expired = 0;              ///< predicted blocks whose time ran out
   std::uint64_t forgotten_exact = 0;      ///< exact blocks given up for the memory limit
   std::uint64_t forgotten_predicted = 0;  ///< predicted blocks given up for the memory limit
 };

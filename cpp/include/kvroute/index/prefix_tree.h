@@ -20,7 +20,7 @@ class TreeCore;
 /// What became of one stored event, in blocks.
 /// `applied + duplicates + aliased` is the number of blocks, or 0 with `unknown_parent`.
 struct StoreResult {
-  std::uint32_t applied = 0;     ///< newly held exactly (predicted ones that are now exact included)
+  std::uint32_t applied = 0;  ///< newly held exactly (predicted ones that are now exact included)
   std::uint32_t duplicates = 0;  ///< already held under the same engine hash
   std::uint32_t aliased = 0;     ///< already held, now also under this further engine hash
   std::uint32_t confirmed = 0;   ///< of `applied`: were held by prediction
