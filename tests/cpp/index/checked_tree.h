@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <sstream>
@@ -17,15 +18,25 @@ namespace kvroute::testing {
 /// answer is compared. The first difference is kept as a sentence.
 class CheckedTree {
  public:
-  explicit CheckedTree(const IndexOptions& options) : tree_(options), model_(options) {}
+  /// Others may use the tree at the same time, but not the slots [first, first + count); answers
+  /// are compared for these only.
+  CheckedTree(PrefixTree& tree, const IndexOptions& options, Slot first = 0,
+              Slot count = kMaxTargets)
+      : tree_(tree), model_(options), first_(first), end_(first + count) {}
 
   /// \return what differs, if anything does.
   [[nodiscard]] std::optional<std::string> apply(Op op) {
     switch (op.kind) {
       case OpKind::kStore: return store(op);
       case OpKind::kRemove: return remove(op);
-      case OpKind::kClear: tree_.clear(op.slot); model_.clear(op.slot); return std::nullopt;
-      case OpKind::kRelease: tree_.release_slot(op.slot); model_.clear(op.slot); return std::nullopt;
+      case OpKind::kClear:
+        tree_.clear(op.slot);
+        model_.clear(op.slot);
+        return std::nullopt;
+      case OpKind::kRelease:
+        tree_.release_slot(op.slot);
+        model_.clear(op.slot);
+        return std::nullopt;
       case OpKind::kPredict:
         return same("predict", tree_.predict(op.slot, op.labels, op.now),
                     model_.predict(op.slot, op.labels, op.now));
@@ -49,7 +60,17 @@ class CheckedTree {
     return same("blocks", stats.blocks, model_.live_blocks());
   }
 
-  [[nodiscard]] const PrefixTree& tree() const { return tree_; }
+  /// What another owner of the tree has let expire, expires here too.
+  std::size_t expire_model(Nanoseconds now) { return model_.expire(now); }
+  /// Blocks that each of the slots holds.
+  [[nodiscard]] std::optional<std::string> check_slots() const {
+    for (Slot slot = first_; slot < end_; ++slot) {
+      if (auto wrong = same("held blocks", tree_.held_blocks(slot), model_.held_blocks(slot))) {
+        return "slot " + std::to_string(slot) + ", " + *wrong;
+      }
+    }
+    return std::nullopt;
+  }
 
  private:
   struct PlacedPin {
@@ -70,8 +91,7 @@ class CheckedTree {
     if (op.namespace_seed == EventGenerator::kInherit) {
       op.namespace_seed = model_.namespace_seed_of(op.slot, *op.parent).value_or(0);
     }
-    const StoreResult got =
-        tree_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed);
+    const StoreResult got = tree_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed);
     const StoreResult expected =
         model_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed);
     if (auto wrong = same("applied", got.applied, expected.applied)) return wrong;
@@ -121,7 +141,7 @@ class CheckedTree {
 
   std::optional<std::string> match(const std::vector<std::uint64_t>& labels) {
     tree_.match(labels, overlaps_);
-    for (Slot slot = 0; slot < overlaps_.held.size(); ++slot) {
+    for (Slot slot = first_; slot < std::min<std::size_t>(end_, overlaps_.held.size()); ++slot) {
       if (auto wrong = same("held", overlaps_.held[slot], model_.held_depth(slot, labels))) {
         return "slot " + std::to_string(slot) + ", " + *wrong;
       }
@@ -132,8 +152,10 @@ class CheckedTree {
     return std::nullopt;
   }
 
-  PrefixTree tree_;
+  PrefixTree& tree_;
   ReferenceModel model_;
+  Slot first_;
+  Slot end_;
   std::vector<PlacedPin> pins_;
   Overlaps overlaps_;
 };
@@ -143,7 +165,8 @@ class CheckedTree {
 inline std::optional<std::string> run_differential(Choices& choices, const IndexOptions& index,
                                                    const GeneratorOptions& generator,
                                                    std::size_t steps, std::size_t check_every) {
-  CheckedTree checked(index);
+  PrefixTree tree(index);
+  CheckedTree checked(tree, index);
   EventGenerator events(choices, generator);
   for (std::size_t step = 0; step < steps && !choices.exhausted(); ++step) {
     auto wrong = checked.apply(events.next());

@@ -13,7 +13,8 @@ namespace kvroute::testing {
 class Choices {
  public:
   explicit Choices(std::uint64_t seed) : random_(seed) {}
-  explicit Choices(std::span<const std::uint8_t> bytes) : random_(0), bytes_(bytes), fuzzed_(true) {}
+  explicit Choices(std::span<const std::uint8_t> bytes)
+      : random_(0), bytes_(bytes), fuzzed_(true) {}
 
   /// A number in [0, bound); bound > 0.
   [[nodiscard]] std::uint32_t below(std::uint32_t bound) {

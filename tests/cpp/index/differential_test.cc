@@ -1,8 +1,8 @@
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "checked_tree.h"
 

@@ -14,7 +14,15 @@
 namespace kvroute::testing {
 
 enum class OpKind : std::uint8_t {
-  kStore, kRemove, kClear, kRelease, kPredict, kExpire, kPin, kUnpin, kMatch
+  kStore,
+  kRemove,
+  kClear,
+  kRelease,
+  kPredict,
+  kExpire,
+  kPin,
+  kUnpin,
+  kMatch
 };
 
 /// One call of a prefix tree, ready to be applied to a tree and to a model alike.
@@ -100,9 +108,15 @@ class EventGenerator {
   Op make(Engine& engine, Slot index) {
     if (options_.chaos && choices_.one_in(3)) return chaos(engine);
     switch (choices_.below(16)) {
-      case 0: case 1: case 2: case 3: return serve(engine, index);
-      case 4: case 5: return grow(engine, index);
-      case 6: case 7: case 8: return evict(engine);
+      case 0:
+      case 1:
+      case 2:
+      case 3: return serve(engine, index);
+      case 4:
+      case 5: return grow(engine, index);
+      case 6:
+      case 7:
+      case 8: return evict(engine);
       case 9: return choices_.one_in(12) ? forget(engine) : serve(engine, index);
       case 10: return with_labels(OpKind::kPredict, request());
       case 11: return of_kind(OpKind::kExpire);

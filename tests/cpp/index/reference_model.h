@@ -120,8 +120,7 @@ class ReferenceModel {
   [[nodiscard]] std::uint32_t held_depth(Slot slot, std::span<const std::uint64_t> labels) const {
     return depth(slot, labels, [](const SlotState& s, Place p) { return s.holds(p); });
   }
-  [[nodiscard]] std::uint32_t active_depth(Slot slot,
-                                           std::span<const std::uint64_t> labels) const {
+  [[nodiscard]] std::uint32_t active_depth(Slot slot, std::span<const std::uint64_t> labels) const {
     return depth(slot, labels, [](const SlotState& s, Place p) { return s.active.contains(p); });
   }
 

@@ -1,0 +1,58 @@
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <vector>
+
+#include "hashes.h"
+
+namespace kvroute::testing {
+namespace {
+
+TEST(DeepChain, OfAMillionBlocksIsPinnedAndUnpinnedWhileItIsCutUp) {
+  constexpr std::size_t kBlocks = 1'000'000;
+  const Hashes labels = hashes(kBlocks, 1);
+  PrefixTree tree;
+  const PinResult pinned = tree.pin(0, labels);
+  std::vector<PinResult> branches;
+  for (std::size_t at = 1'000; at < kBlocks; at += 100'000) {
+    branches.push_back(tree.pin(1, joined(part(labels, 0, at), hashes(1, 100 + at))));
+  }
+  EXPECT_EQ(active(tree, 0, labels), kBlocks);
+  EXPECT_EQ(active(tree, 1, labels), 901'000U);
+  EXPECT_EQ(tree.unpin(0, pinned.pin), kBlocks);
+  for (const PinResult& branch : branches) tree.unpin(1, branch.pin);
+  EXPECT_EQ(tree.stats().blocks, 0U);
+}
+
+TEST(DeepChain, OfAMillionBlocksInOneEventEach) {
+  constexpr std::size_t kBlocks = 1'000'000;
+  const Hashes labels = hashes(kBlocks, 1);
+  PrefixTree tree;
+  for (std::size_t at = 0; at < kBlocks; ++at) {
+    const std::span<const std::uint64_t> block(&labels[at], 1);
+    const auto slot = static_cast<Slot>(at % 2);
+    const std::optional parent = at == 0 ? std::nullopt : std::optional(labels[at - 1]);
+    // Both slots store each block, the leader changing: many nodes of few blocks.
+    tree.store(slot, parent, block, block);
+    tree.store(1 - slot, parent, block, block);
+  }
+  EXPECT_GT(tree.stats().nodes, 100'000U);
+  EXPECT_EQ(held(tree, 1, labels), kBlocks);
+  tree.clear(0);
+  tree.clear(1);
+  EXPECT_EQ(tree.stats().nodes, 0U);
+}
+
+TEST(DeepChain, IsDestroyedWhole) {
+  const Hashes labels = hashes(300'000, 1);
+  PrefixTree tree;
+  for (std::size_t at = 0; at < labels.size(); ++at) {
+    const std::span<const std::uint64_t> block(&labels[at], 1);
+    for (Slot slot = 0; slot < 2; ++slot) {
+      tree.store(slot, at == 0 ? std::nullopt : std::optional(labels[at - 1]), block, block);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvroute::testing
