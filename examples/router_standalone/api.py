@@ -240,10 +240,8 @@ def main() -> None:
         help="use the router.py that runs on --router-port instead of starting one",
     )
     params = ServingParams(**vars(parser.parse_args()))
-    started = False
     with suppress(KeyboardInterrupt):
-        started = asyncio.run(ServiceAPI(params).start())
-    sys.exit(0 if started else 1)
+        sys.exit(0 if asyncio.run(ServiceAPI(params).start()) else 1)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import kvroute
@@ -147,8 +147,8 @@ class RouterAPI:
             raise HTTPException(503, str(error)) from error
         return RouterResponse(worker_id=worker_id)
 
-    async def workers(self) -> list[dict[str, int | float | None]]:
-        return [asdict(state) for state in self.router.workers()]
+    async def workers(self) -> list[WorkerState]:
+        return self.router.workers()
 
     async def health(self) -> dict[str, str]:
         return {"status": "ok"}
@@ -177,10 +177,8 @@ def main() -> None:
         port=args.port,
         host=args.host,
     )
-    started = False
     with suppress(KeyboardInterrupt):
-        started = asyncio.run(api.start())
-    sys.exit(0 if started else 1)
+        sys.exit(0 if asyncio.run(api.start()) else 1)
 
 
 if __name__ == "__main__":

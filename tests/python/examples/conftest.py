@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from example_harness import StandaloneExample
+from example_harness import StandaloneExample, running_process
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +41,8 @@ def start_standalone() -> Iterator[Callable[..., StandaloneExample]]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         example.stop()
+        for pid in filter(running_process, (example.router_pid, *example.engine_pids)):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -47,10 +48,11 @@ class StandaloneExample:
         flags += ["--base-kv-replay-port", str(self._replay_port)]
         return [*flags, "--base-metrics-port", str(self._metrics_port)]
 
-    def stop(self) -> None:
-        """Ends it by SIGTERM; fails if that takes long."""
-        self._process.terminate()
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit status after a signal; fails if that takes long."""
+        self._process.send_signal(number)
         self._reap()
+        return self._process.returncode
 
     def kill(self) -> None:
         """Ends it without warning."""

@@ -131,11 +131,12 @@ async def test_a_whole_answer_whose_engine_dies_is_a_502(
     assert answer["error"]["type"] == "engine_unavailable"
 
 
-async def test_sigterm_ends_every_process(
-    start_standalone: Callable[..., StandaloneExample],
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_every_process(
+    start_standalone: Callable[..., StandaloneExample], number: signal.Signals
 ) -> None:
     example = start_standalone()
-    example.stop()
+    assert example.stop(number) in (0, -number)
     for pid in (example.router_pid, *example.engine_pids):
         assert not running_process(pid)
 

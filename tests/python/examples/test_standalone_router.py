@@ -58,7 +58,7 @@ async def test_workers_tell_what_the_router_knows(
     await eventually(reported, what="both engines report their load")
     states = await worker_states(http, standalone.router_url)
     assert [state["worker_id"] for state in states] == [0, 1]
-    assert all(state["connected"] for state in states)
+    assert all(state["connected"] is True for state in states)
 
 
 @pytest.mark.parametrize(
