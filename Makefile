@@ -119,10 +119,13 @@ bench: install $(STAMPS)/group-test ## benchmarks in C++ and from Python
 .PHONY: wheel wheel-test
 wheel: $(STAMPS)/group-wheel | system ## a self-contained wheel for every CPython found, and an sdist
 	scripts/build_wheels.sh --all $(BIN)/python
+	touch $(WHEEL_STAMP)
 
-$(STAMPS)/wheel: $(SOURCES) $(STAMPS)/group-wheel scripts/build_wheels.sh | system
+# For the virtual environment's Python alone, unless `make wheel` has built it from these sources.
+WHEEL_STAMP := wheelhouse/.stamp
+$(WHEEL_STAMP): $(SOURCES) $(STAMPS)/group-wheel scripts/build_wheels.sh scripts/fetch_source.sh | system
 	scripts/build_wheels.sh $(BIN)/python
 	touch $@
 
-wheel-test: $(STAMPS)/wheel $(STAMPS)/group-test ## the wheel, in a clean environment of its own
+wheel-test: $(WHEEL_STAMP) $(STAMPS)/group-test ## the wheel, in a clean environment of its own
 	timeout 600 $(BIN)/python -m pytest tests/wheel $(ARGS)
