@@ -117,6 +117,10 @@ def serve(
     max_backend_header_bytes: Annotated[
         _Count, _option("--max-backend-header-bytes", text="One header of an engine [65536].")
     ] = None,
+    client_timeout_seconds: Annotated[
+        _Number,
+        _option("--client-timeout-seconds", text="For a client that sends or reads nothing [120]."),
+    ] = None,
     max_concurrent_requests: Annotated[
         _Count, _option("--max-concurrent-requests", text="Above: 503 [4096].")
     ] = None,

@@ -6,6 +6,7 @@ that leaves while its prompt is computed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -54,15 +55,16 @@ class Completions:
         self._max_body = settings.max_body_bytes
         self._max_running = settings.max_concurrent_requests
         self._reroutes = settings.max_instance_failover_reroute_attempts
-        self._running = 0
+        self._client_timeout = settings.client_timeout_seconds
+        self._running: set[Exchange] = set()
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; `path` is a key of PARSERS."""
         started = time.perf_counter()
         exchange = Exchange(scope, receive, send)
-        self._running += 1
+        self._running.add(exchange)
         try:
-            if self._running > self._max_running:
+            if len(self._running) > self._max_running:
                 raise overloaded(self._max_running)
             body = await exchange.read_body(self._max_body)
             request = PARSERS[path](body)
@@ -81,7 +83,15 @@ class Completions:
             if not exchange.started:
                 await self._reject(exchange, internal_error())
         finally:
-            self._running -= 1
+            self._running.discard(exchange)
+
+    async def expire_clients(self) -> None:
+        """Runs until cancelled: leaves clients that neither send nor read for too long."""
+        while True:
+            await asyncio.sleep(self._client_timeout / 8)
+            before = time.monotonic() - self._client_timeout
+            for exchange in list(self._running):
+                exchange.expire(before)
 
     async def _reject(self, exchange: Exchange, error: ApiError) -> None:
         self._metrics.rejected.labels(str(error.status)).inc()

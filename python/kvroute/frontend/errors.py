@@ -59,6 +59,11 @@ def too_large(what: str, limit: int, status: int) -> ApiError:
     return ApiError(status, f"{what} larger than {limit} bytes", kind="invalid_request_error")
 
 
+def too_slow() -> ApiError:
+    """408: the body did not come in time."""
+    return ApiError(408, "the body did not come in time", kind="request_timeout")
+
+
 def overloaded(limit: int) -> ApiError:
     """503: as many requests are running as the frontend accepts."""
     return ApiError(

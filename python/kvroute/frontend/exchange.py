@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from kvroute.frontend.errors import ApiError, engine_failed, too_large
+from kvroute.frontend.errors import ApiError, engine_failed, too_large, too_slow
 from kvroute.frontend.upstream import Headers
 
 Scope = MutableMapping[str, Any]
@@ -43,7 +44,7 @@ class Exchange:
 
     While it is entered (`async with`), the client is watched: when it leaves, the task that
     entered is cancelled, which ends whatever it waits for, and `ClientGoneError` comes out of the
-    block.
+    block. The same happens to a client that neither sends nor reads: see `expire`.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +58,9 @@ class Exchange:
         self._held_start: Message | None = None
         self._finished = False
         self._client_gone = False
+        self._expired = False
+        self._waiting_since = 0.0
+        self._task = asyncio.current_task()
         self._watch: asyncio.Task[None] | None = None
         self.started = False
         """Whether any of the answer was sent."""
@@ -74,13 +78,25 @@ class Exchange:
         return [(n, v) for n, v in self._headers if n.lower() == b"authorization"]
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body. ApiError 413 above `limit` bytes, ClientGoneError."""
+        """The whole body. ApiError 413 above `limit` bytes, 408 if it expired; ClientGoneError."""
         declared = next((v for n, v in self._headers if n == b"content-length"), None)
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise too_large("the body is", limit, 413)
+        try:
+            return await self._read_to_end(limit)
+        except asyncio.CancelledError:
+            if not self._expired:
+                raise
+            _uncancel()
+            raise too_slow() from None
+        finally:
+            self._waiting_since = 0.0
+
+    async def _read_to_end(self, limit: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:
+            self._waiting_since = time.monotonic()
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
@@ -113,7 +129,9 @@ class Exchange:
         if self._client_gone:
             raise ClientGoneError
         if self._held_start is None:
+            self._waiting_since = time.monotonic()
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self._waiting_since = 0.0
             return
         self._held.append(chunk)
         self._held_size += len(chunk)
@@ -147,29 +165,38 @@ class Exchange:
         )
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
+    def expire(self, before: float) -> None:
+        """Gives the client up if we have waited for it since before this time (monotonic)."""
+        if 0.0 < self._waiting_since < before and not self._expired and self._task is not None:
+            self._expired = True
+            self._task.cancel()
+
     async def __aenter__(self) -> Exchange:
-        task = asyncio.current_task()
-        assert task is not None
-        self._watch = asyncio.get_running_loop().create_task(self._watch_client(task))
+        self._watch = asyncio.get_running_loop().create_task(self._watch_client())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        if self._client_gone and kind is asyncio.CancelledError:
-            uncancel = getattr(asyncio.current_task(), "uncancel", None)
-            if uncancel is not None:  # Python 3.11 counts cancellations
-                uncancel()
+        if (self._client_gone or self._expired) and kind is asyncio.CancelledError:
+            _uncancel()
             raise ClientGoneError
 
-    async def _watch_client(self, task: asyncio.Task[Any]) -> None:
+    async def _watch_client(self) -> None:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 break
-        if not self._finished:
+        if not self._finished and self._task is not None:
             self._client_gone = True
-            task.cancel()
+            self._task.cancel()
+
+
+def _uncancel() -> None:
+    """Takes back one cancellation of this task; Python counts them from 3.11 on."""
+    uncancel = getattr(asyncio.current_task(), "uncancel", None)
+    if uncancel is not None:
+        uncancel()
 
 
 def _dropped(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes] | set[bytes]:

@@ -10,6 +10,7 @@ import sys
 import uvicorn
 
 from kvroute.frontend.app import create_app
+from kvroute.frontend.http_protocol import bounded_protocol
 from kvroute.frontend.settings import Settings
 
 # Longer than the minute for which common balancers keep a connection: they, not we, close it.
@@ -37,7 +38,7 @@ def serve(settings: Settings) -> int:
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(2 * settings.max_header_bytes, settings.client_timeout_seconds),
         ws="none",
         lifespan="on",
         log_level=settings.log_level,

@@ -40,20 +40,20 @@ class Services:
             timeout=settings.tokenize_timeout_seconds,
         )
         self.completions = Completions(settings, self.fleet, self.tokens, self.upstream)
-        self._checks: list[asyncio.Task[None]] = []
+        self._tasks = [asyncio.create_task(self.completions.expire_clients())]
         if settings.static_backend_health_checks:
-            self._checks = [
+            self._tasks += [
                 asyncio.create_task(self._check(group, backend))
                 for group in self.fleet.groups.values()
                 for backend in group.backends.values()
             ]
 
     async def close(self) -> None:
-        for check in self._checks:
-            check.cancel()
-        for check in self._checks:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
-                await check
+                await task
         self.tokens.close()
         await self.upstream.close()
         self.fleet.close()

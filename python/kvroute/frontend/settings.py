@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 RoutingLogic = Literal["kv_cost", "standalone", "round_robin", "random"]
@@ -16,8 +16,10 @@ _ALIASES = {"roundrobin": "round_robin"}
 OptionalList = Annotated[list[str | None], NoDecode]
 
 
-class BackendSettings(BaseSettings):
+class BackendSettings(BaseModel):
     """One engine: its URL, what it serves, and where it tells of its cache and load."""
+
+    model_config = ConfigDict(frozen=True)
 
     url: str
     model: str
@@ -66,6 +68,7 @@ class Settings(BaseSettings):
     max_backend_connections: int = Field(default=4096, ge=1)
     max_backend_header_bytes: int = Field(default=65536, ge=1024)
 
+    client_timeout_seconds: float = Field(default=120.0, gt=0)
     max_concurrent_requests: int = Field(default=4096, ge=1)
     max_body_bytes: int = Field(default=32 << 20, ge=1)
     max_header_bytes: int = Field(default=32 << 10, ge=256)

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from kvroute.frontend import FrontendApp, Settings, create_app
+from kvroute.frontend.http_protocol import bounded_protocol
 
 
 class FakeReservation:
@@ -263,6 +264,11 @@ class Frontend:
         router: FakeRouter = group.router  # type: ignore[assignment]
         return router
 
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection of one's own to the frontend."""
+        host, port = self.url.removeprefix("http://").split(":")
+        return await asyncio.open_connection(host, int(port))
+
     def completion(self, body: Any = None, **options: Any) -> Any:
         return self._post("/v1/completions", {"model": "m", "prompt": [1, 2, 3]}, body, options)
 
@@ -325,6 +331,7 @@ async def running_app(app: Any) -> AsyncIterator[str]:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
+            http=bounded_protocol(4000, 0.3),
         )
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))

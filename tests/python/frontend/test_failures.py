@@ -295,8 +295,7 @@ async def test_a_client_that_leaves_in_its_body_books_nothing() -> None:
         FakeEngine(replies(answer())) as engine,
         running_frontend(engine.url) as frontend,
     ):
-        host, port = frontend.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await frontend.connect()
         writer.write(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
         await writer.drain()
         writer.close()
@@ -341,6 +340,33 @@ async def test_a_router_that_raises_answers_an_error_and_books_nothing() -> None
         async with frontend.completion() as got:
             assert got.status == 503
         assert frontend.router.stats().reservations == 0
+
+
+async def test_a_client_that_stops_reading_is_left_after_a_while() -> None:
+    left = asyncio.Event()
+
+    async def handler(request: EngineRequest) -> None:
+        request.writer.write(STREAM_HEAD)
+        try:
+            while True:
+                request.writer.write(chunk(b"x" * 65536))
+                await request.writer.drain()
+        except ConnectionError:
+            left.set()
+            raise
+
+    async with (
+        FakeEngine(handler) as engine,
+        running_frontend(engine.url, client_timeout_seconds=0.2) as frontend,
+    ):
+        _, writer = await frontend.connect()
+        body = b'{"model": "m", "prompt": [1], "stream": true}'
+        writer.write(
+            b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        await asyncio.wait_for(left.wait(), 20)  # nothing reads the answer
+        await frontend.nothing_booked()
+        writer.close()
 
 
 async def test_a_fault_of_our_own_is_a_500_and_books_nothing() -> None:

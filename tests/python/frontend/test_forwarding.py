@@ -247,8 +247,7 @@ async def test_a_client_of_http_1_0_gets_an_answer_without_chunks(stream: bool) 
         FakeEngine(replies(reply)) as engine,
         running_frontend(engine.url) as frontend,
     ):
-        host, port = frontend.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await frontend.connect()
         body = b'{"model": "m", "prompt": [1]}'
         writer.write(
             b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

@@ -134,6 +134,32 @@ async def test_headers_above_the_limit_are_refused(path: str) -> None:
             assert got.status == 431
 
 
+async def test_a_head_without_end_is_cut_off() -> None:
+    async with running_frontend("http://127.0.0.1:1") as frontend:
+        reader, writer = await frontend.connect()
+        writer.write(b"GET /health HTTP/1.1\r\nX-Endless: ")
+        writer.write(b"x" * 4000)
+        answered = await asyncio.wait_for(reader.read(), 10)
+        assert answered.startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+
+async def test_a_connection_that_never_asks_is_closed() -> None:
+    async with running_frontend("http://127.0.0.1:1") as frontend:
+        reader, writer = await frontend.connect()
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+
+async def test_a_body_that_never_comes_is_given_up() -> None:
+    async with running_frontend("http://127.0.0.1:1", client_timeout_seconds=0.1) as frontend:
+        reader, writer = await frontend.connect()
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        answered = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert answered.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/v1/completions"), ("POST", "/v1/chat/completions"), ("GET", "/v1/models")],
