@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 
 import uvicorn
 
@@ -18,7 +22,19 @@ _KEEP_ALIVE = 75
 
 
 class _Server(uvicorn.Server):
-    """Says on standard output when it is ready, and where."""
+    """Says on standard output when it is ready, and where; a signal is an orderly end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -33,7 +49,7 @@ def serve(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT; gives the process's exit status. Raises as create_app.
 
     Prints one line of JSON when ready: ``{"event": "ready", "http": URL, "pid": N}``. A signal
-    stops the listening; running requests have `graceful_shutdown_seconds` to end.
+    stops the listening and gives status 0; requests have `graceful_shutdown_seconds` to end.
     """
     config = uvicorn.Config(
         create_app(settings),

@@ -320,7 +320,7 @@ class QuietServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def running_app(app: Any) -> AsyncIterator[str]:
+async def running_app(app: Any, *, head_timeout: float = 30.0) -> AsyncIterator[str]:
     """Serves an ASGI application on a port of the system's choice; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = QuietServer(
@@ -331,7 +331,7 @@ async def running_app(app: Any) -> AsyncIterator[str]:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
-            http=bounded_protocol(4000, 0.3),
+            http=bounded_protocol(4000, head_timeout),
         )
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -350,10 +350,13 @@ async def running_app(app: Any) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def running_frontend(
-    *backends: str, make_router: Any = FakeRouter, **settings: Any
+    *backends: str, make_router: Any = FakeRouter, head_timeout: float = 30.0, **settings: Any
 ) -> AsyncIterator[Frontend]:
     """A frontend before these engines; their model is "m" unless said otherwise."""
     defaults = {"static_backends": list(backends), "static_models": ["m"]}
     app = create_app(Settings(**{**defaults, **settings}), make_router=make_router)
-    async with running_app(app) as url, aiohttp.ClientSession() as client:
+    async with (
+        running_app(app, head_timeout=head_timeout) as url,
+        aiohttp.ClientSession() as client,
+    ):
         yield Frontend(app, url, client)

@@ -145,7 +145,7 @@ async def test_a_head_without_end_is_cut_off() -> None:
 
 
 async def test_a_connection_that_never_asks_is_closed() -> None:
-    async with running_frontend("http://127.0.0.1:1") as frontend:
+    async with running_frontend("http://127.0.0.1:1", head_timeout=0.1) as frontend:
         reader, writer = await frontend.connect()
         assert await asyncio.wait_for(reader.read(), 10) == b""
         writer.close()
