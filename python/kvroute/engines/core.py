@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from kvroute._core import hash_blocks
 from kvroute.engines.block_names import BlockNamer
 from kvroute.engines.byte_tokenizer import ByteTokenizer
 from kvroute.engines.config import EngineConfig
@@ -20,7 +19,7 @@ from kvroute.engines.events import EventEncoder
 from kvroute.engines.generation import Generation
 from kvroute.engines.load_publisher import LoadPublisher
 from kvroute.engines.metrics import EngineMetrics
-from kvroute.engines.output_text import Lexicon, OutputText, Tokenizer
+from kvroute.engines.output_text import Lexicon, OutputText, Tokenizer, prompt_hash
 from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, CacheEvent, PrefixCache
 from kvroute.engines.scheduler import Scheduler, StepResult
 from kvroute.engines.step_loop import StepLoop
@@ -138,14 +137,14 @@ class EngineCore:
         root = self._namer.root(salt)
         try:
             names = self._namer.name(prompt_ids, root)
-            prompt_hash = hash_blocks(prompt_ids, len(prompt_ids))[0] if prompt_ids else 0
+            content = prompt_hash(prompt_ids)
         except ValueError as error:
             raise RequestRefusedError(f"prompt: {error}", "prompt") from error
         now = time.monotonic()
         made: list[Generation] = []
         try:
             for choice in range(count):
-                text = OutputText(self._lexicon, hash((prompt_hash, seed, choice)) & _MASK)
+                text = OutputText(self._lexicon, hash((content, seed, choice)) & _MASK)
                 generation = Generation(
                     f"g{next(self._ids)}",
                     prompt_ids,

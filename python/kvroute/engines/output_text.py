@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from kvroute._core import hash_blocks
+
 _WORDS = (
     "amber", "anchor", "autumn", "basin", "beacon", "birch", "brook", "candle", "canyon", "cedar",
     "cinder", "clover", "copper", "coral", "crane", "delta", "dune", "ember", "falcon", "fern",
@@ -16,6 +18,7 @@ _WORDS = (
     "winter",
 )  # fmt: skip
 _MASK = (1 << 64) - 1
+_HASHED_TOGETHER = 1024
 
 
 class Tokenizer(Protocol):
@@ -40,6 +43,12 @@ class Tokenizer(Protocol):
         **template_kwargs: Any,
     ) -> list[int]:
         """Ids of a chat."""
+
+
+def prompt_hash(token_ids: Sequence[int]) -> int:
+    """A hash of all of a prompt's tokens, the same in every engine; microseconds for thousands."""
+    whole = len(token_ids) // _HASHED_TOGETHER * _HASHED_TOGETHER
+    return hash((*hash_blocks(token_ids, _HASHED_TOGETHER), *token_ids[whole:]))
 
 
 class Lexicon:

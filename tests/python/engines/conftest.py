@@ -27,8 +27,10 @@ async def until(monkeypatch: pytest.MonkeyPatch) -> Until:
     monkeypatch.setattr(EngineCore, "_publish_load", publish_and_tell)
 
     async def wait(predicate: Callable[[], bool]) -> None:
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT
         while not predicate():
             progress.clear()
-            await asyncio.wait_for(progress.wait(), _TIMEOUT)
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait_for(progress.wait(), left)
 
     return wait

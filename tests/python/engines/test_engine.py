@@ -129,6 +129,14 @@ async def test_a_second_identical_request_finds_its_prefix() -> None:
     assert first["choices"] == second["choices"]
 
 
+async def test_a_prompt_of_100k_tokens_is_served() -> None:
+    async with SimulatedEngine(block_size=16, num_blocks=8000, cost=FAST) as engine:
+        prompt = list(range(100_000))
+        await complete(engine, prompt, max_tokens=2)
+        answer = await complete(engine, prompt, max_tokens=2)
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 99_984
+
+
 async def test_different_salts_share_nothing_and_are_named_in_the_events() -> None:
     async with SimulatedEngine(block_size=4, cost=FAST) as engine:
         answers = [

@@ -54,8 +54,10 @@ async def test_what_the_buffer_lost_is_left_out(context: zmq.asyncio.Context) ->
             publisher.publish(b"p%d" % number)
         assert publisher.replay_endpoint is not None
         messages = await ask(context, publisher.replay_endpoint, b"", seq(0))
+        later = await ask(context, publisher.replay_endpoint, b"", seq(14))
         beyond = await ask(context, publisher.replay_endpoint, b"", seq(99))
     assert [message[2] for message in messages[:-1]] == [seq(number) for number in range(6, 16)]
+    assert [message[2] for message in later[:-1]] == [seq(14), seq(15)]
     assert beyond == [[b"", b"", END_SEQ, b""]]
 
 

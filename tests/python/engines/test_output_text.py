@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kvroute.engines.byte_tokenizer import ByteTokenizer
-from kvroute.engines.output_text import Lexicon, OutputText
+from kvroute.engines.output_text import Lexicon, OutputText, prompt_hash
 
 TOKENIZER = ByteTokenizer()
 LEXICON = Lexicon(TOKENIZER)
@@ -48,3 +48,14 @@ def test_a_word_whose_tokens_say_nothing_alone_shows_with_its_last() -> None:
 
 def test_other_seeds_say_other_things() -> None:
     assert len({OutputText(LEXICON, seed).text(0, 40) for seed in range(20)}) == 20
+
+
+def test_a_prompt_s_hash_depends_on_every_token_however_long() -> None:
+    prompt = list(range(100_500))
+    hashes = {prompt_hash(prompt), prompt_hash(prompt[:-1])}
+    for position in (0, 1023, 1024, 70_000, 100_499):
+        changed = [*prompt]
+        changed[position] += 1
+        hashes.add(prompt_hash(changed))
+    assert len(hashes) == 7
+    assert prompt_hash(prompt) == prompt_hash(list(range(100_500)))
