@@ -122,16 +122,14 @@ class Exchange:
             self._held_start, self._held, self._held_size = message, [], 0
         else:
             self.started = True
-            await self._send(message)
+            await self._deliver(message)
 
     async def send_chunk(self, chunk: bytes) -> None:
         """Sends a part of the body; waits while the client reads slowly."""
         if self._client_gone:
             raise ClientGoneError
         if self._held_start is None:
-            self._waiting_since = time.monotonic()
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-            self._waiting_since = 0.0
+            await self._deliver({"type": "http.response.body", "body": chunk, "more_body": True})
             return
         self._held.append(chunk)
         self._held_size += len(chunk)
@@ -146,8 +144,13 @@ class Exchange:
             body = b"".join(self._held)
             self._held_start["headers"].append((b"content-length", b"%d" % len(body)))
             self.started = True
-            await self._send(self._held_start)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+            await self._deliver(self._held_start)
+        await self._deliver({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _deliver(self, message: Message) -> None:
+        self._waiting_since = time.monotonic()
+        await self._send(message)
+        self._waiting_since = 0.0
 
     async def send_error(self, error: ApiError) -> None:
         """Answers with an error of our own; possible as long as nothing was sent."""
