@@ -170,7 +170,7 @@ void EventReader::read_block_extra(std::span<const ExtraItem> items,
     const ExtraItem& item = items[i];
     if (item.kind == Kind::unknown) {
       digests_.push_back(engine_hash);
-    } else if (i != salt_item && !(item.kind == Kind::text && item.bytes == event.lora_name)) {
+    } else if (i != salt_item && (item.kind != Kind::text || item.bytes != event.lora_name)) {
       digests_.push_back(hash_identifier(item.bytes));
     }
   }

@@ -1,9 +1,9 @@
 #include "events/poll_loop.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
+#include <csignal>
 #include <exception>
 #include <utility>
 

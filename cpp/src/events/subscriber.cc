@@ -84,8 +84,8 @@ EventSubscriber::EventSubscriber(SubscriberOptions options)
 
 EventSubscriber::~EventSubscriber() = default;
 
-StreamId EventSubscriber::add_stream(KvStreamConfig config) { return impl_->add(config); }
-StreamId EventSubscriber::add_stream(LoadStreamConfig config) { return impl_->add(config); }
+StreamId EventSubscriber::add_stream(const KvStreamConfig& config) { return impl_->add(config); }
+StreamId EventSubscriber::add_stream(const LoadStreamConfig& config) { return impl_->add(config); }
 
 bool EventSubscriber::remove_stream(StreamId id) { return impl_->loop().remove(id); }
 

@@ -112,8 +112,8 @@ class EventSubscriber {
   /// Opens a stream. Returns at once; the connection is made (and made again) in the background.
   /// \throws InvalidArgument for a malformed or inproc endpoint, an address that cannot be bound,
   /// a missing sink, or after `close`.
-  StreamId add_stream(KvStreamConfig config);
-  StreamId add_stream(LoadStreamConfig config);
+  StreamId add_stream(const KvStreamConfig& config);
+  StreamId add_stream(const LoadStreamConfig& config);
 
   /// Closes a stream. When this returns no call to its sink runs or will come, and its sink has
   /// been let go. False if there is no such stream (any more). Waits for at most the sink call that
