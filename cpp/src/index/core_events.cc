@@ -34,7 +34,8 @@ StoreResult TreeCore::store(Slot slot, std::optional<std::uint64_t> parent,
     const std::scoped_lock alone(tree_lock_);
     find_path(from.node, consumed, labels, slot);
   }
-  note_exact(slot);
+  exact_.clear();
+  for (const Segment& segment : path_) note_exact(slot, segment);
   lost_.clear();
   const bool path_changed = name_path(state, names, result);
   {
@@ -50,21 +51,13 @@ StoreResult TreeCore::store(Slot slot, std::optional<std::uint64_t> parent,
   return result;
 }
 
-/// Fills `exact_` for the blocks of `path_`.
-void TreeCore::note_exact(Slot slot) {
-  exact_.clear();
-  for (const Segment& segment : path_) {
-    const Node& node = tree_.node(segment.node);
-    const std::size_t first = exact_.size();
-    const std::uint32_t held = node.coverage.held(slot, node.length);
-    const bool uniform = held == 0 || (held == node.length && !node.predicted.any(slot));
-    exact_.resize(first + segment.end - segment.begin, held != 0 ? 1 : 0);
-    if (uniform) continue;
-    for (std::uint32_t at = segment.begin; at < segment.end; ++at) {
-      exact_[first + at - segment.begin] =
-          node.coverage.holds(slot, at) && !node.predicted.contains(slot, at) ? 1 : 0;
-    }
-  }
+/// Appends to `exact_` which blocks of the segment the slot holds exactly.
+void TreeCore::note_exact(Slot slot, const Segment& segment) {
+  const Node& node = tree_.node(segment.node);
+  const std::size_t first = exact_.size();
+  exact_.resize(first + segment.end - segment.begin, 0);
+  node.coverage.mark(slot, segment.begin, segment.end, exact_.data() + first);
+  node.predicted.unmark(slot, segment.begin, segment.end, exact_.data() + first);
 }
 
 /// Enters the names of the blocks of `path_`, and keeps `exact_` true to them.

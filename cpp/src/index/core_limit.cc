@@ -79,8 +79,10 @@ void TreeCore::forget_slot(Slot slot, NodeId id, std::uint32_t begin) {
   Node& node = tree_.node(id);
   SlotState& state = *slots_[slot];
   std::uint32_t exact = 0;
+  exact_.clear();
+  note_exact(slot, {id, begin, node.length});
   for (std::uint32_t at = begin; at < node.length; ++at) {
-    if (!node.coverage.holds(slot, at) || node.predicted.contains(slot, at)) continue;
+    if (exact_[at - begin] == 0) continue;
     state.names.forget(tree_.block_at(id, at), tree_.shared_name(id, at));
     ++exact;
   }

@@ -29,20 +29,23 @@ std::uint32_t TreeCore::predict(Slot slot, std::span<const std::uint64_t> labels
 std::uint32_t TreeCore::predict_segment(Slot slot, SlotState& state, const Segment& segment,
                                         Nanoseconds deadline) {
   Node& node = tree_.node(segment.node);
-  const std::uint32_t held = node.coverage.held(slot, node.length);
-  if (held == node.length && !node.predicted.any(slot)) return 0;
   std::uint32_t added = 0;
   const auto assume = [&](std::uint32_t begin, std::uint32_t end) {
     node.predicted.take(slot, begin, end, bytes_.requests);
     node.predicted.add(slot, begin, end, deadline, bytes_.requests);
     added += node.coverage.add(slot, begin, end, node.length, bytes_.coverage);
   };
-  if (held == 0) {
-    assume(segment.begin, segment.end);
-  } else {
-    for (std::uint32_t at = segment.begin; at < segment.end; ++at) {
-      if (!node.coverage.holds(slot, at) || node.predicted.contains(slot, at)) assume(at, at + 1);
-    }
+  exact_.clear();
+  note_exact(slot, segment);
+  for (auto from = exact_.begin();;) {
+    from = std::find(from, exact_.end(), std::uint8_t{0});
+    if (from == exact_.end()) break;
+    const auto to = std::find(from, exact_.end(), std::uint8_t{1});
+    const auto position = [&](auto at) {
+      return segment.begin + static_cast<std::uint32_t>(at - exact_.begin());
+    };
+    assume(position(from), position(to));
+    from = to;
   }
   state.held += added;
   state.predicted += added;

@@ -58,6 +58,23 @@ bool Coverage::holds(Slot slot, std::uint32_t at) const noexcept {
   return (holder.bits[at / 64] >> (at % 64) & 1) != 0;
 }
 
+void Coverage::mark(Slot slot, std::uint32_t begin, std::uint32_t end,
+                    std::uint8_t* marks) const noexcept {
+  const std::uint32_t found = position(slot);
+  if (full_.contains(slot)) {
+    std::fill_n(marks, end - begin, std::uint8_t{1});
+  } else if (is_partial(found, slot)) {
+    const PartialHolder& holder = partial_[found];
+    if (holder.lead > begin) {
+      std::fill_n(marks, std::min(holder.lead, end) - begin, std::uint8_t{1});
+    }
+    if (holder.bits == nullptr) return;
+    for (std::uint32_t at = begin; at < end; ++at) {
+      if ((holder.bits[at / 64] >> (at % 64) & 1) != 0) marks[at - begin] = 1;
+    }
+  }
+}
+
 std::uint32_t Coverage::held(Slot slot, std::uint32_t length) const noexcept {
   if (full_.contains(slot)) return length;
   const std::uint32_t found = position(slot);

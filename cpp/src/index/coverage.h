@@ -30,6 +30,8 @@ class Coverage {
   /// Whether nobody but `slot` holds anything here.
   [[nodiscard]] bool only(Slot slot) const noexcept;
   [[nodiscard]] bool holds(Slot slot, std::uint32_t at) const noexcept;
+  /// Sets marks[i] to 1 for each block begin + i of [begin, end) that `slot` holds.
+  void mark(Slot slot, std::uint32_t begin, std::uint32_t end, std::uint8_t* marks) const noexcept;
   /// Blocks that `slot` holds.
   [[nodiscard]] std::uint32_t held(Slot slot, std::uint32_t length) const noexcept;
   /// One past the last block that anyone holds.

@@ -26,6 +26,16 @@ bool PredictedRanges::contains(Slot slot, std::uint32_t at) const noexcept {
   return i < ranges_.size() && ranges_[i].slot == slot && ranges_[i].begin <= at;
 }
 
+void PredictedRanges::unmark(Slot slot, std::uint32_t begin, std::uint32_t end,
+                             std::uint8_t* marks) const noexcept {
+  for (std::uint32_t at = first_ending_after(slot, begin); at < ranges_.size(); ++at) {
+    const PredictedRange& range = ranges_[at];
+    if (range.slot != slot || range.begin >= end) return;
+    const std::uint32_t first = std::max(range.begin, begin);
+    std::fill_n(marks + (first - begin), std::min(range.end, end) - first, std::uint8_t{0});
+  }
+}
+
 Nanoseconds PredictedRanges::earliest() const noexcept {
   Nanoseconds earliest = std::numeric_limits<Nanoseconds>::max();
   for (const PredictedRange& range : ranges_) earliest = std::min(earliest, range.deadline);
@@ -52,6 +62,7 @@ void PredictedRanges::add(Slot slot, std::uint32_t begin, std::uint32_t end, Nan
 
 std::uint32_t PredictedRanges::take(Slot slot, std::uint32_t begin, std::uint32_t end,
                                     std::size_t& bytes) {
+  if (begin == end) return 0;
   std::uint32_t taken = 0;
   std::uint32_t at = first_ending_after(slot, begin);
   while (at < ranges_.size() && ranges_[at].slot == slot && ranges_[at].begin < end) {

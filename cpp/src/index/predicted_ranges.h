@@ -26,6 +26,9 @@ class PredictedRanges {
   [[nodiscard]] const CompactVector<PredictedRange>& ranges() const noexcept { return ranges_; }
   [[nodiscard]] bool any(Slot slot) const noexcept;
   [[nodiscard]] bool contains(Slot slot, std::uint32_t at) const noexcept;
+  /// Sets marks[i] to 0 for each block begin + i of [begin, end) that is predicted for `slot`.
+  void unmark(Slot slot, std::uint32_t begin, std::uint32_t end,
+              std::uint8_t* marks) const noexcept;
   [[nodiscard]] Nanoseconds earliest() const noexcept;
 
   /// Blocks that were not predicted until now become so.

@@ -60,7 +60,7 @@ class TreeCore {
                  Slot slot);
 
   // core_events.cc
-  void note_exact(Slot slot);
+  void note_exact(Slot slot, const Segment& segment);
   bool name_path(SlotState& state, std::span<const std::uint64_t> names, StoreResult& result);
   void take_name(SlotState& state, std::uint64_t name, BlockId from, StoreResult& result,
                  bool& path_changed);
