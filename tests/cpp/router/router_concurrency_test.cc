@@ -25,8 +25,8 @@ TEST(RouterConcurrency, DecisionsBookingsAndMembershipDoNotDisturbEachOther) {
     requests.emplace_back([&, thread] {
       Random random(thread);
       for (int round = 0; round < kRounds; ++round) {
-        const auto tokens = tokens_from(static_cast<std::uint32_t>(random.below(4)),
-                                        16 + random.below(200));
+        const auto tokens =
+            tokens_from(static_cast<std::uint32_t>(random.below(4)), 16 + random.below(200));
         auto handle = fixture.router.reserve(request_for(tokens), "");
         (void)fixture.router.select(request_for(tokens));
         fixture.router.first_token(handle.id);
