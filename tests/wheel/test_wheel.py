@@ -23,7 +23,7 @@ CLIENT = Path(__file__).with_name("clean_environment.py")
 TIMEOUT = 60.0
 
 # The C library's family: what every Linux process has, or gets from the same package.
-C_LIBRARY = re.compile(r"(ld-linux|libc|libm|libpthread|libdl|librt)[-.\w]*\.so[.\d]*$")
+C_LIBRARY = re.compile(r"(ld-linux[-\w]*|lib(c|m|pthread|dl|rt)(-[\d.]+)?)\.so[.\d]*$")
 
 
 def interpreter_of(wheel: Path) -> str | None:
@@ -127,6 +127,22 @@ def report(
     return result
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("libc.so.6", True),
+        ("libm-2.36.so", True),
+        ("ld-linux-x86-64.so.2", True),
+        ("libcrypto.so.3", False),
+        ("libmd.so.0", False),
+        ("libstdc++.so.6", False),
+        ("libgcc_s.so.1", False),
+    ],
+)
+def test_the_c_library_is_told_from_others(name: str, expected: bool) -> None:
+    assert bool(C_LIBRARY.match(name)) == expected
+
+
 def test_there_is_a_wheel_for_this_interpreter() -> None:
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert any(f"-{tag}-" in wheel.name and "manylinux" in wheel.name for wheel in WHEELS)
@@ -172,7 +188,7 @@ def test_its_command_says_what_to_install(python: Path) -> None:
 
 def test_it_holds_types_and_licences(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
+        names = {entry.filename for entry in archive.infolist() if not entry.is_dir()}
     assert {"kvroute/_core.pyi", "kvroute/py.typed"} <= names
     licences = {name.split(".dist-info/licenses/")[1] for name in names if "/licenses/" in name}
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "LICENSES").iterdir()}
