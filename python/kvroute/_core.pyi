@@ -60,7 +60,6 @@ def sequence_hashes(
     namespace: str | None = None,
 ) -> array[int]:
     """Chained hash of each block and all before it, as array('Q')."""
-
 @final
 class VirtualClock:
     """A clock that moves only when told to; drives a router in simulations."""

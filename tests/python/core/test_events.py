@@ -111,9 +111,7 @@ def test_a_gap_that_cannot_be_filled_clears_that_target_and_says_so(
         )
         publisher.publish(stored(NAMES, PROMPT))
         other.publish(stored(NAMES, PROMPT))
-        eventually(
-            lambda: router.overlaps(PROMPT) == {("w", 0): 64, ("v", 0): 64}, "both stored"
-        )
+        eventually(lambda: router.overlaps(PROMPT) == {("w", 0): 64, ("v", 0): 64}, "both stored")
         publisher.lose(removed([101]))
         publisher.publish(stored([7], [9] * 16))
         eventually(lambda: router.overlaps(PROMPT) == {("v", 0): 64}, "only w was cleared")
@@ -166,9 +164,7 @@ def test_a_lora_adapters_blocks_are_its_own(
     router: kvroute.KvRouter, publisher: EventPublisher
 ) -> None:
     follow(router, publisher)
-    publisher.publish(
-        stored(NAMES, PROMPT, lora_id=3, lora_name="sql", extra_keys=[["sql"]] * 4)
-    )
+    publisher.publish(stored(NAMES, PROMPT, lora_id=3, lora_name="sql", extra_keys=[["sql"]] * 4))
     eventually(lambda: router.overlaps(PROMPT, lora="sql") == {("w", 0): 64}, "the adapter's")
     assert router.overlaps(PROMPT) == {}
 

@@ -152,9 +152,7 @@ class IndexAgainstModel(RuleBasedStateMachine):
             return
         held = self.held.setdefault((worker, 0), set())
         prefixes = [tuple(chain[: split + i + 1]) for i in range(len(rest))]
-        self.index.store(
-            worker, [self.name(p) for p in prefixes], rest, parent=self.name(parent)
-        )
+        self.index.store(worker, [self.name(p) for p in prefixes], rest, parent=self.name(parent))
         if parent in held:
             held.update(prefixes)
 
