@@ -55,6 +55,7 @@ std::uint32_t TreeCore::predict_segment(Slot slot, SlotState& state, const Segme
 
 std::size_t TreeCore::expire(Nanoseconds now) {
   constexpr std::size_t kNodesAtOnce = 1024;
+  if (!tree_.expiry().is_due(now)) return 0;
   const std::scoped_lock turn(writers_);
   std::size_t gone = 0;
   for (std::size_t nodes = 0; nodes < kNodesAtOnce;) {

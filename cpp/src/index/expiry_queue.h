@@ -1,8 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -30,6 +32,7 @@ class ExpiryQueue {
     if (++next_ticket_ == 0) ++next_ticket_;
     records_.push_back({deadline, node, next_ticket_});
     std::push_heap(records_.begin(), records_.end(), later);
+    publish_earliest();
     ++valid_;
     return next_ticket_;
   }
@@ -40,7 +43,14 @@ class ExpiryQueue {
     std::pop_heap(records_.begin(), records_.end(), later);
     const Record record = records_.back();
     records_.pop_back();
+    publish_earliest();
     return record;
+  }
+
+  /// Whether a record is due at `now`. Unlike all else here it may be asked without the writers'
+  /// lock, so that a decision at which nothing is due need not wait for a writer.
+  [[nodiscard]] bool is_due(Nanoseconds now) const noexcept {
+    return earliest_.load(std::memory_order_relaxed) <= now;
   }
 
   /// A node's record is no longer valid (it was taken out, or the node went).
@@ -53,6 +63,7 @@ class ExpiryQueue {
     std::erase_if(records_, [&](const Record& record) { return !is_valid(record); });
     std::make_heap(records_.begin(), records_.end(), later);
     records_.shrink_to_fit();
+    publish_earliest();
   }
   [[nodiscard]] std::size_t valid() const noexcept { return valid_; }
 
@@ -60,6 +71,14 @@ class ExpiryQueue {
   static constexpr std::size_t kSlack = 64;
   static bool later(const Record& a, const Record& b) noexcept { return a.deadline > b.deadline; }
 
+  void publish_earliest() noexcept {
+    earliest_.store(records_.empty() ? kNever : records_.front().deadline,
+                    std::memory_order_relaxed);
+  }
+
+  static constexpr Nanoseconds kNever = std::numeric_limits<Nanoseconds>::max();
+
+  std::atomic<Nanoseconds> earliest_{kNever};
   std::vector<Record, CountingAllocator<Record>> records_;
   std::size_t valid_ = 0;
   std::uint32_t next_ticket_ = 0;
