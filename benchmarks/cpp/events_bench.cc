@@ -104,7 +104,7 @@ void decode(benchmark::State& state) {
     decoder.deliver(dialect, 0, sink);
   }
   state.SetItemsProcessed(static_cast<std::int64_t>(sink.blocks()));
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * batch.size()));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(batch.size()));
 }
 BENCHMARK(decode)
     ->ArgNames({"blocks", "map"})
