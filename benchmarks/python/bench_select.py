@@ -135,7 +135,9 @@ def main() -> None:
                 )
                 for threads in (1, 2):
 
-                    def select(tokens: Sequence[int] = tokens) -> object:
+                    def select(
+                        router: kvroute.KvRouter = router, tokens: Sequence[int] = tokens
+                    ) -> object:
                         return router.select_worker(tokens)
 
                     times = measure(select, repeats, threads)

@@ -1,4 +1,5 @@
 #include <exception>
+#include <utility>
 
 #include "kvroute/base/error.h"
 #include "pybind.h"
@@ -44,7 +45,7 @@ void bind_errors(py::module_& module) {
 
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
-      if (pointer) std::rethrow_exception(pointer);
+      if (pointer) std::rethrow_exception(std::move(pointer));
     } catch (const InvalidArgument& error) {
       PyErr_SetString(g_invalid_argument.ptr(), error.what());
     } catch (const UnknownWorker& error) {

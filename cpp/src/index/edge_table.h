@@ -45,8 +45,8 @@ class EdgeTable {
   };
   struct Hash {
     std::size_t operator()(const Edge& edge) const noexcept {
-      const Wide product = static_cast<Wide>(edge.label ^ 0x9e3779b97f4a7c15ULL) *
-                           ((std::uint64_t{edge.parent} << 1 | 1) * 0xbf58476d1ce4e5b9ULL);
+      const std::uint64_t odd = (std::uint64_t{edge.parent} << 1 | 1) * 0xbf58476d1ce4e5b9ULL;
+      const Wide product = static_cast<Wide>(edge.label ^ 0x9e3779b97f4a7c15ULL) * odd;
       return static_cast<std::size_t>(product) ^ static_cast<std::size_t>(product >> 64);
     }
   };

@@ -104,9 +104,11 @@ std::vector<std::pair<TargetId, std::uint32_t>> PrefixIndex::match(
 std::vector<TargetId> PrefixIndex::targets() const {
   const std::shared_lock lock(mutex_);
   std::vector<Slot> slots;
+  slots.reserve(slots_.size());
   for (const auto& [target, slot] : slots_) slots.push_back(slot);
   std::sort(slots.begin(), slots.end());
   std::vector<TargetId> targets;
+  targets.reserve(slots.size());
   for (const Slot slot : slots) targets.push_back(targets_[slot]);
   return targets;
 }

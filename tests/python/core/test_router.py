@@ -38,7 +38,7 @@ def test_a_reserved_prompt_draws_its_followers(router: kvroute.KvRouter) -> None
     with router.reserve(PROMPT) as first:
         assert first.choice.cached_tokens == 0
         assert first.choice.prefill_tokens == 160
-    again = router.select_worker(PROMPT + [1, 2, 3])
+    again = router.select_worker([*PROMPT, 1, 2, 3])
     assert again.worker == first.choice.worker
     assert again.cached_tokens == 160
     assert again.prefill_tokens == 3
@@ -124,7 +124,7 @@ def test_a_request_id_runs_once_at_a_time(router: kvroute.KvRouter) -> None:
 
 
 def test_output_is_remembered_with_the_prompts_tail(router: kvroute.KvRouter) -> None:
-    prompt, output = PROMPT + [1, 2, 3], list(range(500, 530))
+    prompt, output = [*PROMPT, 1, 2, 3], list(range(500, 530))
     with router.reserve(prompt, allowed=["w2"]) as reservation:
         reservation.release(output_token_ids=output)
     choice = router.select_worker(prompt + output + [7])
