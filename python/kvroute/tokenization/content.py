@@ -48,6 +48,8 @@ def conversation_for_template(
     Raises TokenizationError for messages of another shape, UnsupportedContentError for media under
     "string", where the engine puts placeholders of its own.
     """
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
+        raise TokenizationError(f"messages: expected a list, got {type(messages).__name__}")
     if not messages:
         raise TokenizationError("messages: expected at least one message, got an empty list")
     return [
@@ -63,6 +65,8 @@ def tools_for_template(tools: Sequence[Any] | None) -> list[dict[str, Any]] | No
     """
     if tools is None:
         return None
+    if not isinstance(tools, Sequence) or isinstance(tools, str):
+        raise TokenizationError(f"tools: expected a list, got {type(tools).__name__}")
     shaped = []
     for index, tool in enumerate(tools):
         function = tool.get("function") if isinstance(tool, Mapping) else None
@@ -138,6 +142,8 @@ def _part(part: Any, where: str) -> dict[str, Any] | None:
     kind = part.get("type")
     if kind is None:
         kind = next((name for name in _MEDIA_MODALITY if name in part), None)
+    if not isinstance(kind, str):
+        raise TokenizationError(f"{where}.type: expected a known part type, got {kind!r:.80}")
     if kind in _TEXT_FIELD:
         text = part.get(_TEXT_FIELD[kind])
         if text is None:
@@ -170,7 +176,12 @@ def _tool_calls(tool_calls: Any, where: str) -> list[dict[str, Any]]:
             raise TokenizationError(
                 f"{where}.tool_calls[{index}].function: expected an object, got {call!r:.80}"
             )
-        arguments = _arguments(function.get("arguments"))
+        try:
+            arguments = _arguments(function.get("arguments"))
+        except RecursionError as error:
+            raise TokenizationError(
+                f"{where}.tool_calls[{index}].function.arguments: nested too deeply"
+            ) from error
         shaped.append({**call, "function": {**function, "arguments": arguments}})
     return shaped
 

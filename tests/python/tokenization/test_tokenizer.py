@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from functools import cache
 from pathlib import Path
@@ -242,6 +243,12 @@ def test_both_ways_to_end_a_chat_exclude_each_other(
         ([{"role": "user", "content": [{"type": "text", "text": 1}]}], r"text: expected a string"),
         ([{"role": "assistant", "tool_calls": "f"}], r"tool_calls: expected a list"),
         ([{"role": "assistant", "tool_calls": [1]}], r"tool_calls\[0\]\.function"),
+        ([{"role": "user", "content": [{"type": ["x"]}]}], r"content\[0\]\.type: .*\['x'\]"),
+        ({"role": "user"}, r"messages: expected a list, got dict"),
+        (
+            [{"role": "assistant", "tool_calls": [{"function": {"arguments": "[" * 5000}}]}],
+            r"tool_calls\[0\]\.function\.arguments: nested too deeply",
+        ),
     ],
 )
 def test_wrong_messages_are_named(
@@ -249,3 +256,60 @@ def test_wrong_messages_are_named(
 ) -> None:
     with pytest.raises(TokenizationError, match=message):
         ours(template_directories["chatml"]).apply_chat_template(messages)
+
+
+@pytest.mark.parametrize("tools", [5, "f", {"type": "function"}])
+def test_tools_that_are_no_list_are_named(
+    template_directories: dict[str, Path], tools: Any
+) -> None:
+    with pytest.raises(TokenizationError, match=r"tools: expected a list"):
+        ours(template_directories["tools"]).apply_chat_template(
+            [{"role": "user", "content": "hi"}], tools
+        )
+
+
+def test_special_tokens_around_a_chat_are_added_on_demand(make_directory: Any) -> None:
+    path = make_directory("{{ messages[0].content }}")
+    backend = Backend.from_file(str(path / "tokenizer.json"))
+    backend.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    backend.save(str(path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_directory(path)
+    chat = [{"role": "user", "content": "hi"}]
+    bare = tokenizer.apply_chat_template(chat)
+    assert tokenizer.apply_chat_template(chat, add_special_tokens=True) == [0, *bare, 1]
+
+
+json_anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["role", "content", "type", "text", "name", "tool_calls", "function", "arguments"]
+        )
+        | st.text(max_size=4),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)
+message_like = st.dictionaries(
+    st.sampled_from(["content", "tool_calls", "reasoning", "name", "tool_call_id"]),
+    json_anything,
+    max_size=4,
+).map(lambda fields: {"role": "assistant", **fields})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@SLOW_FIXTURES
+@given(
+    messages=json_anything | st.lists(message_like | json_anything, max_size=3),
+    tools=json_anything | st.lists(json_anything, max_size=2),
+)
+def test_whatever_json_comes_gives_token_ids_or_a_tokenization_error(
+    template_directories: dict[str, Path], family: str, messages: Any, tools: Any
+) -> None:
+    with contextlib.suppress(TokenizationError):
+        ids = ours(template_directories[family]).apply_chat_template(messages, tools)
+        assert all(type(token) is int for token in ids)
