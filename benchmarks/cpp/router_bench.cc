@@ -42,7 +42,7 @@ std::unique_ptr<Router> filled_router(std::int64_t workers,
                         .load_events = {},
                         .total_blocks = {},
                         .labels = {}});
-    const std::vector<WorkerName> only{worker};
+    const std::vector<WorkerRef> only{{worker, {}}};
     (void)router->release(router->reserve({.token_ids = tokens,
                                            .local_hashes = {},
                                            .num_tokens = 0,

@@ -1,43 +1,36 @@
 #include <cstdint>
-#include <optional>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "arguments.h"
+#include "gil_release.h"
 #include "integer_input.h"
-#include "kvroute/base/error.h"
 #include "kvroute/hash/block_hash.h"
-#include "namespace_arguments.h"
 #include "pybind.h"
 
 namespace kvroute::python {
 namespace {
 
-constexpr py::ssize_t kMaxBlockSize = 65'536;
+constexpr std::int64_t kMaxBlockSize = 65'536;
 
-py::object hash_token_ids(py::handle token_ids, py::ssize_t block_size, OptionalText lora,
-                          OptionalText salt, OptionalText name_space) {
-  if (block_size < 1 || block_size > kMaxBlockSize) {
-    throw InvalidArgument("block_size: expected 1 to 65536 tokens, got " +
-                          std::to_string(block_size));
-  }
+py::object hash_token_ids(py::handle token_ids, py::handle block_size, py::handle lora,
+                          py::handle salt, py::handle name_space) {
+  const auto size = static_cast<std::size_t>(integer(block_size, "block_size", 1, kMaxBlockSize));
   const TokenIds tokens(token_ids, "token_ids");
-  const std::uint64_t seed = namespace_seed(make_namespace(lora, salt, name_space));
+  const std::uint64_t seed = namespace_seed(namespace_of(lora, salt, name_space));
   std::vector<std::uint64_t> hashes;
   {
-    const py::gil_scoped_release released;
-    hashes = hash_blocks(tokens.values(), static_cast<std::size_t>(block_size), seed);
+    const GilRelease released;
+    hashes = hash_blocks(tokens.values(), size, seed);
   }
   return to_array(hashes);
 }
 
-py::object chain(py::handle local_hashes, OptionalText lora, OptionalText salt,
-                 OptionalText name_space) {
+py::object chain(py::handle local_hashes, py::handle lora, py::handle salt, py::handle name_space) {
   const HashInput local(local_hashes, "local_hashes");
-  const std::uint64_t seed = namespace_seed(make_namespace(lora, salt, name_space));
+  const std::uint64_t seed = namespace_seed(namespace_of(lora, salt, name_space));
   std::vector<std::uint64_t> chained(local.values().size());
   {
-    const py::gil_scoped_release released;
+    const GilRelease released;
     sequence_hashes(local.values(), chained, seed);
   }
   return to_array(chained);

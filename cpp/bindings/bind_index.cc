@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.h"
+#include "gil_release.h"
 #include "index_report.h"
 #include "integer_input.h"
 #include "kvroute/base/error.h"
@@ -88,41 +90,50 @@ class IndexFace {
       : limit_(memory_size(memory_limit, "memory_limit")),
         index_(std::make_shared<PrefixIndex>(options(limit_, repeated_stores))) {}
 
+  ~IndexFace() {
+    if (!index_.is_home()) return;
+    const GilRelease released;
+    index_.reset();
+  }
+  IndexFace(const IndexFace&) = delete;
+  IndexFace& operator=(const IndexFace&) = delete;
+
   [[nodiscard]] PrefixIndex& use() const {
     if (index_.is_home()) return index_.get();
     throw Error("PrefixIndex: it was made before a fork; make one in this process");
   }
 
   std::uint32_t store(py::handle worker, py::handle engine_hashes, py::handle local_hashes,
-                      py::handle parent, std::uint32_t dp_rank) {
-    const TargetId target{worker_name(worker, "worker"), dp_rank};
+                      py::handle parent, py::handle dp_rank) {
+    const TargetId target{worker_name(worker, "worker"), unsigned_32(dp_rank, "dp_rank")};
     const HashInput engine(engine_hashes, "engine_hashes");
     const HashInput local(local_hashes, "local_hashes");
-    const auto parent_hash = optional_hash(parent);
+    const auto parent_hash = unsigned_64_or_none(parent, "parent");
     PrefixIndex& index = use();
-    const py::gil_scoped_release released;
+    const GilRelease released;
     return index.store(target, parent_hash, engine.values(), local.values()).applied;
   }
 
-  std::uint32_t remove(py::handle worker, py::handle engine_hashes, std::uint32_t dp_rank) {
-    const TargetId target{worker_name(worker, "worker"), dp_rank};
+  std::uint32_t remove(py::handle worker, py::handle engine_hashes, py::handle dp_rank) {
+    const TargetId target{worker_name(worker, "worker"), unsigned_32(dp_rank, "dp_rank")};
     const HashInput engine(engine_hashes, "engine_hashes");
     PrefixIndex& index = use();
-    const py::gil_scoped_release released;
+    const GilRelease released;
     return index.remove(target, engine.values()).removed;
   }
 
-  void clear(py::handle worker, std::optional<std::uint32_t> dp_rank) {
+  void clear(py::handle worker, py::handle dp_rank) {
     const WorkerName name = worker_name(worker, "worker");
+    const auto rank = unsigned_32_or_none(dp_rank, "dp_rank");
     PrefixIndex& index = use();
-    const py::gil_scoped_release released;
-    index.clear(name, dp_rank);
+    const GilRelease released;
+    index.clear(name, rank);
   }
 
   void remove_worker(py::handle worker) {
     const WorkerName name = worker_name(worker, "worker");
     PrefixIndex& index = use();
-    const py::gil_scoped_release released;
+    const GilRelease released;
     index.remove_worker(name);
   }
 
@@ -131,23 +142,31 @@ class IndexFace {
     PrefixIndex& index = use();
     std::vector<std::pair<TargetId, std::uint32_t>> depths;
     {
-      const py::gil_scoped_release released;
+      const GilRelease released;
       depths = index.match(local.values());
     }
     return OverlapMapping(depths);
   }
 
   [[nodiscard]] py::list targets() const {
+    const PrefixIndex& index = use();
+    std::vector<TargetId> ids;
+    {
+      const GilRelease released;
+      ids = index.targets();
+    }
     py::list targets;
-    for (const TargetId& target : use().targets()) targets.append(to_python(target));
+    for (const TargetId& target : ids) targets.append(to_python(target));
     return targets;
   }
 
   [[nodiscard]] IndexReport stats() const {
+    const PrefixIndex& index = use();
+    const GilRelease released;
     return {.block_size = 0,
-            .targets = use().targets().size(),
+            .targets = index.targets().size(),
             .memory_limit = limit_,
-            .stats = use().stats()};
+            .stats = index.stats()};
   }
 
  private:
@@ -158,12 +177,6 @@ class IndexFace {
     return {.memory_limit = limit,
             .predicted_ttl_seconds = IndexOptions{}.predicted_ttl_seconds,
             .count_copies = repeated == "count"};
-  }
-
-  static std::optional<std::uint64_t> optional_hash(py::handle object) {
-    if (object.is_none()) return std::nullopt;
-    const auto one = py::make_tuple(object);
-    return HashInput(one, "parent").values()[0];
   }
 
   std::optional<std::size_t> limit_;

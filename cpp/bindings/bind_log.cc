@@ -1,3 +1,4 @@
+#include "gil_release.h"
 #include "kvroute/base/log.h"
 #include "pybind.h"
 
@@ -7,7 +8,7 @@ namespace {
 py::object next_record(double timeout) {
   std::optional<LogRecord> record;
   {
-    const py::gil_scoped_release released;
+    const GilRelease released;
     record = next_log_record(timeout);
   }
   if (!record) return py::none();

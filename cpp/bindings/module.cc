@@ -1,5 +1,6 @@
 #include <string>
 
+#include "gil_release.h"
 #include "pybind.h"
 
 // Table of contents of kvroute._core.
@@ -43,4 +44,5 @@ PYBIND11_MODULE(_core, module) {
   bind_stats(module);
   bind_index(module);
   bind_router(module);
+  py::module_::import("atexit").attr("register")(py::cpp_function(&park_returning_threads));
 }

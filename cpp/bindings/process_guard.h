@@ -25,6 +25,9 @@ class ProcessGuard {
   [[nodiscard]] bool is_home() const noexcept { return generation_ == fork_generation(); }
   [[nodiscard]] T& get() const noexcept { return *object_; }
 
+  /// Lets go of the object; only where `is_home()`.
+  void reset() noexcept { object_.reset(); }
+
  private:
   std::shared_ptr<T> object_;
   unsigned generation_;

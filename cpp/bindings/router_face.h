@@ -2,14 +2,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
-#include "kvroute/base/clock.h"
 #include "kvroute/router/router.h"
-#include "namespace_arguments.h"
 #include "process_guard.h"
 #include "pybind.h"
 
@@ -20,9 +16,7 @@ class ReservationFace {
  public:
   ReservationFace(ProcessGuard<Router> router, ReservationHandle handle)
       : router_(std::move(router)), handle_(std::move(handle)) {}
-  ~ReservationFace() {
-    if (!released_ && router_.is_home()) router_.get().release(handle_);
-  }
+  ~ReservationFace();
   ReservationFace(const ReservationFace&) = delete;
   ReservationFace& operator=(const ReservationFace&) = delete;
 
@@ -31,49 +25,58 @@ class ReservationFace {
   [[nodiscard]] bool released() const noexcept { return released_; }
 
   void first_token();
-  void progress(std::uint64_t output_tokens);
+  void progress(py::handle output_tokens);
   void release(py::handle output_token_ids);
 
  private:
+  [[nodiscard]] Router& use() const;
+
   ProcessGuard<Router> router_;
   ReservationHandle handle_;
   bool released_ = false;  // guarded by the GIL
 };
 
+/// What `select_worker`, `reserve` and `explain` take beside the prompt.
+struct RequestArguments {
+  py::handle allowed;
+  py::handle session_id;
+  py::handle lora;
+  py::handle salt;
+  py::handle name_space;
+};
+
 /// kvroute.KvRouter: conversions in and out, the GIL released in between.
 class RouterFace {
  public:
-  RouterFace(std::uint32_t block_size, std::string policy, py::handle memory_limit,
-             std::optional<std::uint64_t> seed, std::shared_ptr<VirtualClock> clock,
-             double predicted_ttl, double reservation_ttl);
+  RouterFace(py::handle block_size, py::handle policy, py::handle memory_limit, py::handle seed,
+             std::shared_ptr<VirtualClock> clock, py::handle predicted_ttl,
+             py::handle reservation_ttl);
+  ~RouterFace();
+  RouterFace(const RouterFace&) = delete;
+  RouterFace& operator=(const RouterFace&) = delete;
 
   [[nodiscard]] Router& use() const;
 
-  void add_worker(py::handle worker, std::int64_t dp_ranks, std::optional<std::int64_t> block_size,
+  void add_worker(py::handle worker, py::handle dp_ranks, py::handle block_size,
                   py::handle kv_events, py::handle kv_replay, py::handle load_events,
-                  std::optional<std::int64_t> total_blocks,
-                  std::optional<std::map<std::string, std::string>> labels);
+                  py::handle total_blocks, py::handle labels);
   void remove_worker(py::handle worker);
   [[nodiscard]] py::list workers() const;
-  [[nodiscard]] std::map<std::string, std::string> labels(py::handle worker) const;
+  [[nodiscard]] py::dict labels(py::handle worker) const;
 
-  [[nodiscard]] Selection select_worker(py::handle token_ids, py::handle allowed,
-                                        OptionalText session_id, OptionalText lora,
-                                        OptionalText salt, OptionalText name_space);
-  [[nodiscard]] Selection select_worker_by_hashes(py::handle local_hashes, std::int64_t num_tokens,
-                                                  py::handle allowed, OptionalText session_id);
-  [[nodiscard]] std::unique_ptr<ReservationFace> reserve(
-      py::handle token_ids, std::optional<std::string> request_id,
-      std::optional<std::int64_t> expected_output_tokens, py::handle allowed,
-      OptionalText session_id, OptionalText lora, OptionalText salt, OptionalText name_space);
-  [[nodiscard]] Explanation explain(py::handle token_ids, py::handle allowed,
-                                    OptionalText session_id, OptionalText lora, OptionalText salt,
-                                    OptionalText name_space) const;
-  [[nodiscard]] py::dict overlaps(py::handle token_ids, OptionalText lora, OptionalText salt,
-                                  OptionalText name_space) const;
+  [[nodiscard]] Selection select_worker(py::handle token_ids, const RequestArguments& arguments);
+  [[nodiscard]] Selection select_worker_by_hashes(py::handle local_hashes, py::handle num_tokens,
+                                                  py::handle allowed, py::handle session_id);
+  [[nodiscard]] std::unique_ptr<ReservationFace> reserve(py::handle token_ids,
+                                                         py::handle request_id,
+                                                         py::handle expected_output_tokens,
+                                                         const RequestArguments& arguments);
+  [[nodiscard]] Explanation explain(py::handle token_ids, const RequestArguments& arguments) const;
+  [[nodiscard]] py::dict overlaps(py::handle token_ids, py::handle lora, py::handle salt,
+                                  py::handle name_space) const;
 
-  void update_load(py::handle worker, std::int64_t dp_rank, std::optional<std::int64_t> waiting,
-                   std::optional<std::int64_t> running, std::optional<double> kv_usage);
+  void update_load(py::handle worker, py::handle dp_rank, py::handle waiting, py::handle running,
+                   py::handle kv_usage);
   [[nodiscard]] RouterStats stats() const;
   void close();
 

@@ -2,12 +2,13 @@
 
 #include <cstdint>
 
+#include "arguments.h"
 #include "kvroute/base/error.h"
 
 namespace kvroute::python {
 
 WorkerName worker_name(py::handle object, const char* field) {
-  if (PyUnicode_Check(object.ptr())) return object.cast<std::string>();
+  if (PyUnicode_Check(object.ptr())) return std::string(*text_or_none(object, field));
   if (PyLong_Check(object.ptr()) && !PyBool_Check(object.ptr())) {
     int overflow = 0;
     const long long number = PyLong_AsLongLongAndOverflow(object.ptr(), &overflow);
@@ -19,24 +20,29 @@ WorkerName worker_name(py::handle object, const char* field) {
                         Py_TYPE(object.ptr())->tp_name);
 }
 
-std::vector<WorkerName> worker_names(py::handle object, const char* field) {
+std::vector<WorkerRef> worker_refs(py::handle object, const char* field) {
+  const std::string expected =
+      std::string(field) + ": expected a sequence of workers or pairs (worker, dp_rank), got ";
   if (PyUnicode_Check(object.ptr()) || PyBytes_Check(object.ptr())) {
-    throw InvalidArgument(std::string(field) + ": expected a sequence of worker names, got the " +
-                          Py_TYPE(object.ptr())->tp_name + " " +
-                          py::repr(object).cast<std::string>());
+    throw InvalidArgument(expected + describe(object));
   }
   const auto items = py::reinterpret_steal<py::object>(PySequence_Tuple(object.ptr()));
   if (!items) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
     PyErr_Clear();
-    throw InvalidArgument(std::string(field) + ": expected a sequence of worker names, got " +
-                          Py_TYPE(object.ptr())->tp_name);
+    throw InvalidArgument(expected + describe(object));
   }
-  std::vector<WorkerName> names;
-  names.reserve(static_cast<std::size_t>(PyTuple_GET_SIZE(items.ptr())));
+  std::vector<WorkerRef> refs;
+  refs.reserve(static_cast<std::size_t>(PyTuple_GET_SIZE(items.ptr())));
   for (const py::handle item : py::reinterpret_borrow<py::tuple>(items)) {
-    names.push_back(worker_name(item, field));
+    if (PyTuple_Check(item.ptr()) && PyTuple_GET_SIZE(item.ptr()) == 2) {
+      const auto pair = py::reinterpret_borrow<py::tuple>(item);
+      refs.push_back({worker_name(pair[0], field), unsigned_32(pair[1], field)});
+    } else {
+      refs.push_back({worker_name(item, field), std::nullopt});
+    }
   }
-  return names;
+  return refs;
 }
 
 py::object to_python(const WorkerName& name) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kvroute/base/ids.h"
+#include "kvroute/router/worker_spec.h"
 #include "pybind.h"
 
 namespace kvroute::python {
@@ -12,9 +13,9 @@ namespace kvroute::python {
 /// A worker's name from an int or str. \throws InvalidArgument naming `field`
 [[nodiscard]] WorkerName worker_name(py::handle object, const char* field);
 
-/// Names from any sequence but a str (a frequent slip: allowed="w0").
-/// \throws InvalidArgument naming `field`
-[[nodiscard]] std::vector<WorkerName> worker_names(py::handle object, const char* field);
+/// Workers, or pairs (worker, dp_rank), from any sequence but a str (a frequent slip:
+/// allowed="w0"). \throws InvalidArgument naming `field`
+[[nodiscard]] std::vector<WorkerRef> worker_refs(py::handle object, const char* field);
 
 /// The int or str that the worker was given.
 [[nodiscard]] py::object to_python(const WorkerName& name);

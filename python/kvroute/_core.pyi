@@ -30,6 +30,9 @@ Hashes: TypeAlias = Sequence[int] | Buffer
 
 WorkerName: TypeAlias = int | str
 
+WorkerRef: TypeAlias = WorkerName | tuple[WorkerName, int]
+"""A worker with all its ranks, or one of them: (worker, dp_rank)."""
+
 __version__: Final[str]
 build_info: Final[dict[str, str]]
 """Compiler, flags, library versions: for bug reports."""
@@ -101,7 +104,7 @@ class Reservation:
 
     A context manager: leaving the block releases it, also on error. Dropping the last reference
     releases it too. Every method is idempotent and may be called from any thread, also after the
-    release or after the worker has left.
+    release or after the worker has left. In a forked child every method raises KvRouteError.
     """
 
     @property
@@ -171,7 +174,8 @@ class KvRouter:
     policy: "kv_cost" (Dynamo's cost, the default), "standalone" (Dynamo's example logit),
         "round_robin" or "random".
     memory_limit: cap on the index's memory: bytes, or a text such as "512MiB" or "1GiB"; None for
-        none. At the cap the coldest blocks are forgotten.
+        none. At the cap the coldest blocks are forgotten. Where workers have several block sizes,
+        each size has an index of its own and an equal share.
     seed: of the generator that breaks ties; None takes one from the system.
     clock: a VirtualClock for simulations; None is the monotonic clock.
     predicted_ttl: seconds that blocks assumed from this router's own decisions count as held.
@@ -221,7 +225,7 @@ class KvRouter:
     def select_worker(
         self,
         token_ids: TokenIds,
-        allowed: Sequence[WorkerName] | None = None,
+        allowed: Sequence[WorkerRef] | None = None,
         *,
         session_id: str | None = None,
         lora: str | None = None,
@@ -230,15 +234,19 @@ class KvRouter:
     ) -> Selection:
         """Chooses a target among `allowed` workers (None: all). Books and predicts nothing.
 
-        InvalidArgument: empty or malformed token ids, an empty `allowed`. UnknownWorker: a name in
-        `allowed` that was never added. NoEligibleWorker: no workers. O(blocks + targets).
+        `session_id` is for policies that keep sessions together; those of this version do not look
+        at it. `lora` and `salt` are matched against what engines say in their events; `namespace`
+        separates requests of this router only (events name none).
+
+        InvalidArgument: empty or malformed token ids, an empty `allowed`. UnknownWorker: a name or
+        rank in `allowed` that was never added. NoEligibleWorker: no workers. O(blocks + targets).
         """
 
     def select_worker_by_hashes(
         self,
         local_hashes: Hashes,
         num_tokens: int,
-        allowed: Sequence[WorkerName] | None = None,
+        allowed: Sequence[WorkerRef] | None = None,
         *,
         session_id: str | None = None,
     ) -> Selection:
@@ -250,7 +258,7 @@ class KvRouter:
         token_ids: TokenIds,
         request_id: str | None = None,
         expected_output_tokens: int | None = None,
-        allowed: Sequence[WorkerName] | None = None,
+        allowed: Sequence[WorkerRef] | None = None,
         *,
         session_id: str | None = None,
         lora: str | None = None,
@@ -258,12 +266,13 @@ class KvRouter:
         namespace: str | None = None,
     ) -> Reservation:
         """Select, book and predict in one critical section. `request_id` must be unique among
-        running reservations (InvalidArgument otherwise); None makes one up."""
+        running reservations (InvalidArgument otherwise); None makes one up.
+        `expected_output_tokens` is for policies that look ahead; those of this version do not."""
 
     def explain(
         self,
         token_ids: TokenIds,
-        allowed: Sequence[WorkerName] | None = None,
+        allowed: Sequence[WorkerRef] | None = None,
         *,
         session_id: str | None = None,
         lora: str | None = None,
@@ -450,8 +459,8 @@ class PrefixIndex:
         """Gives the number of blocks no longer held; unknown hashes are counted and ignored."""
 
     def clear(self, worker: WorkerName, dp_rank: int | None = None) -> None:
-        """Forgets all blocks of the worker, or of one of its ranks. UnknownWorker if it has none
-        and never had."""
+        """Forgets all blocks of the worker, or of one of its ranks. Nothing happens to one that has
+        stored nothing."""
 
     def remove_worker(self, worker: WorkerName) -> None: ...
     def match(self, local_hashes: Hashes) -> Overlaps: ...

@@ -1,5 +1,8 @@
 #include "kvroute/base/log.h"
 
+#include <pthread.h>
+
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -56,10 +59,19 @@ class LogQueue {
   bool closed_ = false;
 };
 
-// Never destroyed: event threads may still log while the process exits.
+std::atomic<LogQueue*> g_queue{nullptr};
+
+// Never destroyed: event threads may still log while the process exits. A forked child gets a new
+// one, since the old one's lock may be held, and its condition waited for, by threads that the
+// child does not have.
 LogQueue& queue() {
-  static auto* const instance = new LogQueue;
-  return *instance;
+  static const bool made = [] {
+    g_queue = new LogQueue;
+    pthread_atfork(nullptr, nullptr, [] { g_queue = new LogQueue; });
+    return true;
+  }();
+  static_cast<void>(made);
+  return *g_queue;
 }
 
 }  // namespace

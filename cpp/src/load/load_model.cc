@@ -19,6 +19,7 @@ std::uint64_t grown_blocks(const Booking& booking, std::uint64_t output_tokens) 
 void LoadModel::add_target(Slot slot) {
   if (slot >= loads_.size()) loads_.resize(slot + 1);
   loads_[slot] = TargetLoad{};
+  for (TargetLoad& load : loads_) load.picks = 0;
 }
 
 std::vector<Booking> LoadModel::remove_target(Slot slot) {
@@ -37,15 +38,22 @@ std::vector<Booking> LoadModel::remove_target(Slot slot) {
 }
 
 std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
-  const BookingId id = next_id_;
-  if (!ids_by_request_.try_emplace(booking.request_id, id).second) return std::nullopt;
-  ++next_id_;
-  TargetLoad& load = loads_[booking.slot];
-  load.prefill_tokens += booking.prefill_tokens;
-  load.prompt_blocks += booking.new_blocks;
+  if (ids_by_request_.contains(booking.request_id)) return std::nullopt;
+  const BookingId id = next_id_++;
+  const auto running = bookings_.emplace(id, Running{std::move(booking)}).first;
+  const Booking& booked = running->second.booking;
+  try {
+    ids_by_request_.emplace(booked.request_id, id);
+    deadlines_.push_back({after(now, seconds_to_ns(options_.reservation_ttl_seconds)), id});
+  } catch (...) {  // out of memory: all or nothing
+    ids_by_request_.erase(booked.request_id);
+    bookings_.erase(running);
+    throw;
+  }
+  TargetLoad& load = loads_[booked.slot];
+  load.prefill_tokens += booked.prefill_tokens;
+  load.prompt_blocks += booked.new_blocks;
   ++load.requests;
-  deadlines_.push_back({now + seconds_to_ns(options_.reservation_ttl_seconds), id});
-  bookings_.emplace(id, Running{std::move(booking)});
   compact_deadlines();
   return id;
 }

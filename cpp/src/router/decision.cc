@@ -102,14 +102,15 @@ void Decision::take_depths(const Overlaps& overlaps, std::uint32_t block_size,
 }
 
 ScoreInput Decision::input(std::uint32_t router_block_size, const TargetTable& targets,
-                           std::span<const TargetLoad> loads) const {
+                           std::span<const TargetLoad> loads, Nanoseconds now) const {
   return {.num_tokens = num_tokens_,
           .block_size = router_block_size,
           .candidates = candidates_,
           .held = held_,
           .active = active_,
           .block_sizes = targets.block_sizes(),
-          .loads = loads};
+          .loads = loads,
+          .now = now};
 }
 
 std::span<double> Decision::costs() {

@@ -31,7 +31,7 @@ class Decision {
 
   /// What a policy sees; views into this object.
   [[nodiscard]] ScoreInput input(std::uint32_t router_block_size, const TargetTable& targets,
-                                 std::span<const TargetLoad> loads) const;
+                                 std::span<const TargetLoad> loads, Nanoseconds now) const;
 
   /// Room for one cost per candidate.
   [[nodiscard]] std::span<double> costs();

@@ -16,7 +16,7 @@ void Router::Impl::expire(Nanoseconds now) const {
 
 // Position of the chosen candidate. Under load_mutex_.
 std::size_t Router::Impl::pick(Decision& decision) {
-  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads());
+  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
   const std::span<double> costs = decision.costs();
   policy_->score(input, costs);
   const std::size_t position = policy_->pick(input, costs, pick_state_);
@@ -26,7 +26,7 @@ std::size_t Router::Impl::pick(Decision& decision) {
 }
 
 Selection Router::Impl::selection(Decision& decision, std::size_t position) const {
-  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads());
+  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
   const Slot slot = input.candidates[position];
   const std::uint64_t cached = input.cached_tokens(slot);
   Selection chosen{.target = targets_.target(slot),
@@ -61,7 +61,7 @@ Explanation Router::Impl::explain(const Request& request) const {
   Explanation explanation{
       .policy = policy_->name(), .num_tokens = decision.num_tokens(), .targets = {}};
   const std::lock_guard load_lock(load_mutex_);
-  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads());
+  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
   const std::span<double> costs = decision.costs();
   policy_->score(input, costs);
   for (std::size_t i = 0; i < input.candidates.size(); ++i) {
@@ -93,7 +93,7 @@ std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
   decision.match(targets_, indexes_);
-  const ScoreInput input = decision.input(options_.block_size, targets_, {});
+  const ScoreInput input = decision.input(options_.block_size, targets_, {}, now());
   std::vector<std::pair<TargetId, std::uint64_t>> overlaps;
   for (const Slot slot : targets_.listed()) {
     if (input.held[slot] > 0) {

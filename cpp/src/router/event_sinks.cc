@@ -3,17 +3,26 @@
 #include <string>
 #include <utility>
 
+#include "kvroute/base/log.h"
 #include "kvroute/hash/block_hash.h"
 
 namespace kvroute::detail {
 
-IndexSink::IndexSink(std::shared_ptr<PrefixTree> tree, std::vector<Slot> slots)
-    : tree_(std::move(tree)), slots_(std::move(slots)), counters_(slots_.size()) {}
+IndexSink::IndexSink(std::string worker, std::shared_ptr<PrefixTree> tree, std::vector<Slot> slots)
+    : worker_(std::move(worker)),
+      tree_(std::move(tree)),
+      slots_(std::move(slots)),
+      counters_(slots_.size()) {}
 
-bool IndexSink::knows(std::uint32_t dp_rank) {
-  if (dp_rank < slots_.size()) return true;
-  ++counters_.front().ignored;
-  return false;
+std::optional<std::uint32_t> IndexSink::known(std::uint32_t dp_rank) {
+  if (slots_.size() == 1) return 0;
+  if (dp_rank < slots_.size()) return dp_rank;
+  if (counters_.front().ignored++ == 0) {
+    log(LogLevel::kWarning, worker_ + ": its events name rank " + std::to_string(dp_rank) +
+                                ", but it was added with dp_ranks=" +
+                                std::to_string(slots_.size()) + "; they are ignored");
+  }
+  return std::nullopt;
 }
 
 // A child inherits its parent's namespace, since engines name a salt in the first block only.
@@ -38,13 +47,14 @@ void IndexSink::hash(const BlockStored& event, std::uint64_t seed) {
 }
 
 void IndexSink::on_stored(std::uint32_t dp_rank, const BlockStored& event) {
-  if (!knows(dp_rank)) return;
-  Counters& counters = counters_[dp_rank];
+  const auto rank = known(dp_rank);
+  if (!rank) return;
+  Counters& counters = counters_[*rank];
   if (event.tier != Tier::device || event.token_ids.empty()) {
     ++counters.ignored;
     return;
   }
-  const Slot slot = slots_[dp_rank];
+  const Slot slot = slots_[*rank];
   const std::uint64_t seed = seed_of(slot, event);
   hash(event, seed);
   const StoreResult result = tree_->store(slot, event.parent, event.engine_hashes, hashes_, seed);
@@ -54,25 +64,27 @@ void IndexSink::on_stored(std::uint32_t dp_rank, const BlockStored& event) {
 }
 
 void IndexSink::on_removed(std::uint32_t dp_rank, const BlockRemoved& event) {
-  if (!knows(dp_rank)) return;
-  Counters& counters = counters_[dp_rank];
+  const auto rank = known(dp_rank);
+  if (!rank) return;
+  Counters& counters = counters_[*rank];
   if (event.tier != Tier::device) {
     ++counters.ignored;
     return;
   }
-  const RemoveResult result = tree_->remove(slots_[dp_rank], event.engine_hashes);
+  const RemoveResult result = tree_->remove(slots_[*rank], event.engine_hashes);
   counters.removed_blocks += result.removed;
   counters.unknown_blocks += result.unknown;
 }
 
 void IndexSink::on_cleared(std::uint32_t dp_rank) {
-  if (!knows(dp_rank)) return;
-  ++counters_[dp_rank].clears;
-  tree_->clear(slots_[dp_rank]);
+  const auto rank = known(dp_rank);
+  if (!rank) return;
+  ++counters_[*rank].clears;
+  tree_->clear(slots_[*rank]);
 }
 
 void IndexSink::on_invalidated(std::uint32_t dp_rank, InvalidationReason /*reason*/) {
-  if (knows(dp_rank)) tree_->clear(slots_[dp_rank]);
+  if (const auto rank = known(dp_rank)) tree_->clear(slots_[*rank]);
 }
 
 SinkStats IndexSink::stats(std::uint32_t dp_rank) const {

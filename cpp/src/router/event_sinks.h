@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "kvroute/base/ids.h"
@@ -17,8 +19,8 @@ namespace kvroute::detail {
 /// them for the slot of the event's rank. Only the device tier is indexed.
 class IndexSink final : public EventSink {
  public:
-  /// `slots` by rank.
-  IndexSink(std::shared_ptr<PrefixTree> tree, std::vector<Slot> slots);
+  /// `slots` by rank; `worker` names it in the log.
+  IndexSink(std::string worker, std::shared_ptr<PrefixTree> tree, std::vector<Slot> slots);
 
   void on_stored(std::uint32_t dp_rank, const BlockStored& event) override;
   void on_removed(std::uint32_t dp_rank, const BlockRemoved& event) override;
@@ -39,11 +41,14 @@ class IndexSink final : public EventSink {
     std::atomic<std::uint64_t> ignored{0};
   };
 
-  /// False, and counted, for a rank that the worker was not added with.
-  [[nodiscard]] bool knows(std::uint32_t dp_rank);
+  /// The worker's rank that an event's rank stands for. A worker of one rank takes all events as
+  /// its own: an engine of a data-parallel group that is a worker by itself names its rank in the
+  /// group. Otherwise a rank that the worker was not added with is counted, and logged once.
+  [[nodiscard]] std::optional<std::uint32_t> known(std::uint32_t dp_rank);
   [[nodiscard]] std::uint64_t seed_of(Slot slot, const BlockStored& event) const;
   void hash(const BlockStored& event, std::uint64_t seed);
 
+  std::string worker_;
   std::shared_ptr<PrefixTree> tree_;
   std::vector<Slot> slots_;
   std::vector<Counters> counters_;     // by rank
@@ -59,6 +64,7 @@ class LoadReportSink final : public LoadSink {
       : slots_(std::move(slots)), take_(std::move(take)) {}
 
   void on_load(std::uint32_t dp_rank, const LoadReport& report) override {
+    if (slots_.size() == 1) dp_rank = 0;
     if (dp_rank < slots_.size()) take_(slots_[dp_rank], report);
   }
 

@@ -61,7 +61,6 @@ std::string render(const std::vector<Row>& rows) {
 std::string Explanation::text() const {
   std::string text = "policy " + std::string(policy) + ", " + std::to_string(num_tokens) +
                      " prompt tokens, lower cost is better\n";
-  if (targets.empty()) return text + "no workers\n";
   std::vector<Row> rows{heading(targets)};
   for (const auto& target : targets) rows.push_back(line(target));
   return text + render(rows);

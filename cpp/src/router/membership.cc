@@ -96,7 +96,8 @@ Router::Impl::Feed Router::Impl::open_feed(const detail::Worker& worker, const E
   if (!subscriber_) subscriber_ = std::make_unique<EventSubscriber>();
   try {
     if (!endpoints.kv_events.empty()) {
-      feed.sink = std::make_shared<detail::IndexSink>(std::move(tree), worker.slots);
+      feed.sink = std::make_shared<detail::IndexSink>(to_string(worker.name), std::move(tree),
+                                                      worker.slots);
     }
     for (std::uint32_t rank = 0; rank < endpoints.kv_events.size(); ++rank) {
       feed.kv_streams.push_back(subscriber_->add_stream(

@@ -56,16 +56,21 @@ ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
 
   PrefixTree& tree = *indexes_.find(handle.block_size);
   const PinResult pinned = tree.pin(slot, hashes);
-  tree.predict(slot, hashes, now());
-  const auto booked = load_.book({.slot = slot,
-                                  .request_id = std::move(request_id),
-                                  .prompt_tokens = decision.num_tokens(),
-                                  .prefill_tokens = handle.selection.prefill_tokens,
-                                  .new_blocks = pinned.newly_active,
-                                  .block_size = handle.block_size,
-                                  .place = std::bit_cast<std::uint64_t>(pinned.pin)},
-                                 now());
-  handle.id = booked.value();  // the id was free, and the lock is still held
+  try {
+    tree.predict(slot, hashes, now());
+    const auto booked = load_.book({.slot = slot,
+                                    .request_id = std::move(request_id),
+                                    .prompt_tokens = decision.num_tokens(),
+                                    .prefill_tokens = handle.selection.prefill_tokens,
+                                    .new_blocks = pinned.newly_active,
+                                    .block_size = handle.block_size,
+                                    .place = std::bit_cast<std::uint64_t>(pinned.pin)},
+                                   now());
+    handle.id = booked.value();  // the id was free, and the lock is still held
+  } catch (...) {                // out of memory: a pin without a booking would stay for ever
+    (void)tree.unpin(slot, pinned.pin);
+    throw;
+  }
   return handle;
 }
 

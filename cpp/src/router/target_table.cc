@@ -77,14 +77,22 @@ std::vector<const Worker*> TargetTable::workers() const {
   return workers;
 }
 
-void TargetTable::slots_of(std::span<const WorkerName> allowed, std::vector<Slot>& slots) const {
+void TargetTable::slots_of(std::span<const WorkerRef> allowed, std::vector<Slot>& slots) const {
   if (allowed.empty()) {
     throw InvalidArgument("allowed: expected None or at least one worker, got none");
   }
   slots.clear();
-  for (const WorkerName& name : allowed) {
+  for (const auto& [name, rank] : allowed) {
     const auto& of_worker = at(name, "allowed").slots;
-    slots.insert(slots.end(), of_worker.begin(), of_worker.end());
+    if (!rank) {
+      slots.insert(slots.end(), of_worker.begin(), of_worker.end());
+    } else if (*rank < of_worker.size()) {
+      slots.push_back(of_worker[*rank]);
+    } else {
+      throw UnknownWorker("allowed: expected a rank from 0 to " +
+                          std::to_string(of_worker.size() - 1) + " of " + to_string(name) +
+                          ", got " + std::to_string(*rank));
+    }
   }
   std::sort(slots.begin(), slots.end());
   slots.erase(std::unique(slots.begin(), slots.end()), slots.end());

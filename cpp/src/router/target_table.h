@@ -45,8 +45,8 @@ class TargetTable {
 
   /// Slots of all listed workers, ascending.
   [[nodiscard]] std::span<const Slot> listed() const noexcept { return listed_; }
-  /// Slots of these workers, ascending, each once. \throws InvalidArgument, UnknownWorker
-  void slots_of(std::span<const WorkerName> allowed, std::vector<Slot>& slots) const;
+  /// Slots of these workers or ranks, ascending, each once. \throws InvalidArgument, UnknownWorker
+  void slots_of(std::span<const WorkerRef> allowed, std::vector<Slot>& slots) const;
 
   /// By slot.
   [[nodiscard]] const TargetId& target(Slot slot) const { return targets_[slot]; }

@@ -28,6 +28,12 @@ TEST(VirtualClock, MovesOnlyWhenTold) {
   EXPECT_EQ(clock.now(), 1'500'000'000);
 }
 
+TEST(Nanoseconds, EndWithTimeInsteadOfOverflowing) {
+  constexpr Nanoseconds kEnd = std::numeric_limits<Nanoseconds>::max();
+  EXPECT_EQ(after(5, 7), 12);
+  EXPECT_EQ(after(kEnd - 1, 7), kEnd);
+}
+
 TEST(VirtualClock, RefusesToGoBackOrOutOfRange) {
   VirtualClock clock;
   EXPECT_THROW(clock.advance(-1), InvalidArgument);

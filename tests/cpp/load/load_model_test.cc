@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
 #include <string>
 #include <utility>
@@ -126,6 +128,14 @@ TEST(LoadModel, ATargetThatReturnsInheritsNothing) {
   EXPECT_EQ(load.loads()[1].requests, 1U);
 }
 
+TEST(LoadModel, ANewTargetBeginsTheCountOfPicksAnewForAll) {
+  LoadModel load = two_targets();
+  load.note_pick(0);
+  load.add_target(2);
+  EXPECT_EQ(load.loads()[0].picks, 0U);
+  EXPECT_EQ(load.loads()[0].selections, 1U);
+}
+
 TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
   LoadModel load = two_targets();
   load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, kSecond);
@@ -143,64 +153,52 @@ TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
 
 // Whatever is done in whatever order, the sums equal those over what is running.
 TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
+  struct Running {
+    BookingId id = 0;
+    std::uint64_t prefill = 0;
+    Slot slot = 0;
+  };
   Random random(11);
   LoadModel load = two_targets({.reservation_ttl_seconds = 50, .max_bookings = 40});
-  struct Running {
-    std::uint64_t prefill;
-    Slot slot;
-    Nanoseconds at;
-  };
-  std::map<BookingId, Running> running;
+  std::map<std::string, Running> running;  // by request id
+  std::vector<BookingId> ids{0};           // of all bookings ever, ended ones too
   Nanoseconds now = 0;
   for (int step = 0; step < 20'000; ++step) {
     now += static_cast<Nanoseconds>(random.below(2)) * kSecond;
-    for (const auto& ended : load.end_expired(now)) {
-      std::erase_if(running, [&](const auto& entry) {
-        return "r" + std::to_string(entry.first) == ended.request_id;
-      });
-      load.drop_blocks(ended.slot, ended.new_blocks);
-    }
-    const BookingId victim = running.empty() ? 1 : running.begin()->first + random.below(5);
+    for (const auto& ended : load.end_expired(now)) running.erase(ended.request_id);
+    const std::size_t recent = std::min<std::size_t>(ids.size(), 60);
+    const BookingId some = ids[ids.size() - 1 - random.below(recent)];
+    const auto found = std::find_if(running.begin(), running.end(),
+                                    [&](const auto& entry) { return entry.second.id == some; });
     switch (random.below(3)) {
       case 0: {
+        const std::string name = "r" + std::to_string(step);
         const auto slot = static_cast<Slot>(random.below(2));
-        const BookingId next = running.empty() ? 0 : running.rbegin()->first;
-        Booking booking = request("", slot, random.below(500), random.below(20));
-        const auto prefill = booking.prefill_tokens;
-        booking.request_id = "candidate";
-        const auto id = load.book(std::move(booking), now);
+        const std::uint64_t prefill = random.below(500);
+        const auto id = load.book(request(name, slot, prefill), now);
         ASSERT_TRUE(id);
-        ASSERT_GT(*id, next);
-        const auto ended = load.release(*id);  // re-book under a name that its id gives
-        ASSERT_TRUE(ended);
-        Booking named = *ended;
-        named.request_id = "r" + std::to_string(*id + 1);
-        const auto renamed = load.book(named, now);
-        ASSERT_EQ(renamed, *id + 1);
-        load.drop_blocks(slot, named.new_blocks);
-        running[*renamed] = {prefill, slot, now};
+        ids.push_back(*id);
+        running[name] = {*id, prefill, slot};
         break;
       }
       case 1:
-        load.first_token(victim);
-        if (running.contains(victim)) running[victim].prefill = 0;
+        load.first_token(some);
+        if (found != running.end()) found->second.prefill = 0;
         break;
       default:
-        if (const auto ended = load.release(victim)) {
-          load.drop_blocks(ended->slot, ended->new_blocks);
-        }
-        running.erase(victim);
+        ASSERT_EQ(load.release(some).has_value(), found != running.end());
+        if (found != running.end()) running.erase(found);
     }
     ASSERT_EQ(load.bookings(), running.size());
-    std::uint64_t prefill[2] = {};
-    std::uint32_t requests[2] = {};
-    for (const auto& [id, entry] : running) {
-      prefill[entry.slot] += entry.prefill;
-      ++requests[entry.slot];
+    std::array<std::uint64_t, 2> prefill{};
+    std::array<std::uint32_t, 2> requests{};
+    for (const auto& [name, entry] : running) {
+      prefill.at(entry.slot) += entry.prefill;
+      ++requests.at(entry.slot);
     }
     for (Slot slot = 0; slot < 2; ++slot) {
-      ASSERT_EQ(load.loads()[slot].prefill_tokens, prefill[slot]);
-      ASSERT_EQ(load.loads()[slot].requests, requests[slot]);
+      ASSERT_EQ(load.loads()[slot].prefill_tokens, prefill.at(slot));
+      ASSERT_EQ(load.loads()[slot].requests, requests.at(slot));
     }
   }
 }

@@ -26,7 +26,14 @@ struct ScoreInputBuilder {
             .held = held,
             .active = active,
             .block_sizes = block_sizes,
-            .loads = loads};
+            .loads = loads,
+            .now = now};
+  }
+
+  void report(Slot slot, const EngineLoad& load, Nanoseconds at = 0) {
+    loads[slot].reported = load;
+    loads[slot].reported_at = at;
+    loads[slot].reports = 1;
   }
 
   [[nodiscard]] std::vector<double> costs(const Policy& policy) const {
@@ -36,6 +43,7 @@ struct ScoreInputBuilder {
   }
 
   std::uint64_t num_tokens = 160;
+  Nanoseconds now = 0;
   std::vector<Slot> candidates;
   std::vector<std::uint32_t> held;
   std::vector<std::uint32_t> active;

@@ -19,7 +19,7 @@ constexpr std::uint32_t kBlockSize = 4;
 /// A sink of a worker with two ranks, in slots 0 and 5.
 struct Sink {
   std::shared_ptr<PrefixTree> tree = std::make_shared<PrefixTree>();
-  IndexSink sink{tree, {0, 5}};
+  IndexSink sink{"w", tree, {0, 5}};
   std::vector<std::uint32_t> tokens = std::vector<std::uint32_t>(12);
 
   Sink() { std::iota(tokens.begin(), tokens.end(), 0U); }
@@ -69,6 +69,14 @@ TEST(IndexSink, IgnoresRanksAndTiersThatItDoesNotServe) {
   s.sink.on_removed(0, {.engine_hashes = s.names, .tier = Tier::disk, .group_idx = {}});
   s.sink.on_cleared(7);
   EXPECT_EQ(s.held(0), 3U);
+}
+
+TEST(IndexSink, OfAWorkerWithOneRankTakesEveryRankAsItsOwn) {
+  Sink s;
+  IndexSink alone("w", s.tree, {7});
+  alone.on_stored(3, s.blocks(0, 3));
+  EXPECT_EQ(s.held(7), 3U);
+  EXPECT_EQ(alone.stats(0).stored_blocks, 3U);
 }
 
 TEST(IndexSink, InheritsTheNamespaceOfTheParent) {

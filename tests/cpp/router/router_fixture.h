@@ -43,7 +43,7 @@ inline std::vector<std::uint32_t> tokens_from(std::uint32_t first, std::size_t c
 }
 
 inline Request request_for(const std::vector<std::uint32_t>& tokens,
-                           const std::vector<WorkerName>* allowed = nullptr) {
+                           const std::vector<WorkerRef>* allowed = nullptr) {
   return {.token_ids = tokens,
           .local_hashes = {},
           .num_tokens = 0,

@@ -53,10 +53,14 @@ TEST(TargetTable, ResolvesNamesToAscendingSlotsOnce) {
   add(table, 5, 2);
   add(table, 3, 1);
   std::vector<Slot> slots{99};
-  table.slots_of(std::vector<WorkerName>{named(3), named(5), named(3)}, slots);
+  using Refs = std::vector<WorkerRef>;
+  table.slots_of(Refs{{named(3), {}}, {named(5), {}}, {named(3), 0}}, slots);
   EXPECT_EQ(slots, (std::vector<Slot>{0, 1, 2}));
   EXPECT_THROW(table.slots_of({}, slots), InvalidArgument);
-  EXPECT_THROW(table.slots_of(std::vector<WorkerName>{std::string("5")}, slots), UnknownWorker);
+  table.slots_of(Refs{{named(5), 1}}, slots);
+  EXPECT_EQ(slots, (std::vector<Slot>{1}));
+  EXPECT_THROW(table.slots_of(Refs{{named(5), 2}}, slots), UnknownWorker);
+  EXPECT_THROW(table.slots_of(Refs{{std::string("5"), {}}}, slots), UnknownWorker);
 }
 
 }  // namespace

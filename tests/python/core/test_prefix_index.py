@@ -101,7 +101,7 @@ def test_hashes_come_as_lists_or_arrays() -> None:
     assert index.match(np.array(LOCAL, dtype="i8")) == {("w", 0): 4}
     with pytest.raises(kvroute.InvalidArgument, match="^local_hashes: expected as many as engine"):
         index.store("w", ENGINE, LOCAL[:2])
-    with pytest.raises(kvroute.InvalidArgument, match=r"^parent\[0\]: .* got -1"):
+    with pytest.raises(kvroute.InvalidArgument, match=r"^parent: .* got the int -1"):
         index.store("w", ENGINE, LOCAL, parent=-1)
 
 

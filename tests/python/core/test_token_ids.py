@@ -122,7 +122,9 @@ def test_hashes_take_the_whole_unsigned_range() -> None:
 
 def test_hash_blocks_refuses_a_block_size_out_of_range() -> None:
     for block_size in (0, -1, 65_537):
-        with pytest.raises(kvroute.InvalidArgument, match="^block_size: expected 1 to 65536"):
+        with pytest.raises(
+            kvroute.InvalidArgument, match="^block_size: expected an integer from 1"
+        ):
             kvroute.hash_blocks([1], block_size)
 
 

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 
 namespace kvroute {
 
@@ -13,6 +14,12 @@ using Nanoseconds = std::int64_t;
 }
 [[nodiscard]] constexpr double ns_to_seconds(Nanoseconds ns) noexcept {
   return static_cast<double>(ns) * 1e-9;
+}
+
+/// `duration` after `time`, or the end of time where that is earlier.
+[[nodiscard]] constexpr Nanoseconds after(Nanoseconds time, Nanoseconds duration) noexcept {
+  constexpr Nanoseconds kEnd = std::numeric_limits<Nanoseconds>::max();
+  return time > kEnd - duration ? kEnd : time + duration;
 }
 
 /// Where the core takes its time from. Injected, so that a simulation drives the same code.

@@ -16,7 +16,7 @@ struct LogRecord {
 /// The core's log: a bounded queue (1,024 records) that native threads fill without ever waiting
 /// for a reader, and that the binding's logging thread empties into Python's `logging`. When it is
 /// full the newest record is dropped and counted; the next one that fits says how many were lost.
-/// Thread-safe.
+/// Thread-safe. A forked child begins with an empty log.
 void log(LogLevel level, std::string message);
 
 /// Waits up to `timeout_seconds` for the oldest record. Empty on timeout, or at once after

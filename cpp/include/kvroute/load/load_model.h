@@ -45,7 +45,8 @@ class LoadModel {
  public:
   explicit LoadModel(LoadOptions options) : options_(options) {}
 
-  /// Starts a target afresh in `slot`.
+  /// Starts a target afresh in `slot`. Picks since the last report begin anew for all targets, so
+  /// that one without a history is not preferred until it has caught up.
   void add_target(Slot slot);
 
   /// Ends the target's bookings and forgets its reports. Returns the ended bookings, so that the

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvroute/base/clock.h"
 #include "kvroute/base/ids.h"
 #include "kvroute/base/random.h"
 #include "kvroute/load/target_load.h"
@@ -26,7 +27,8 @@ struct ScoreInput {
   std::span<const std::uint32_t> held;         ///< by slot: leading blocks reachable on the target
   std::span<const std::uint32_t> active;       ///< by slot: leading blocks that its bookings use
   std::span<const std::uint32_t> block_sizes;  ///< by slot: tokens per block of the target
-  std::span<const TargetLoad> loads;  ///< by slot; absent reports never count against anyone
+  std::span<const TargetLoad> loads;           ///< by slot
+  Nanoseconds now = 0;                         ///< of the clock that reports carry
 
   /// The prompt's tokens that the target need not compute.
   [[nodiscard]] std::uint64_t cached_tokens(Slot slot) const noexcept {

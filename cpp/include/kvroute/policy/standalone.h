@@ -10,7 +10,9 @@ namespace kvroute {
 ///
 /// `waiting` is the engine's last report plus the picks since then, `max_waiting` the greatest of
 /// the candidates; with a maximum of 0 the last term is 0. `kv_usage` is the engine's last report.
-/// A figure never reported counts as 0, as in the example. Ties at random.
+/// A report counts for 60 seconds. A figure that is older, or was never reported, neither wins nor
+/// punishes: it counts as the mean of the candidates' that are known; 0, as in the example, where
+/// none is. Ties at random.
 class Standalone final : public Policy {
  public:
   [[nodiscard]] std::string_view name() const noexcept override { return "standalone"; }

@@ -37,7 +37,7 @@ struct Request {
   std::uint64_t num_tokens = 0;  ///< with `local_hashes`: the prompt's length
   bool by_hashes = false;
   Namespace name;
-  const std::vector<WorkerName>* allowed = nullptr;  ///< null: every worker
+  const std::vector<WorkerRef>* allowed = nullptr;  ///< null: every worker
 };
 
 /// A reservation's handle. What its release needs of the prompt is kept here, so that it lives no

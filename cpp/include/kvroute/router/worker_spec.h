@@ -23,6 +23,12 @@ struct WorkerSpec {
   std::map<std::string, std::string> labels;
 };
 
+/// Who may be chosen: a worker with all its ranks, or one of them.
+struct WorkerRef {
+  WorkerName worker;
+  std::optional<std::uint32_t> dp_rank;
+};
+
 /// The endpoint of each of `ranks` ranks, by the rule above. `field` names the argument in errors.
 /// \throws InvalidArgument for a number of endpoints that is not 0, 1 or `ranks`, for one that is
 /// not "tcp://host:port" (or, given for each rank, "ipc://path"), and for a port beyond 65,535.
