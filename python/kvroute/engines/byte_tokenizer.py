@@ -36,16 +36,21 @@ class ByteTokenizer:
                 text += _SPECIAL_TEXT.get(token, "\ufffd").encode()
         return text.decode("utf-8", "replace")
 
-    def apply_chat_template(
+    def encode_chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        messages: Sequence[Any],
+        tools: Sequence[Any] | None = None,
+        *,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
-        **_template_kwargs: Any,
+        add_special_tokens: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> list[int]:
-        """Ids of a chat. Raises RequestRefusedError naming the message that cannot be rendered."""
-        ids: list[int] = []
+        """Ids of a chat. Raises RequestRefusedError naming the message that cannot be rendered.
+
+        There is no template, so `template_kwargs` change nothing.
+        """
+        ids = [_BOS] if add_special_tokens else []
         if tools:
             ids += self._message("system", json.dumps(tools, sort_keys=True))
         for position, message in enumerate(messages):

@@ -214,6 +214,6 @@ def _log_breakdown(task: asyncio.Task[None]) -> None:
 def _load_tokenizer(config: EngineConfig) -> Tokenizer:
     if config.tokenizer is None:
         return ByteTokenizer()
-    from kvroute.tokenization import Tokenizer as DirectoryTokenizer
+    from kvroute.engines.model_tokenizer import ModelTokenizer
 
-    return DirectoryTokenizer.from_directory(config.tokenizer)
+    return ModelTokenizer(config.tokenizer)

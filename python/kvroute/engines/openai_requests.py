@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,14 @@ from kvroute.engines.output_text import Tokenizer
 
 _MAX_CHOICES = 256
 _COMPLETION_TOKENS = 16
+# What a chat says of its rendering, with vLLM's defaults.
+_CHAT_FLAGS = {
+    "add_generation_prompt": True,
+    "continue_final_message": False,
+    "add_special_tokens": False,
+}
+# Fields of a chat request that vLLM shows to the template; they win over chat_template_kwargs.
+_TEMPLATE_FIELDS = ("documents", "reasoning_effort")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +69,26 @@ def parse_completion(document: dict[str, Any], tokenizer: Tokenizer) -> Generati
 
 
 def parse_chat(document: dict[str, Any], tokenizer: Tokenizer) -> GenerationRequest:
-    """A ``/v1/chat/completions`` body."""
-    prompt = chat_ids(document, tokenizer)
+    """A ``/v1/chat/completions`` body.
+
+    Its ``documents`` and ``reasoning_effort`` reach the template, as in vLLM.
+    """
+    given = {name: document[name] for name in _TEMPLATE_FIELDS if document.get(name) is not None}
+    prompt = chat_ids(document, tokenizer, given)
     max_tokens = _integer(document, "max_completion_tokens", 1)
     if max_tokens is None:
         max_tokens = _integer(document, "max_tokens", 1)
     return _request(document, True, [prompt], max_tokens)
 
 
-def chat_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a body's ``messages`` and ``tools``."""
+def chat_ids(
+    document: dict[str, Any], tokenizer: Tokenizer, template_fields: Mapping[str, Any]
+) -> list[int]:
+    """Token ids of a body's ``messages`` and ``tools``.
+
+    The template sees ``chat_template_kwargs`` and, stronger, `template_fields`. Special tokens are
+    added to what it puts only where ``add_special_tokens`` is true.
+    """
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise RequestRefusedError("messages: expected a list of at least one message", "messages")
@@ -81,11 +100,11 @@ def chat_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
         raise RequestRefusedError(
             "chat_template_kwargs: expected an object", "chat_template_kwargs"
         )
-    add_generation_prompt = _flag(document, "add_generation_prompt", True)
-    continue_final_message = _flag(document, "continue_final_message", False)
+    flags = {name: _flag(document, name, default) for name, default in _CHAT_FLAGS.items()}
+    visible = {name: value for name, value in options.items() if name not in flags}
     try:
-        return tokenizer.apply_chat_template(
-            messages, tools, add_generation_prompt, continue_final_message, **options
+        return tokenizer.encode_chat(
+            messages, tools, **flags, template_kwargs={**visible, **template_fields}
         )
     except RequestRefusedError:
         raise
@@ -94,9 +113,13 @@ def chat_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
 
 
 def tokenize_ids(document: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a ``/tokenize`` body: ``prompt`` or ``messages``."""
+    """Token ids of a ``/tokenize`` body: ``prompt`` or ``messages``.
+
+    vLLM's body has no ``documents`` and no ``reasoning_effort``: they go in
+    ``chat_template_kwargs``.
+    """
     if "messages" in document:
-        return chat_ids(document, tokenizer)
+        return chat_ids(document, tokenizer, {})
     prompt = document.get("prompt")
     if not isinstance(prompt, str):
         raise RequestRefusedError("prompt: expected a string (or messages beside it)", "prompt")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kvroute._core import hash_blocks
@@ -22,7 +22,7 @@ _HASHED_TOGETHER = 1024
 
 
 class Tokenizer(Protocol):
-    """What an engine needs of a tokenizer; `kvroute.tokenization.Tokenizer` is one."""
+    """What an engine needs of a tokenizer."""
 
     @property
     def vocab_size(self) -> int:
@@ -34,15 +34,20 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids."""
 
-    def apply_chat_template(
+    def encode_chat(
         self,
         messages: Sequence[Any],
         tools: Sequence[Any] | None = None,
+        *,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
-        **template_kwargs: Any,
+        add_special_tokens: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Ids of a chat."""
+        """Ids of a chat. `add_special_tokens` adds what surrounds a text to what the template put.
+
+        `template_kwargs` are visible to the template, where there is one.
+        """
 
 
 def prompt_hash(token_ids: Sequence[int]) -> int:

@@ -264,6 +264,8 @@ async def test_tokenize_says_what_the_chat_path_computes(
     _, answer = await post(session, engine, "/v1/chat/completions", chat)
     assert tokens["count"] == len(tokens["tokens"]) == answer["usage"]["prompt_tokens"]
     assert tokens["max_model_len"] == 512 * 16
+    _, special = await post(session, engine, "/tokenize", {**chat, "add_special_tokens": True})
+    assert special["tokens"][1:] == tokens["tokens"]
     _, text = await post(session, engine, "/tokenize", {"prompt": "Grüße"})
     _, bare = await post(
         session, engine, "/tokenize", {"prompt": "Grüße", "add_special_tokens": False}
