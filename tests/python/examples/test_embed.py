@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
-from example_harness import EXAMPLES, MODEL, eventually
+from example_harness import EXAMPLES, MODEL, eventually, running_requests
 from kvroute.engines import SimulatedEngineProcess
 
 pytestmark = pytest.mark.timeout(120)
@@ -39,20 +41,22 @@ def engines(tokenizer_directory: Path) -> Iterator[list[SimulatedEngineProcess]]
         yield [first, second]
 
 
-@pytest.fixture
-async def gateway(
-    engines: list[SimulatedEngineProcess],
-    tokenizer_directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Gateway]:
-    events = {engine.http_url: engine.kv_events for engine in engines}
+def load_app(
+    events: dict[str, str | None], tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
     monkeypatch.setenv("ENGINES", json.dumps(events))
-    monkeypatch.setenv("TOKENIZER", str(tokenizer_directory))
+    monkeypatch.setenv("TOKENIZER", str(tokenizer))
     spec = importlib.util.spec_from_file_location("embed_app", EXAMPLES / "embed" / "app.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.asynccontextmanager
+async def served(module: ModuleType) -> AsyncIterator[str]:
+    """The URL of the application, on this loop."""
     server = uvicorn.Server(uvicorn.Config(module.app, port=0, log_level="warning"))
     serving = asyncio.ensure_future(server.serve())
 
@@ -61,10 +65,21 @@ async def gateway(
         return server.started
 
     await eventually(started, what="the application serves")
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Gateway(f"http://127.0.0.1:{port}", module, engines)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     await asyncio.wait_for(serving, 20)
+
+
+@pytest.fixture
+async def gateway(
+    engines: list[SimulatedEngineProcess],
+    tokenizer_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Gateway]:
+    events = {engine.http_url: engine.kv_events for engine in engines}
+    module = load_app(events, tokenizer_directory, monkeypatch)
+    async with served(module) as url:
+        yield Gateway(url, module, engines)
 
 
 def chat(text: str, **fields: Any) -> dict[str, Any]:
@@ -117,3 +132,64 @@ async def test_a_dead_engine_is_a_502(gateway: Gateway, http: aiohttp.ClientSess
         engine.kill()
     async with http.post(f"{gateway.url}/v1/chat/completions", json=chat("Hello")) as response:
         assert response.status == 502
+
+
+async def test_a_stream_may_last_and_a_silent_engine_is_a_502(
+    tokenizer_directory: Path, monkeypatch: pytest.MonkeyPatch, http: aiohttp.ClientSession
+) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    engine = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{engine.sockets[0].getsockname()[1]}"
+    module = load_app({url: None}, tokenizer_directory, monkeypatch)
+    assert module.TIMEOUT.total is None
+    assert module.TIMEOUT.sock_read == 600
+    module.TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=0.05)
+    async with engine, served(module) as gateway_url:
+        assert module.app.state.engines.timeout is module.TIMEOUT
+        async with http.post(f"{gateway_url}/v1/chat/completions", json=chat("Hi")) as response:
+            assert response.status == 502
+            assert url in (await response.json())["detail"]
+        module.app.state.engines._timeout = aiohttp.ClientTimeout(total=0.05)
+        async with http.post(f"{gateway_url}/v1/chat/completions", json=chat("Hi")) as response:
+            assert response.status == 502
+
+
+async def test_a_client_that_leaves_its_stream_ends_it_at_the_engine(
+    gateway: Gateway, http: aiohttp.ClientSession
+) -> None:
+    urls = [engine.http_url for engine in gateway.engines]
+
+    async def running() -> bool:
+        return await running_requests(http, urls) == 1
+
+    async def idle() -> bool:
+        return await running_requests(http, urls) == 0
+
+    body = chat("Hello", stream=True, max_tokens=60_000)
+    async with http.post(f"{gateway.url}/v1/chat/completions", json=body) as response:
+        assert await response.content.readany()
+        await eventually(running, what="the engine generates")
+        response.close()
+    await eventually(idle, what="the engine is told that the client left")
+
+
+async def test_chats_are_tokenized_beside_the_event_loop(
+    gateway: Gateway, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    tokenize = gateway.module.tokenizer.apply_chat_template
+
+    def recorded(*arguments: Any) -> list[int]:
+        threads.append(threading.get_ident())
+        ids: list[int] = tokenize(*arguments)
+        return ids
+
+    monkeypatch.setattr(gateway.module.tokenizer, "apply_chat_template", recorded)
+    async with http.post(f"{gateway.url}/v1/chat/completions", json=chat("Hello")) as response:
+        assert response.status == 200
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
