@@ -99,6 +99,7 @@ void bind_target_stats(py::module_& module) {
 
 std::vector<IndexReport> index_reports(const RouterStats& stats) {
   std::vector<IndexReport> reports;
+  reports.reserve(stats.indexes.size());
   for (const IndexUse& use : stats.indexes) {
     reports.push_back({use.block_size, use.targets, use.memory_limit, use.stats});
   }

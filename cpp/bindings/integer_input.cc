@@ -151,6 +151,20 @@ void IntegerInput<T>::take_buffer(bool is_memoryview) {
   }
 }
 
+namespace {
+
+/// The 64 bits of an integer; those of a negative one begin with the sign.
+template <typename Source>
+std::uint64_t widened(Source value) noexcept {
+  if constexpr (std::is_signed_v<Source>) {
+    return static_cast<std::uint64_t>(std::int64_t{value});
+  } else {
+    return value;
+  }
+}
+
+}  // namespace
+
 template <typename T>
 template <typename Source>
 void IntegerInput<T>::read_buffer() {
@@ -174,14 +188,14 @@ void IntegerInput<T>::read_buffer() {
     return value;
   };
   for (std::size_t i = 0; i < count; ++i) {
-    const auto wide = static_cast<std::uint64_t>(element(i));  // negative: sign-extended
+    const std::uint64_t wide = widened(element(i));
     misfit |= wide & (kMisfit | kSign);
     out[i] = static_cast<T>(wide);
   }
   if (misfit == 0) return;
   for (std::size_t i = 0; i < count; ++i) {
     const Source value = element(i);
-    if ((static_cast<std::uint64_t>(value) & (kMisfit | kSign)) != 0) {
+    if ((widened(value) & (kMisfit | kSign)) != 0) {
       refuse_element(i, std::to_string(value));
     }
   }

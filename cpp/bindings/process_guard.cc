@@ -9,12 +9,12 @@ namespace {
 
 std::atomic<unsigned> g_generation{0};
 
-const int g_registered = pthread_atfork(nullptr, nullptr, [] { ++g_generation; });
+const int kRegistered = pthread_atfork(nullptr, nullptr, [] { ++g_generation; });
 
 }  // namespace
 
 unsigned fork_generation() noexcept {
-  (void)g_registered;
+  (void)kRegistered;
   return g_generation.load(std::memory_order_relaxed);
 }
 

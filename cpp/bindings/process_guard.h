@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <new>
 #include <utility>
 
 namespace kvroute::python {
@@ -19,7 +20,8 @@ class ProcessGuard {
   ProcessGuard(const ProcessGuard&) = default;
   ProcessGuard& operator=(const ProcessGuard&) = delete;
   ~ProcessGuard() {
-    if (!is_home()) (void)new std::shared_ptr<T>(std::move(object_));  // leaked on purpose
+    if (!is_home())
+      (void)new (std::nothrow) std::shared_ptr<T>(std::move(object_));  // leaked on purpose
   }
 
   [[nodiscard]] bool is_home() const noexcept { return generation_ == fork_generation(); }

@@ -14,8 +14,8 @@ namespace kvroute::python {
 /// kvroute.Reservation: a booking that is released with its last reference.
 class ReservationFace {
  public:
-  ReservationFace(ProcessGuard<Router> router, ReservationHandle handle)
-      : router_(std::move(router)), handle_(std::move(handle)) {}
+  ReservationFace(const ProcessGuard<Router>& router, ReservationHandle handle)
+      : router_(router), handle_(std::move(handle)) {}
   ~ReservationFace();
   ReservationFace(const ReservationFace&) = delete;
   ReservationFace& operator=(const ReservationFace&) = delete;

@@ -1,7 +1,9 @@
 // Choosing, and explaining a choice: Router::Impl's fast side.
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "kvroute/base/error.h"
 #include "router/router_impl.h"
@@ -64,16 +66,21 @@ Explanation Router::Impl::explain(const Request& request) const {
   const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
   const std::span<double> costs = decision.costs();
   policy_->score(input, costs);
-  for (std::size_t i = 0; i < input.candidates.size(); ++i) {
-    const Slot slot = input.candidates[i];
+  std::vector<std::size_t> order(input.candidates.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (policy_->has_cost()) {
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return std::pair(costs[a], a) < std::pair(costs[b], b);
+    });
+  }
+  for (const std::size_t position : order) {
+    const Slot slot = input.candidates[position];
     TargetExplanation& target = explanation.targets.emplace_back();
     target.target = targets_.target(slot);
     target.cached_tokens = input.cached_tokens(slot);
     target.terms = policy_->terms(input, slot);
-    if (policy_->has_cost()) target.cost = costs[i];
+    if (policy_->has_cost()) target.cost = costs[position];
   }
-  std::stable_sort(explanation.targets.begin(), explanation.targets.end(),
-                   [](const auto& a, const auto& b) { return a.cost < b.cost; });
   for (const Slot slot : targets_.listed()) {
     if (std::binary_search(input.candidates.begin(), input.candidates.end(), slot)) continue;
     TargetExplanation& target = explanation.targets.emplace_back();

@@ -123,7 +123,8 @@ void Router::Impl::update_load(const WorkerName& name, std::uint32_t dp_rank,
     throw UnknownWorker("dp_rank: expected 0 to " + std::to_string(slots.size() - 1) + " for " +
                         to_string(name) + ", got " + std::to_string(dp_rank));
   }
-  if (load.kv_usage && !(*load.kv_usage >= 0 && *load.kv_usage <= 1)) {
+  const auto is_share = [](double value) { return value >= 0 && value <= 1; };  // not so: NaN
+  if (load.kv_usage && !is_share(*load.kv_usage)) {
     throw InvalidArgument("kv_usage: expected a share from 0 to 1, got " +
                           std::to_string(*load.kv_usage));
   }

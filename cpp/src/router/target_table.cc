@@ -69,10 +69,12 @@ const Worker& TargetTable::at(const WorkerName& name, const char* field) const {
 
 std::vector<const Worker*> TargetTable::workers() const {
   std::vector<const Listing*> listings;
+  listings.reserve(workers_.size());
   for (const auto& [name, listing] : workers_) listings.push_back(&listing);
   std::sort(listings.begin(), listings.end(),
             [](const Listing* a, const Listing* b) { return a->order < b->order; });
   std::vector<const Worker*> workers;
+  workers.reserve(listings.size());
   for (const Listing* listing : listings) workers.push_back(&listing->worker);
   return workers;
 }
