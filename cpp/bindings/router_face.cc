@@ -93,9 +93,8 @@ ReservationFace::~ReservationFace() {
   const GilRelease released;
   try {
     if (!released_) router_.get().release(handle_);
-    // NOLINTNEXTLINE(bugprone-empty-catch): a booking that memory is too short to end ends with
-    // time
   } catch (const std::bad_alloc&) {
+    released_ = true;  // as far as this object goes: the booking ends with its time
   }
   router_.reset();
 }
