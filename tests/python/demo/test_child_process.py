@@ -46,7 +46,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def gone(pid: int, seconds: float = 10.0) -> bool:
+async def gone(pid: int, seconds: float = 60.0) -> bool:
     ends = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < ends:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -56,7 +56,7 @@ async def gone(pid: int, seconds: float = 10.0) -> bool:
 @pytest.mark.usefixtures("python")
 async def test_gives_the_ready_line_and_ends_the_child() -> None:
     async with ChildProcess("engine", [f"{READY}; import time; time.sleep(60)"]) as child:
-        assert await child.ready(20) == {"event": "ready", "http": "http://x", "pid": 1}
+        assert await child.ready(60) == {"event": "ready", "http": "http://x", "pid": 1}
         pid = child.pid
         assert alive(pid)
         assert os.getpgid(pid) == pid
@@ -77,7 +77,7 @@ async def test_gives_the_ready_line_and_ends_the_child() -> None:
     ],
 )
 async def test_a_child_that_does_not_become_ready_is_explained(text: str, message: str) -> None:
-    timeout = 0.3 if "sleep" in text else 20.0
+    timeout = 0.3 if "sleep" in text else 60.0
     async with ChildProcess("engine", [text]) as child:
         with pytest.raises(ChildError, match=message):
             await child.ready(timeout)
@@ -88,7 +88,7 @@ async def test_a_child_that_ignores_sigterm_is_killed() -> None:
     text = f"import signal, time; signal.signal(15, signal.SIG_IGN); {READY}; time.sleep(60)"
     child = ChildProcess("engine", [text])
     await child.start()
-    await child.ready(20)
+    await child.ready(60)
     await child.stop(grace=0.1)
     assert child.returncode == -signal.SIGKILL
 
@@ -102,7 +102,7 @@ async def test_the_childs_own_children_die_too() -> None:
         "time.sleep(60)"
     )
     async with ChildProcess("engine", [text]) as child:
-        grandchild = (await child.ready(20))["grandchild"]
+        grandchild = (await child.ready(60))["grandchild"]
         assert alive(grandchild)
     assert await gone(grandchild)
 
@@ -111,8 +111,8 @@ async def test_the_childs_own_children_die_too() -> None:
 async def test_much_output_neither_blocks_the_child_nor_grows_us() -> None:
     text = f"{READY}\nfor _ in range(200): print('y' * 10_000, flush=True)\nraise SystemExit('end')"
     async with ChildProcess("engine", [text]) as child:
-        await child.ready(20)
-        error = await asyncio.wait_for(child.exited(), 20)
+        await child.ready(60)
+        error = await asyncio.wait_for(child.exited(), 60)
         assert "ended with status 1:\n  end" in str(error)
         assert max(len(tail) for tail in child._tails.values()) <= 16_384
 
@@ -125,7 +125,7 @@ async def test_kvroute_variables_do_not_reach_the_child(monkeypatch: pytest.Monk
         "print(json.dumps({'event': 'ready', 'names': names}), flush=True)"
     )
     async with ChildProcess("engine", [text]) as child:
-        assert (await child.ready(20))["names"] == []
+        assert (await child.ready(60))["names"] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has PR_SET_PDEATHSIG")
@@ -154,7 +154,7 @@ async def test_a_child_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        child = int(await asyncio.wait_for(process.stdout.readline(), 20))
+        child = int(await asyncio.wait_for(process.stdout.readline(), 60))
         assert alive(child)
     finally:
         with contextlib.suppress(ProcessLookupError):

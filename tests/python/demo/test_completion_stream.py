@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -11,6 +10,7 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from kvroute.demo import completion_stream
 from kvroute.demo.completion_stream import CompletionError, stream_completion
 
 Serve: TypeAlias = Callable[[Any], Awaitable[str]]
@@ -44,18 +44,38 @@ def answering(*pieces: bytes, worker: str | None = "http://w") -> Any:
     return handler
 
 
-async def test_reads_usage_worker_and_time(serve: Serve, session: aiohttp.ClientSession) -> None:
+class Clock:
+    """In place of the `time` that the client looks at; stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.looked = asyncio.Event()
+
+    def perf_counter(self) -> float:
+        self.looked.set()
+        return self.now
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(completion_stream, "time", clock)
+    return clock
+
+
+async def test_reads_usage_worker_and_time(
+    serve: Serve, session: aiohttp.ClientSession, clock: Clock
+) -> None:
     seen: list[dict[str, Any]] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
         seen.append(orjson.loads(await request.read()))
-        await asyncio.sleep(0.05)
+        clock.now += 7.0
         answer: web.StreamResponse = await answering(TOKEN, TOKEN, usage(3, 2, 5), DONE)(request)
         return answer
 
-    started = time.perf_counter()
     completion = await stream_completion(session, await serve(handler), "m", [7, 8, 9], 5)
-    assert 0.05 <= completion.time_to_first_token <= time.perf_counter() - started
+    assert completion.time_to_first_token == 7.0
     assert completion.worker == "http://w"
     assert (completion.prompt_tokens, completion.cached_tokens) == (3, 2)
     assert completion.completion_tokens == 5
@@ -73,22 +93,22 @@ async def test_reads_usage_worker_and_time(serve: Serve, session: aiohttp.Client
 
 
 async def test_time_to_first_token_ends_at_the_first_event(
-    serve: Serve, session: aiohttp.ClientSession
+    serve: Serve, session: aiohttp.ClientSession, clock: Clock
 ) -> None:
-    released = asyncio.Event()
-
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
+        clock.looked.clear()
+        clock.now += 7.0
         await response.write(TOKEN)
-        await asyncio.wait_for(released.wait(), 5)
+        await asyncio.wait_for(clock.looked.wait(), 30)
+        clock.now += 50.0
         await response.write(TOKEN + usage(1, None, 2) + DONE)
         return response
 
     url = await serve(handler)
-    asyncio.get_running_loop().call_later(1.0, released.set)
     completion = await stream_completion(session, url, "m", [1], 2)
-    assert completion.time_to_first_token < 0.9
+    assert completion.time_to_first_token == 7.0
     assert completion.cached_tokens == 0
     assert completion.worker is None
 

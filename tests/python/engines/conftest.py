@@ -11,7 +11,7 @@ from kvroute.engines.core import EngineCore
 
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from kvroute.engines.event_publisher import END_SEQ
 from kvroute.engines.events import EventFormat
 
 FAST = CostModel(speed=1000)
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
@@ -172,7 +172,7 @@ async def test_the_load_is_told_also_while_idle() -> None:
 
 
 async def test_the_load_counts_who_waits_and_what_is_used() -> None:
-    slow = CostModel(base_step=0.02)
+    slow = CostModel(base_step=0.1)
     async with (
         SimulatedEngine(block_size=16, num_blocks=64, max_num_seqs=1, cost=slow) as engine,
         connected(zmq.SUB, engine.load_events) as subscriber,

@@ -12,7 +12,7 @@ from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.event_publisher import END_SEQ, KvEventPublisher
 
 LOCAL = "tcp://127.0.0.1:0"
-TIMEOUT = 5.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture

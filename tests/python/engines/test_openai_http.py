@@ -12,7 +12,7 @@ import pytest
 from kvroute.engines import CostModel, SimulatedEngine
 from prometheus_client.parser import text_string_to_metric_families
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
@@ -317,7 +317,7 @@ async def test_metrics_have_vllm_s_names(
 async def test_the_cache_is_reset_only_when_nothing_runs(
     session: aiohttp.ClientSession, until: Until
 ) -> None:
-    async with SimulatedEngine(cost=CostModel(base_step=0.05)) as engine:
+    async with SimulatedEngine(cost=CostModel(base_step=0.2)) as engine:
         body = {"prompt": [1] * 64, "max_tokens": 8}
         running = asyncio.ensure_future(post(session, engine, "/v1/completions", body))
         await until(lambda: engine.core.scheduler.num_running > 0)
@@ -351,7 +351,7 @@ async def test_a_client_that_leaves_frees_its_request(streamed: bool, until: Unt
 
 
 async def test_more_than_may_wait_is_a_503(session: aiohttp.ClientSession) -> None:
-    slow = CostModel(base_step=0.02)
+    slow = CostModel(base_step=0.1)
     async with SimulatedEngine(max_num_seqs=1, max_waiting=2, cost=slow) as engine:
         bodies = [{"prompt": [number], "max_tokens": 3} for number in range(8)]
         answers = await asyncio.gather(

@@ -61,7 +61,7 @@ class StandaloneExample:
 
     def _reap(self) -> None:
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         finally:
             self._process.kill()
             if self._process.stdout is not None:
@@ -135,7 +135,7 @@ async def running_requests(http: aiohttp.ClientSession, engine_urls: Sequence[st
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool]], timeout: float = 10.0, what: str = "condition"
+    condition: Callable[[], Awaitable[bool]], timeout: float = 60.0, what: str = "condition"
 ) -> None:
     """Polls until the condition holds; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout

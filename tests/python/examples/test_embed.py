@@ -67,7 +67,7 @@ async def served(module: ModuleType) -> AsyncIterator[str]:
     await eventually(started, what="the application serves")
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
-    await asyncio.wait_for(serving, 20)
+    await asyncio.wait_for(serving, 60)
 
 
 @pytest.fixture
