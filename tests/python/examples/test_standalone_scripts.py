@@ -59,3 +59,26 @@ def test_perf_says_when_nobody_serves(standalone: StandaloneExample) -> None:
     result = run_script("perf.sh", standalone, PORT="9")
     assert result.returncode == 1
     assert "does not serve" in result.stderr
+
+
+def test_the_readme_names_every_setting_of_the_scripts() -> None:
+    readme = (STANDALONE / "README.md").read_text(encoding="utf-8")
+    for script in ("ping.sh", "perf.sh"):
+        settings = set(re.findall(r"\$\{([A-Z]+):-", (STANDALONE / script).read_text()))
+        assert settings
+        assert {name for name in settings if not re.search(rf"\b{name}\b", readme)} == set()
+
+
+@pytest.mark.parametrize("program", ["api.py", "router.py"])
+def test_the_readme_names_every_flag(program: str) -> None:
+    result = subprocess.run(
+        [sys.executable, program, "--help"],
+        cwd=STANDALONE,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    readme = (STANDALONE / "README.md").read_text(encoding="utf-8")
+    flags = set(re.findall(r"--[a-z-]+", result.stdout)) - {"--help"}
+    assert {flag for flag in flags if not re.search(rf"{flag}\b", readme)} == set()
