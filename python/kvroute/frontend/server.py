@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -12,10 +13,13 @@ import sys
 from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.config import LOG_LEVELS
 
 from kvroute.frontend.app import create_app
 from kvroute.frontend.http_protocol import bounded_protocol
 from kvroute.frontend.settings import Settings
+
+logger = logging.getLogger("kvroute.frontend")
 
 # Longer than the minute for which common balancers keep a connection: they, not we, close it.
 _KEEP_ALIVE = 75
@@ -50,7 +54,11 @@ def serve(settings: Settings) -> int:
 
     Prints one line of JSON when ready: ``{"event": "ready", "http": URL, "pid": N}``. A signal
     stops the listening and gives status 0; requests have `graceful_shutdown_seconds` to end.
+    kvroute's loggers get `log_level`, and standard error where nobody has given them a handler;
+    the process may open as many files as its hard limit allows.
     """
+    _configure_logging(settings.log_level)
+    _raise_file_limit()
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
@@ -76,3 +84,25 @@ def serve(settings: Settings) -> int:
     with listener:
         server.run(sockets=[listener])
     return 0 if server.started else 3
+
+
+def _configure_logging(level: str) -> None:
+    ours = logging.getLogger("kvroute")
+    ours.setLevel(LOG_LEVELS[level])
+    if not ours.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        ours.addHandler(handler)
+
+
+def _raise_file_limit() -> None:
+    """Every engine takes several descriptors and every client one; soft limits are often 1,024."""
+    try:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ImportError, ValueError, OSError) as error:
+        logger.debug("the limit on open files stays: %s", error)
+    else:
+        logger.debug("the limit on open files: %d, raised from %d", hard, soft)

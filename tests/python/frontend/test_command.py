@@ -67,9 +67,11 @@ def test_wrong_arguments_end_the_command_with_a_line(arguments: list[str], messa
 
 
 @asynccontextmanager
-async def serving(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def serving(
+    *arguments: str, stderr: int | None = None, before: str = ""
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The command as a process; gives it and its URL once it is ready, and ends it."""
-    program = (
+    program = before + (
         "import typer; from kvroute.cli.serve import register; app = typer.Typer(); "
         "register(app); app.command('other')(lambda: None); app()"
     )
@@ -84,6 +86,7 @@ async def serving(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
         "0",
         *arguments,
         stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
     )
     assert process.stdout is not None
     try:
@@ -139,6 +142,38 @@ async def test_a_request_that_never_ends_does_not_hold_the_process_up() -> None:
             await asyncio.wait_for(process.wait(), 20)
             (outcome,) = await asyncio.gather(request, return_exceptions=True)
             assert outcome == 500 or isinstance(outcome, aiohttp.ClientError)
+
+
+@pytest.mark.parametrize(
+    ("level", "said"), [("debug", True), ("info", True), ("warning", True), ("error", False)]
+)
+async def test_the_log_level_holds_for_kvroutes_own_loggers(
+    unused_url: str, level: str, said: bool
+) -> None:
+    arguments = ["--static-backends", unused_url, "--static-models", "m", "--log-level", level]
+    async with serving(*arguments, stderr=asyncio.subprocess.PIPE) as (process, url):
+        async with aiohttp.ClientSession() as client:
+            body = {"model": "m", "prompt": [1, 2]}
+            async with client.post(url + "/v1/completions", json=body) as got:
+                assert got.status == 503
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        log = (await asyncio.wait_for(process.stderr.read(), 20)).decode()
+    warnings = [line for line in log.splitlines() if "WARNING kvroute.frontend: " in line]
+    assert any(unused_url in line for line in warnings) is said
+    assert ("DEBUG kvroute.frontend: " in log) is (level == "debug")
+
+
+async def test_the_process_may_open_as_many_files_as_its_hard_limit_allows() -> None:
+    before = (
+        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)); "
+    )
+    async with serving(*MINIMAL, before=before) as (process, _):
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        (line,) = (line for line in limits.splitlines() if line.startswith("Max open files"))
+        soft, hard = line.split()[3:5]
+        assert soft == hard != "256"
 
 
 async def test_a_port_in_use_is_an_error_of_one_line() -> None:
