@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
-from kvroute.frontend.completions import PARSERS
-from kvroute.frontend.errors import ApiError, too_large, unauthorized
+from kvroute.frontend.errors import ApiError, internal_error, of_status, too_large, unauthorized
 from kvroute.frontend.exchange import Exchange, Receive, Scope, Send
 from kvroute.frontend.protocols import RouterFactory, core_router
 from kvroute.frontend.routes import router
@@ -35,7 +35,9 @@ class FrontendApp:
             openapi_url=None,
         )
         self.fastapi.include_router(router)
-        self.fastapi.add_exception_handler(ApiError, _answer_api_error)
+        self.fastapi.add_exception_handler(ApiError, _answer_error)
+        self.fastapi.add_exception_handler(HTTPException, _answer_error)
+        self.fastapi.add_exception_handler(Exception, _answer_error)
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -51,19 +53,32 @@ class FrontendApp:
         if scope["type"] != "http":
             await self.fastapi(scope, receive, send)
             return
-        path: str = scope["path"]
-        if self.settings.root_path and path.startswith(self.settings.root_path):
-            path = path[len(self.settings.root_path) :]
-            scope["root_path"] = self.settings.root_path
+        path = self._path(scope)
         try:
             self._guard(scope, path)
         except ApiError as error:
             await Exchange(scope, receive, send).send_error(error)
             return
-        if path in PARSERS and scope["method"] == "POST" and self.services is not None:
-            await self.services.completions(path, scope, receive, send)
+        services = self.services
+        post = services.posts.get(path) if services is not None else None
+        if services is not None and post is not None and scope["method"] == "POST":
+            await services.intake(scope, receive, send, *post)
         else:
             await self.fastapi(scope, receive, send)
+
+    def _path(self, scope: Scope) -> str:
+        """The path below all root paths: the server's own, then the configured one.
+
+        It is what the routes will see, so that nothing reaches a route that the guard took for
+        another path.
+        """
+        outer: str = scope.get("root_path", "")
+        path = _below(outer, scope["path"])
+        root = self.settings.root_path
+        inner = _below(root, path)
+        if inner != path:
+            scope["root_path"] = outer + root
+        return inner
 
     def _guard(self, scope: Scope, path: str) -> None:
         """Limits and authentication, the same for every path; the key is asked for under /v1."""
@@ -90,6 +105,18 @@ def create_app(settings: Settings, *, make_router: RouterFactory = core_router) 
     return FrontendApp(settings, make_router)
 
 
-async def _answer_api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return Response(error.body(), error.status, media_type="application/json")
+def _below(root: str, path: str) -> str:
+    """The path without a leading `root`, where that ends at a "/" or is all there is."""
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :]
+    return path
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    headers = None
+    if isinstance(error, HTTPException):
+        headers = error.headers
+        answer = of_status(error.status_code, str(error.detail))
+    else:
+        answer = error if isinstance(error, ApiError) else internal_error()
+    return Response(answer.body(), answer.status, headers, media_type="application/json")

@@ -6,27 +6,25 @@ that leaves while its prompt is computed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from kvroute.frontend.errors import (
     ApiError,
+    connections_exhausted,
     engine_failed,
     engine_timed_out,
-    internal_error,
     no_backend,
-    overloaded,
 )
-from kvroute.frontend.exchange import ClientGoneError, Exchange, Receive, Scope, Send
-from kvroute.frontend.fleet import Booking, Fleet, ModelGroup
-from kvroute.frontend.prompts import PromptRequest, parse_chat, parse_completion
+from kvroute.frontend.exchange import Exchange
+from kvroute.frontend.fleet import Booking, Fleet
+from kvroute.frontend.intake import Job
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
 from kvroute.frontend.upstream import (
     Headers,
     Upstream,
+    UpstreamBusyError,
     UpstreamError,
     UpstreamResponse,
     UpstreamTimeoutError,
@@ -35,12 +33,6 @@ from kvroute.frontend.upstream import (
 
 logger = logging.getLogger("kvroute.frontend")
 
-Parser = Callable[[bytes], PromptRequest]
-PARSERS: dict[str, Parser] = {
-    "/v1/completions": parse_completion,
-    "/v1/chat/completions": parse_chat,
-}
-
 
 class Completions:
     """Routes, forwards and streams completions. Every path releases what it booked."""
@@ -48,66 +40,17 @@ class Completions:
     def __init__(
         self, settings: Settings, fleet: Fleet, tokens: TokenSource, upstream: Upstream
     ) -> None:
-        self._fleet = fleet
         self._metrics = fleet.metrics
         self._tokens = tokens
         self._upstream = upstream
-        self._max_body = settings.max_body_bytes
-        self._max_running = settings.max_concurrent_requests
         self._reroutes = settings.max_instance_failover_reroute_attempts
-        self._client_timeout = settings.client_timeout_seconds
-        self._running: set[Exchange] = set()
 
-    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request; `path` is a key of PARSERS."""
-        started = time.perf_counter()
-        exchange = Exchange(scope, receive, send)
-        self._running.add(exchange)
-        try:
-            if len(self._running) > self._max_running:
-                raise overloaded(self._max_running)
-            body = await exchange.read_body(self._max_body)
-            request = PARSERS[path](body)
-            group = self._fleet.group(request.model)
-            try:
-                async with exchange:
-                    await self._serve(exchange, path, body, request, group, started)
-            except ClientGoneError:
-                self._metrics.client_gone.labels(group.name).inc()
-        except ClientGoneError:
-            pass
-        except ApiError as error:
-            await self._reject(exchange, error)
-        except Exception:
-            logger.exception("request %s", exchange.request_id)
-            if not exchange.started:
-                await self._reject(exchange, internal_error())
-        finally:
-            self._running.discard(exchange)
-
-    async def expire_clients(self) -> None:
-        """Runs until cancelled: leaves clients that neither send nor read for too long."""
-        while True:
-            await asyncio.sleep(self._client_timeout / 8)
-            before = time.monotonic() - self._client_timeout
-            for exchange in list(self._running):
-                exchange.expire(before)
-
-    async def _reject(self, exchange: Exchange, error: ApiError) -> None:
-        self._metrics.rejected.labels(str(error.status)).inc()
-        await exchange.send_error(error)
-
-    async def _serve(
-        self,
-        exchange: Exchange,
-        path: str,
-        body: bytes,
-        request: PromptRequest,
-        group: ModelGroup,
-        started: float,
-    ) -> None:
-        prompts = await self._tokens.token_ids(group, request, headers=exchange.authorization())
-        headers = exchange.forwarded_headers()
+    async def serve(self, path: str, job: Job) -> None:
+        """Answers a request to `path` with a worker's answer. Raises ApiError if none gave one."""
+        exchange, group = job.exchange, job.group
+        job.prompts = await self._tokens.token_ids(
+            group, job.request, headers=exchange.authorization()
+        )
         failed: set[str] = set()
         last_error: UpstreamError | None = None
         for attempt in range(self._reroutes + 1):
@@ -115,10 +58,12 @@ class Completions:
                 break
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
-            booking = self._book(group, prompts, request, exchange.request_id, failed)
+            booking = self._book(job, failed)
             try:
-                await self._forward(exchange, booking, group, path, headers, body, started)
+                await self._forward(job, booking, path)
                 return
+            except UpstreamBusyError as error:
+                raise connections_exhausted(str(error)) from error
             except UpstreamError as error:
                 _count_failure(booking, error)
                 logger.warning("request %s: %s", exchange.request_id, error)
@@ -132,59 +77,47 @@ class Completions:
                 booking.release()
         raise _gateway_error(last_error, len(failed))
 
-    def _book(
-        self,
-        group: ModelGroup,
-        prompts: list[list[int]],
-        request: PromptRequest,
-        request_id: str,
-        failed: set[str],
-    ) -> Booking:
+    def _book(self, job: Job, failed: set[str]) -> Booking:
         from_time = time.perf_counter()
-        booking = group.reserve(
-            prompts,
-            request.copies,
-            request_id=request_id,
-            salt=request.salt,
-            expected_output_tokens=request.max_output_tokens,
+        booking = job.group.reserve(
+            job.prompts,
+            job.request.copies,
+            request_id=job.exchange.request_id,
+            salt=job.request.salt,
+            expected_output_tokens=job.request.max_output_tokens,
             excluded=failed,
         )
-        self._metrics.decision_time.labels(group.name).observe(time.perf_counter() - from_time)
+        elapsed = time.perf_counter() - from_time
+        self._metrics.decision_time.labels(job.group.name).observe(elapsed)
         metrics = booking.backend.metrics
         metrics.requests.inc()
-        if prompts[0]:
-            metrics.prompt_tokens.inc(len(prompts[0]))
+        if job.prompts[0]:
+            metrics.prompt_tokens.inc(len(job.prompts[0]))
             metrics.overlap_tokens.inc(booking.choice.cached_tokens)
         return booking
 
-    async def _forward(
-        self,
-        exchange: Exchange,
-        booking: Booking,
-        group: ModelGroup,
-        path: str,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        started: float,
-    ) -> None:
+    async def _forward(self, job: Job, booking: Booking, path: str) -> None:
         """Sends the request to the booked worker and its answer to the client.
 
         Nothing goes to the client before the first byte of the body has come, so that a worker
         which dies while it computes the prompt can still be replaced.
         """
-        backend, choice = booking.backend, booking.choice
+        backend, choice, exchange = booking.backend, booking.choice, job.exchange
+        headers = exchange.forwarded_headers()
         if backend.dp_ranks > 1:
             headers = [h for h in headers if h[0] != b"x-data-parallel-rank"]
             headers.append((b"x-data-parallel-rank", b"%d" % choice.dp_rank))
-        response = await self._upstream.request("POST", backend.url + path, headers, body)
+        response = await self._upstream.request("POST", backend.url + path, headers, job.body)
         try:
             chunk = await response.read_chunk()
             booking.first_token()
-            group.answered(backend)
-            backend.metrics.time_to_first_byte.observe(time.perf_counter() - started)
+            job.group.answered(backend)
+            backend.metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
             if response.status >= 500:
                 backend.metrics.failure("status_5xx")
             await exchange.start(response.status, response.headers, _route_headers(booking))
+            if exchange.started:
+                job.drop_inputs()
             await _relay(exchange, booking, response, chunk)
         finally:
             response.close()

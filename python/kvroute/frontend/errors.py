@@ -71,6 +71,17 @@ def overloaded(limit: int) -> ApiError:
     )
 
 
+def connections_exhausted(message: str) -> ApiError:
+    """503: every connection that the frontend may have to engines is in use."""
+    return ApiError(503, f"{message}; try again", kind="service_unavailable")
+
+
+def of_status(status: int, message: str) -> ApiError:
+    """What the web framework itself answers: 404, 405 and the like."""
+    kinds = {404: "not_found_error", 500: "internal_error"}
+    return ApiError(status, message, kind=kinds.get(status, "invalid_request_error"))
+
+
 def internal_error() -> ApiError:
     """500: a fault of the frontend's own; its log has the rest."""
     return ApiError(500, "internal error", kind="internal_error")

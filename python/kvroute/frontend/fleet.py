@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kvroute.frontend.errors import bad_request, no_backend, unknown_model
+from kvroute.frontend.errors import ApiError, bad_request, no_backend, unknown_model
 from kvroute.frontend.metrics import Metrics, WorkerMetrics
+from kvroute.frontend.prompts import MAX_PLANNED, NO_TOKENS, TokenIds
 from kvroute.frontend.protocols import Reservation, Router, RouterFactory, Selection
 from kvroute.frontend.settings import BackendSettings, Settings
 
-# A request of many prompts books at most this many: more tell the policy nothing new.
-_MAX_BOOKED = 256
+logger = logging.getLogger("kvroute.frontend")
+
+# Beyond so many tokens in all, further prompts and copies of a request are booked without theirs.
+_MAX_BOOKED_TOKENS = 1 << 20
 # Stands in for a prompt whose tokens are unknown: in a namespace of its own it matches nothing.
-_UNKNOWN_PROMPT = [0]
+_UNKNOWN_PROMPT = array("I", [0])
 _UNKNOWN_NAMESPACE = "kvroute:unknown-prompt"
 
 
@@ -29,6 +34,7 @@ class Backend:
         self.metrics = metrics
         self.healthy = True
         self._down_until = 0.0
+        self._warned = False
 
     def takes_requests(self, now: float) -> bool:
         return self.healthy and now >= self._down_until
@@ -37,6 +43,17 @@ class Backend:
         """What a health check found; holds until the next one."""
         self.healthy = healthy
         self.metrics.healthy.set(1 if healthy else 0)
+
+    def misses_model(self, listed: list[str]) -> None:
+        """The engine lists other models than the configured one; said once in the log."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s does not list the model %r that it is configured to serve; it lists %s",
+                self.url,
+                self.model,
+                ", ".join(listed)[:500],
+            )
 
     def rest(self, until: float) -> None:
         """No requests before `until` (monotonic seconds) while others can take them."""
@@ -100,7 +117,7 @@ class ModelGroup:
 
     def reserve(
         self,
-        prompts: Sequence[Any],
+        prompts: Sequence[TokenIds],
         copies: int,
         *,
         request_id: str,
@@ -110,17 +127,21 @@ class ModelGroup:
     ) -> Booking:
         """Chooses a worker by the first prompt and books all prompts and copies on it.
 
-        `prompts` has the token ids of at least one prompt; [] are unknown ones, booked as a single
-        token that matches nothing. An unknown first prompt goes where there is room.
-        Raises ApiError: 503 where nobody can be chosen, 400 for what are no token ids.
+        `prompts` has the token ids of at least one prompt; empty are unknown ones, booked as a
+        single token that matches nothing. An unknown first prompt goes where there is room.
+        Raises ApiError 503 where nobody can be chosen.
         """
         allowed = self._allowed(excluded)
         reservations: list[Reservation] = []
+        booked_tokens = 0
         try:
             for ids in itertools.islice(
                 itertools.chain.from_iterable(itertools.repeat(ids, copies) for ids in prompts),
-                _MAX_BOOKED,
+                MAX_PLANNED,
             ):
+                booked_tokens += len(ids)
+                if reservations and booked_tokens > _MAX_BOOKED_TOKENS:
+                    ids = NO_TOKENS
                 reservation = self.router.reserve(
                     ids or _UNKNOWN_PROMPT,
                     f"{request_id}#{next(self._numbers)}",
@@ -134,12 +155,21 @@ class ModelGroup:
         except BaseException as error:
             for reservation in reservations:
                 reservation.release()
-            if isinstance(error, ValueError):  # InvalidArgument
-                raise bad_request(f"prompt: {error}", "prompt") from error
-            if isinstance(error, RuntimeError):  # NoEligibleWorker
-                raise no_backend(str(error)) from error
+            refused = _refusal(error)
+            if refused is not None:
+                raise refused from error
             raise
         return Booking(self.backends[str(reservations[0].choice.worker)], reservations)
+
+    def explain(self, token_ids: TokenIds, salt: str | None) -> Any:
+        """The router's explanation for a prompt. Raises ApiError as `reserve`."""
+        try:
+            return self.router.explain(token_ids, salt=salt)
+        except Exception as error:
+            refused = _refusal(error)
+            if refused is not None:
+                raise refused from error
+            raise
 
     def failed(self, backend: Backend) -> None:
         """The backend could not be reached: it rests while others can take its requests."""
@@ -165,6 +195,11 @@ class ModelGroup:
     def set_healthy(self, backend: Backend, healthy: bool) -> None:
         backend.set_healthy(healthy)
 
+    def states(self) -> dict[str, bool]:
+        """By URL, whether a backend takes requests: healthy and not resting."""
+        now = self._clock()
+        return {url: backend.takes_requests(now) for url, backend in self.backends.items()}
+
     def _allowed(self, excluded: set[str]) -> list[int | str] | None:
         """Names of the workers that may be chosen; None for all of them."""
         all_healthy = all(backend.healthy for backend in self.backends.values())
@@ -182,6 +217,15 @@ class ModelGroup:
         if len(ready) == len(self.backends):
             self._resting = False
         return [backend.url for backend in ready or healthy]
+
+
+def _refusal(error: BaseException) -> ApiError | None:
+    """What the router's own refusals are to a client: InvalidArgument 400, NoEligibleWorker 503."""
+    if isinstance(error, ValueError):
+        return bad_request(f"prompt: {error}", "prompt")
+    if isinstance(error, RuntimeError):
+        return no_backend(str(error))
+    return None
 
 
 class Fleet:

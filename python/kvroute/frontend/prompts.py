@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from kvroute.frontend.errors import ApiError, bad_request
 
-TokenIds = list[int]
+TokenIds: TypeAlias = "array[int]"
+"""Token ids as 32-bit unsigned integers: a buffer, which a router reads without converting it."""
+
+NO_TOKENS: TokenIds = array("I")
+"""What stands for a prompt whose tokens are unknown."""
+
+MAX_PLANNED = 256
+"""Prompts and copies of one request that routing looks at: more tell a policy nothing new."""
+
 _MAX_OUTPUT_TOKENS = 1 << 24
 
 
@@ -17,11 +26,13 @@ _MAX_OUTPUT_TOKENS = 1 << 24
 class PromptRequest:
     """One request's prompts. A prompt is a text or token ids; a chat has `messages` instead.
 
-    Token ids are not looked at one by one: the router does that while it converts them.
-    `copies` is how many completions each prompt gets (``n``).
+    Of a batch, `prompts` has the first MAX_PLANNED; one that is neither text nor token ids
+    (embeddings) is NO_TOKENS. `copies` is how many completions each prompt gets (``n``), `size`
+    the body's bytes.
     """
 
     fields: dict[str, Any]
+    size: int
     model: str | None
     prompts: list[str | TokenIds] = field(default_factory=list)
     messages: list[Any] | None = None
@@ -29,11 +40,21 @@ class PromptRequest:
     salt: str | None = None
     max_output_tokens: int | None = None
 
+    def drop_prompt(self) -> None:
+        """Frees the parsed body and the prompts."""
+        self.fields, self.prompts, self.messages = {}, [], None
+
 
 def parse_completion(body: bytes) -> PromptRequest:
     """A body of POST /v1/completions. Raises ApiError 400 naming the field."""
     request = _parse(body)
-    request.prompts = _prompts(request.fields.get("prompt"))
+    prompt = request.fields.get("prompt")
+    embeddings = request.fields.get("prompt_embeds")
+    if prompt is None and embeddings is not None:
+        count = len(embeddings) if isinstance(embeddings, list) else 1
+        request.prompts = [NO_TOKENS] * min(max(1, count), MAX_PLANNED)
+    else:
+        request.prompts = _prompts(prompt)
     return request
 
 
@@ -75,6 +96,7 @@ def _parse(body: bytes) -> PromptRequest:
         raise _wrong("cache_salt", "a string", salt)
     return PromptRequest(
         fields,
+        len(body),
         model,
         copies=copies,
         salt=salt or None,
@@ -88,7 +110,7 @@ def _plausible_length(value: Any) -> int | None:
 
 
 def _prompts(prompt: Any) -> list[str | TokenIds]:
-    """OpenAI's four shapes: a text, texts, token ids, lists of token ids."""
+    """OpenAI's four shapes: a text, texts, token ids, lists of token ids. The first of many."""
     expected = "a string, token ids, or a non-empty list of either"
     if isinstance(prompt, str):
         return [prompt]
@@ -98,19 +120,27 @@ def _prompts(prompt: Any) -> list[str | TokenIds]:
     if isinstance(first, int):
         return [_token_ids(prompt, "prompt")]
     if isinstance(first, str):
-        for index, text in enumerate(prompt):
+        texts = prompt[:MAX_PLANNED]
+        for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise _wrong(f"prompt[{index}]", "a string like those before", text)
-        return list(prompt)
+        return texts
     if isinstance(first, list):
-        return [_token_ids(ids, f"prompt[{index}]") for index, ids in enumerate(prompt)]
+        return [
+            _token_ids(ids, f"prompt[{index}]") for index, ids in enumerate(prompt[:MAX_PLANNED])
+        ]
     raise _wrong("prompt", expected, prompt)
 
 
 def _token_ids(ids: Any, where: str) -> TokenIds:
     if not isinstance(ids, list) or not ids:
         raise _wrong(where, "a non-empty list of token ids", ids)
-    return ids
+    try:
+        return array("I", ids)
+    except (TypeError, OverflowError) as error:
+        raise bad_request(
+            f"{where}: expected token ids, integers from 0 to {2**32 - 1}: {error}", "prompt"
+        ) from error
 
 
 def _wrong(name: str, expected: str, got: Any) -> ApiError:

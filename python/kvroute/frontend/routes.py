@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
-from kvroute.frontend.errors import bad_request
-from kvroute.frontend.fleet import Backend
-from kvroute.frontend.prompts import parse_either
+from kvroute.frontend.deadline import within
+from kvroute.frontend.fleet import Backend, ModelGroup
 from kvroute.frontend.services import Services
 from kvroute.frontend.upstream import Upstream, UpstreamError
 
@@ -36,30 +34,17 @@ def _json(content: Any, status: int = 200) -> Response:
 
 @router.get("/v1/models")
 async def models(services: ServicesDep) -> Response:
-    """Every engine's models, each once; an engine that does not answer counts with its own."""
-    asked = await asyncio.gather(
-        *(
-            _models_of(services.upstream, backend)
-            for group in services.fleet.groups.values()
-            for backend in group.backends.values()
-        )
+    """The models that are served here, each with the card of the first engine that has one."""
+    cards = await asyncio.gather(
+        *(_card_of(services.upstream, group) for group in services.fleet.groups.values())
     )
-    merged: dict[str, dict[str, Any]] = {}
-    for cards in asked:
-        for card in cards:
-            merged.setdefault(card["id"], card)
-    for name in services.fleet.groups:
-        merged.setdefault(name, _card(name))
-    return _json({"object": "list", "data": list(merged.values())})
+    return _json({"object": "list", "data": cards})
 
 
 @router.get("/health")
 async def health(services: ServicesDep) -> Response:
     """200 while every model has an engine that takes requests, else 503."""
-    workers = {
-        name: {backend.url: backend.healthy for backend in group.backends.values()}
-        for name, group in services.fleet.groups.items()
-    }
+    workers = {name: group.states() for name, group in services.fleet.groups.items()}
     healthy = all(any(states.values()) for states in workers.values())
     return _json(
         {"status": "healthy" if healthy else "unhealthy", "workers": workers},
@@ -81,47 +66,24 @@ async def version() -> Response:
     return _json({"version": __version__})
 
 
-@router.post("/v1/kvroute/explain")
-async def explain(request: Request, services: ServicesDep) -> Response:
-    """Where a completion or chat with this body would go, and why. Changes nothing."""
-    body = await request.body()
-    parsed = parse_either(body)
-    group = services.fleet.group(parsed.model)
-    prompts = await services.tokens.token_ids(
-        group, parsed, headers=[(n, v) for n, v in request.headers.raw if n == b"authorization"]
+async def _card_of(upstream: Upstream, group: ModelGroup) -> dict[str, Any]:
+    listed = await asyncio.gather(
+        *(_models_of(upstream, backend) for backend in group.backends.values())
     )
-    if not prompts[0]:
-        raise bad_request("the prompt's tokens could not be had", "prompt")
-    explanation = group.router.explain(prompts[0], salt=parsed.salt)
-    return _json(
-        {
-            "model": group.name,
-            "policy": explanation.policy,
-            "num_tokens": explanation.num_tokens,
-            "text": str(explanation),
-            "targets": [
-                {
-                    "worker": target.worker,
-                    "dp_rank": target.dp_rank,
-                    "eligible": target.eligible,
-                    "reason": target.reason,
-                    "cost": target.cost,
-                    "cached_tokens": target.cached_tokens,
-                    "terms": dict(target.terms),
-                }
-                for target in explanation.targets
-            ],
-        }
-    )
+    found = (card for cards in listed for card in cards if card["id"] == group.name)
+    return next(found, None) or _card(group.name)
 
 
-async def _models_of(upstream: Upstream, backend: Backend) -> Iterable[dict[str, Any]]:
+async def _models_of(upstream: Upstream, backend: Backend) -> list[dict[str, Any]]:
+    """The cards that an engine lists; warns once of an engine that has not what it should."""
     try:
-        body = await asyncio.wait_for(_get(upstream, f"{backend.url}/v1/models"), _MODELS_TIMEOUT)
-        cards = orjson.loads(body)["data"]
-        return [card for card in cards if isinstance(card["id"], str)]
+        body = await within(_MODELS_TIMEOUT, _get(upstream, f"{backend.url}/v1/models"))
+        cards = [card for card in orjson.loads(body)["data"] if isinstance(card["id"], str)]
     except (UpstreamError, asyncio.TimeoutError, ValueError, KeyError, TypeError):
         return []
+    if cards and all(card["id"] != backend.model for card in cards):
+        backend.misses_model([card["id"] for card in cards])
+    return cards
 
 
 async def _get(upstream: Upstream, url: str) -> bytes:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
 
 from kvroute.frontend.completions import Completions
+from kvroute.frontend.deadline import within
+from kvroute.frontend.engine_tokens import EngineTokens
+from kvroute.frontend.explanations import Explanations
 from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
+from kvroute.frontend.intake import Intake, Parse, Serve
+from kvroute.frontend.prompts import parse_chat, parse_completion, parse_either
 from kvroute.frontend.protocols import RouterFactory
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
-from kvroute.frontend.upstream import AiohttpUpstream, Upstream, UpstreamError
+from kvroute.frontend.upstream import AiohttpUpstream, Upstream, UpstreamBusyError
 from kvroute.tokenization import Tokenizer
 
 logger = logging.getLogger("kvroute.frontend")
 
 
 class Services:
-    """The fleet and its routers, the shared upstream client, the tokenizer, the health checks."""
+    """The fleet and its routers, the shared upstream client, the tokenizer, the health checks.
+
+    `posts` has the raw POST paths: how each reads its body, and who answers it through `intake`.
+    """
 
     def __init__(
         self, settings: Settings, make_router: RouterFactory, tokenizer: Tokenizer | None
@@ -32,15 +40,23 @@ class Services:
             max_connections=settings.max_backend_connections,
             max_header_bytes=settings.max_backend_header_bytes,
         )
-        self.tokens = TokenSource(
-            self.fleet,
+        engines = EngineTokens(
             self.upstream,
-            tokenizer,
-            threads=settings.tokenize_threads,
             timeout=settings.tokenize_timeout_seconds,
+            cooldown=settings.backend_cooldown_seconds,
         )
-        self.completions = Completions(settings, self.fleet, self.tokens, self.upstream)
-        self._tasks = [asyncio.create_task(self.completions.expire_clients())]
+        self.tokens = TokenSource(self.fleet, engines, tokenizer, threads=settings.tokenize_threads)
+        self.intake = Intake(settings, self.fleet)
+        completions = Completions(settings, self.fleet, self.tokens, self.upstream)
+        self.posts: dict[str, tuple[Parse, Serve]] = {
+            path: (parse, functools.partial(completions.serve, path))
+            for path, parse in (
+                ("/v1/completions", parse_completion),
+                ("/v1/chat/completions", parse_chat),
+            )
+        }
+        self.posts["/v1/kvroute/explain"] = (parse_either, Explanations(self.tokens).serve)
+        self._tasks = [asyncio.create_task(self.intake.expire_clients())]
         if settings.static_backend_health_checks:
             self._tasks += [
                 asyncio.create_task(self._check(group, backend))
@@ -51,9 +67,7 @@ class Services:
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.tokens.close()
         await self.upstream.close()
         self.fleet.close()
@@ -62,11 +76,14 @@ class Services:
         """Asks for /health again and again; the backend takes requests while it answers 200."""
         while True:
             try:
-                healthy = await asyncio.wait_for(
-                    self._is_healthy(backend),
+                healthy = await within(
                     self.settings.static_backend_health_check_timeout_seconds,
+                    self._is_healthy(backend),
                 )
-            except (UpstreamError, asyncio.TimeoutError):
+            except UpstreamBusyError:
+                healthy = backend.healthy  # our own limit says nothing of the engine
+            except Exception as error:  # whatever it is, the checks must go on
+                logger.debug("%s/health: %s", backend.url, error or type(error).__name__)
                 healthy = False
             if healthy != backend.healthy:
                 logger.warning("%s is %s", backend.url, "healthy" if healthy else "unhealthy")

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
             return [str(item).strip() or None if item is not None else None for item in value]
         return value
 
+    @field_validator("root_path")
+    @classmethod
+    def _normal_root(cls, value: str) -> str:
+        inner = value.strip("/")
+        return f"/{inner}" if inner else ""
+
     @field_validator("routing_logic", mode="before")
     @classmethod
     def _canonical_logic(cls, value: Any) -> Any:
@@ -124,6 +130,12 @@ class Settings(BaseSettings):
             for endpoint in getattr(self, name):
                 if endpoint is not None and "://" not in endpoint:
                     raise ValueError(f"{name}: expected tcp://HOST:PORT, got {endpoint!r}")
+        models = sorted(set(filter(None, self.static_models)))
+        if self.tokenizer is not None and len(models) > 1:
+            raise ValueError(
+                "tokenizer: one directory serves one model, got the models "
+                f"{', '.join(models)}; without it engines are asked for tokens"
+            )
         for ranks in self.dp_ranks:
             if ranks is not None and not (ranks.isdigit() and int(ranks) >= 1):
                 raise ValueError(f"dp_ranks: expected numbers of at least 1, got {ranks!r}")

@@ -5,66 +5,63 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 
-from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
-from kvroute.frontend.prompts import PromptRequest
-from kvroute.frontend.upstream import Upstream, UpstreamError
+from kvroute.frontend.engine_tokens import EngineTokens
+from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.prompts import NO_TOKENS, PromptRequest, TokenIds
+from kvroute.frontend.upstream import Headers
 from kvroute.tokenization import TokenizationError, Tokenizer
 
 logger = logging.getLogger("kvroute.frontend")
 
-# Texts up to this many characters are tokenized in the event loop: a thread costs more.
-_INLINE_CHARACTERS = 2000
+# Requests up to this size are tokenized in the event loop: a thread costs more.
+_INLINE_BYTES = 4096
 # Of a batch of texts an engine is asked for so many; the others are booked without their tokens.
 _MAX_ASKED = 8
-_MAX_ANSWER_BYTES = 64 << 20
 _TEMPLATE_ARGUMENTS = {
     "self",
     "messages",
     "tools",
     "add_generation_prompt",
     "continue_final_message",
+    "add_special_tokens",
 }
+# Fields of a chat that vLLM gives to the template beside chat_template_kwargs; they win over it.
+_TEMPLATE_FIELDS = ("documents", "reasoning_effort")
 
 
 class TokenSource:
     """Gets the token ids of a request's prompts, or none where nobody can tell them."""
 
     def __init__(
-        self,
-        fleet: Fleet,
-        upstream: Upstream,
-        tokenizer: Tokenizer | None,
-        *,
-        threads: int,
-        timeout: float,
+        self, fleet: Fleet, engines: EngineTokens, tokenizer: Tokenizer | None, *, threads: int
     ) -> None:
-        """`timeout`: seconds that an engine's /tokenize may take."""
-        self._upstream = upstream
+        self._engines = engines
         self._tokenizer = tokenizer
-        self._timeout = timeout
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kvroute-tokenize")
         self._counted = fleet.metrics.tokenizations
         self._time = fleet.metrics.tokenize_time
 
     async def token_ids(
-        self, group: ModelGroup, request: PromptRequest, *, headers: list[tuple[bytes, bytes]]
-    ) -> list[list[int]]:
-        """Token ids of each prompt (one for a chat), [] for those that nobody can tell.
+        self, group: ModelGroup, request: PromptRequest, *, headers: Headers
+    ) -> list[TokenIds]:
+        """Token ids of each prompt (one for a chat), empty for those that nobody can tell.
 
         `headers` go along to an engine (authorization). Never raises for what a client sent: the
         engine itself will say what it thinks of it.
         """
+        given = [prompt for prompt in request.prompts if not isinstance(prompt, str)]
         texts = [prompt for prompt in request.prompts if isinstance(prompt, str)]
         if request.messages is None and not texts:
-            self._counted.labels(group.name, "request").inc()
-            return request.prompts  # type: ignore[return-value]
+            self._counted.labels(group.name, "request" if given[0] else "none").inc()
+            return given
         if not group.needs_tokens:
-            return [[]] * max(1, len(texts))
+            return [NO_TOKENS] * max(1, len(texts))
         started = time.perf_counter()
         tokens = await self._local(request, texts)
         source = "local"
@@ -77,79 +74,43 @@ class TokenSource:
         self._counted.labels(group.name, source).inc()
         return tokens
 
-    async def _local(self, request: PromptRequest, texts: list[str]) -> list[list[int]] | None:
+    async def _local(self, request: PromptRequest, texts: list[str]) -> list[TokenIds] | None:
         tokenizer = self._tokenizer
         if tokenizer is None:
             return None
-        if request.messages is None:
-            size = sum(map(len, texts))
-        else:
-            size = sum(map(_content_size, request.messages))
 
-        def tokenize() -> list[list[int]]:
+        def tokenize() -> list[TokenIds]:
             if request.messages is not None:
-                return [_chat_tokens(tokenizer, request.fields)]
+                return [array("I", _chat_tokens(tokenizer, request.fields))]
             special = request.fields.get("add_special_tokens", True) is not False
-            return [tokenizer.encode(text, add_special_tokens=special) for text in texts]
+            return [
+                array("I", tokenizer.encode(text, add_special_tokens=special)) for text in texts
+            ]
 
         try:
-            if size <= _INLINE_CHARACTERS:
+            if request.size <= _INLINE_BYTES:
                 return tokenize()
             return await asyncio.get_running_loop().run_in_executor(self._pool, tokenize)
         except TokenizationError as error:
             logger.debug("local tokenization: %s", error)
-            return None
+        except Exception:  # a template or a tokenizer may fail in any way
+            logger.warning("local tokenization failed; an engine is asked", exc_info=True)
+        return None
 
     async def _from_engine(
-        self,
-        group: ModelGroup,
-        request: PromptRequest,
-        texts: list[str],
-        headers: list[tuple[bytes, bytes]],
-    ) -> list[list[int]]:
-        """Asks one engine that takes requests; of many texts only for the first few."""
+        self, group: ModelGroup, request: PromptRequest, texts: list[str], headers: Headers
+    ) -> list[TokenIds]:
+        """Of many texts only the first few are asked for."""
         count = max(1, len(texts))
-        backend = next(group.in_turn(), None)
-        if backend is None:
-            return [[]] * count
-        asked = min(count, _MAX_ASKED)
-        answers = await asyncio.gather(
-            *(
-                self._tokens_or_none(backend, _tokenize_body(request, texts, index), headers)
-                for index in range(asked)
-            )
-        )
-        return [*answers, *([[]] * (count - asked))]
-
-    async def _tokens_or_none(
-        self, backend: Backend, body: bytes, headers: list[tuple[bytes, bytes]]
-    ) -> list[int]:
         try:
-            return await asyncio.wait_for(self._ask(backend, body, headers), self._timeout)
-        except (UpstreamError, asyncio.TimeoutError, ValueError) as error:
-            logger.debug("%s/tokenize: %s", backend.url, error)
-            return []
-
-    async def _ask(
-        self, backend: Backend, body: bytes, headers: list[tuple[bytes, bytes]]
-    ) -> list[int]:
-        response = await self._upstream.request(
-            "POST",
-            f"{backend.url}/tokenize",
-            [(b"content-type", b"application/json"), *headers],
-            body,
-        )
-        try:
-            answer = bytearray()
-            while chunk := await response.read_chunk():
-                answer += chunk
-                if len(answer) > _MAX_ANSWER_BYTES:
-                    raise ValueError(f"an answer larger than {_MAX_ANSWER_BYTES} bytes")
-            if response.status != 200:
-                raise ValueError(f"status {response.status}")
-        finally:
-            response.close()
-        return _tokens_of(answer)
+            bodies = [
+                _tokenize_body(request, texts, index) for index in range(min(count, _MAX_ASKED))
+            ]
+        except orjson.JSONEncodeError as error:  # nested too deeply to be written again
+            logger.debug("a body for /tokenize: %s", error)
+            return [NO_TOKENS] * count
+        answers = await self._engines.token_ids(group, bodies, headers)
+        return [*answers, *([NO_TOKENS] * (count - len(bodies)))]
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -158,28 +119,28 @@ class TokenSource:
 def _chat_tokens(tokenizer: Tokenizer, fields: dict[str, Any]) -> list[int]:
     if fields.get("chat_template") is not None:
         raise TokenizationError("chat_template: only the engine knows what it makes of it")
-    extra = fields.get("chat_template_kwargs") or {}
+    extra = _template_variables(fields)
     if not isinstance(extra, dict) or _TEMPLATE_ARGUMENTS & extra.keys():
         raise TokenizationError("chat_template_kwargs: expected an object of template variables")
-    if fields.get("documents") is not None:
-        extra = {"documents": fields["documents"], **extra}
     return tokenizer.apply_chat_template(
         fields["messages"],
         fields.get("tools"),
         fields.get("add_generation_prompt", True) is not False,
         fields.get("continue_final_message", False) is True,
+        fields.get("add_special_tokens", False) is True,
         **extra,
     )
 
 
-def _content_size(message: Any) -> int:
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, str):
-        return len(content)
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        return sum(len(text) for text in texts if isinstance(text, str))
-    return 0
+def _template_variables(fields: dict[str, Any]) -> Any:
+    """The chat's chat_template_kwargs with the fields that vLLM adds to them."""
+    variables = fields.get("chat_template_kwargs")
+    if variables is None:
+        variables = {}
+    if isinstance(variables, dict):
+        given = {name: fields[name] for name in _TEMPLATE_FIELDS if fields.get(name) is not None}
+        return {**variables, **given}
+    return variables
 
 
 def _tokenize_body(request: PromptRequest, texts: list[str], index: int) -> bytes:
@@ -198,19 +159,14 @@ def _tokenize_body(request: PromptRequest, texts: list[str], index: int) -> byte
             "add_generation_prompt",
             "continue_final_message",
             "chat_template",
-            "chat_template_kwargs",
             "mm_processor_kwargs",
             "tools",
         )
+        # /tokenize knows these variables only as part of chat_template_kwargs.
+        variables = _template_variables(fields)
+        if variables:
+            body["chat_template_kwargs"] = variables
     for name in names:
         if fields.get(name) is not None:
             body[name] = fields[name]
     return orjson.dumps(body)
-
-
-def _tokens_of(answer: bytearray) -> list[int]:
-    content = orjson.loads(answer)
-    ids = content.get("tokens") if isinstance(content, dict) else None
-    if not isinstance(ids, list) or set(map(type, ids)) - {int}:
-        raise ValueError("expected an object with a list of tokens")
-    return ids

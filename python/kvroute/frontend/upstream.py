@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
+
+from kvroute.frontend.connection_slots import ConnectionSlots, NoSlotError
 
 Headers = Sequence[tuple[bytes, bytes]]
 _LARGE_BODY = 1 << 20
@@ -31,8 +33,12 @@ class UpstreamTimeoutError(UpstreamError):
     """The engine was silent for longer than the configured time."""
 
 
+class UpstreamBusyError(UpstreamError):
+    """All connections that we may have are in use: that says nothing of the engine."""
+
+
 class UpstreamResponse(Protocol):
-    """An answer whose head has come. End it by reading to the end or by `close`."""
+    """An answer whose head has come. It must be closed, also after it was read to the end."""
 
     @property
     def status(self) -> int: ...
@@ -69,8 +75,11 @@ class AiohttpUpstream:
         max_header_bytes: int,
         keepalive: float = 4.0,
     ) -> None:
-        """`keepalive`: seconds for which an idle connection is kept, less than the five after
-        which vLLM's server closes its side. Needs a running event loop."""
+        """`connect_timeout` holds for the wait for one of `max_connections` and, by itself, for
+        the connecting. `keepalive`: seconds for which an idle connection is kept, less than the
+        five after which vLLM's server closes its side. Needs a running event loop."""
+        self._slots = ConnectionSlots(max_connections)
+        self._slot_timeout = connect_timeout
         timeout = aiohttp.ClientTimeout(
             total=None,
             connect=connect_timeout,
@@ -91,19 +100,31 @@ class AiohttpUpstream:
             )
 
         self._kept = session(
-            aiohttp.TCPConnector(
-                limit=max_connections, keepalive_timeout=keepalive, ttl_dns_cache=30
-            )
+            aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive, ttl_dns_cache=30)
         )
-        self._fresh = session(
-            aiohttp.TCPConnector(limit=max_connections, force_close=True, ttl_dns_cache=30)
-        )
+        self._fresh = session(aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=30))
         self._urls: dict[str, URL] = {}
 
     async def request(
         self, method: str, url: str, headers: Headers, body: bytes | None
     ) -> UpstreamResponse:
         fields = CIMultiDict((name.decode("latin-1"), _text(value)) for name, value in headers)
+        try:
+            await self._slots.acquire(self._slot_timeout)
+        except NoSlotError:
+            raise UpstreamBusyError(
+                f"all {self._slots.count} connections to engines are in use"
+            ) from None
+        try:
+            response = await self._send_twice(method, url, fields, body)
+        except BaseException:
+            self._slots.release()
+            raise
+        return _AiohttpResponse(response, url, self._slots.release)
+
+    async def _send_twice(
+        self, method: str, url: str, fields: CIMultiDict[str], body: bytes | None
+    ) -> aiohttp.ClientResponse:
         try:
             return await self._send(self._kept, method, url, fields, body)
         except UpstreamError as error:
@@ -120,10 +141,10 @@ class AiohttpUpstream:
         url: str,
         headers: CIMultiDict[str],
         body: bytes | None,
-    ) -> UpstreamResponse:
+    ) -> aiohttp.ClientResponse:
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
         try:
-            response = await session.request(
+            return await session.request(
                 method, self._url(url), headers=headers, data=data, allow_redirects=False
             )
         except aiohttp.ClientConnectorError as error:
@@ -136,7 +157,6 @@ class AiohttpUpstream:
             raise UpstreamError(f"{url}: {error.message}", answered=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamError(f"{url}: {error or type(error).__name__}") from error
-        return _AiohttpResponse(response, url)
 
     def _url(self, text: str) -> URL:
         url = self._urls.get(text)
@@ -160,8 +180,11 @@ def _text(value: bytes) -> str:
 
 
 class _AiohttpResponse:
-    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, url: str, released: Callable[[], None]
+    ) -> None:
         self._response = response
+        self._released: Callable[[], None] | None = released
         self._url = url
         self.status = response.status
         self.headers: Headers = response.raw_headers
@@ -180,3 +203,6 @@ class _AiohttpResponse:
 
     def close(self) -> None:
         self._response.close()
+        if self._released is not None:
+            self._released()
+            self._released = None

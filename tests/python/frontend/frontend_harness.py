@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import socket
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -59,10 +60,10 @@ class FakeRouter:
 
     def reserve(
         self,
-        token_ids: list[int],
+        token_ids: array[int],
         request_id: str,
         expected_output_tokens: int | None = None,
-        allowed: list[str] | None = None,
+        allowed: list[Any] | None = None,
         *,
         salt: str | None = None,
         namespace: str | None = None,
@@ -77,12 +78,13 @@ class FakeRouter:
             }
         )
         assert request_id not in self.running
-        if not all(type(token) is int and 0 <= token < 2**32 for token in token_ids):
-            raise ValueError("token_ids: expected integers between 0 and 4294967295")
+        if not (isinstance(token_ids, array) and token_ids.typecode == "I" and token_ids):
+            raise ValueError(f"token_ids: expected unsigned integers, got {token_ids!r:.80}")
         candidates = list(self.workers) if allowed is None else allowed
         if not candidates:
             raise RuntimeError("no workers")
-        worker = min(candidates, key=lambda name: self.chosen[name])
+        workers = [entry[0] if isinstance(entry, tuple) else entry for entry in candidates]
+        worker = min(workers, key=lambda name: self.chosen[name])
         self.chosen[worker] += 1
         choice = SimpleNamespace(
             worker=worker, dp_rank=self.dp_rank, cached_tokens=32, prefill_tokens=len(token_ids)
@@ -94,7 +96,7 @@ class FakeRouter:
         return reservation
 
     def explain(
-        self, token_ids: list[int], allowed: list[str] | None = None, *, salt: str | None = None
+        self, token_ids: array[int], allowed: list[str] | None = None, *, salt: str | None = None
     ) -> Any:
         assert allowed is None
         assert salt is None

@@ -22,20 +22,27 @@ def serving(*models: Any, health: str = "200 OK") -> Any:
     return handler
 
 
-async def test_models_are_merged_from_all_engines(unused_url: str) -> None:
+async def test_exactly_the_served_models_are_listed_with_their_engines_cards(
+    unused_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     card = {"id": "a", "max_model_len": 4096}
     async with (
-        FakeEngine(serving(card, "adapter")) as first,
-        FakeEngine(serving("a", "b")) as second,
+        FakeEngine(serving({"id": "b", "of": "the wrong engine"}, "adapter", card)) as first,
+        FakeEngine(serving("another")) as second,
         running_frontend(first.url, second.url, unused_url, static_models="a,b,c") as frontend,
-        frontend.client.get(frontend.url + "/v1/models") as got,
     ):
-        assert got.status == 200
-        listed = await got.json()
-    assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["a", "adapter", "b", "c"]
-    assert listed["data"][0] == card
-    assert listed["data"][-1]["object"] == "model"
+        for _ in range(2):
+            async with frontend.client.get(frontend.url + "/v1/models") as got:
+                assert got.status == 200
+                listed = await got.json()
+        assert listed["object"] == "list"
+        assert [model["id"] for model in listed["data"]] == ["a", "b", "c"]
+        assert listed["data"][0] == card
+        assert [model.get("owned_by") for model in listed["data"][1:]] == ["kvroute"] * 2
+        warnings = [r.getMessage() for r in caplog.records if "does not list" in r.getMessage()]
+        assert len(warnings) == 1
+        assert second.url in warnings[0]
+        assert "'b'" in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,40 @@ async def test_health_names_the_workers() -> None:
             "status": "healthy",
             "workers": {"m": {"http://127.0.0.1:1": True}},
         }
+
+
+async def test_an_engine_that_rests_takes_no_requests(unused_url: str) -> None:
+    async with running_frontend(unused_url, backend_cooldown_seconds=60) as frontend:
+        async with frontend.completion() as got:
+            assert got.status == 503
+        async with frontend.client.get(frontend.url + "/health") as got:
+            assert got.status == 503
+            assert (await got.json())["workers"] == {"m": {unused_url: False}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/nowhere", 404, "not_found_error"),
+        ("GET", "/v1/completions", 404, "not_found_error"),
+        ("POST", "/health", 405, "invalid_request_error"),
+        ("GET", "/broken", 500, "internal_error"),
+    ],
+)
+async def test_what_the_web_framework_refuses_has_the_apis_shape(
+    method: str, path: str, status: int, kind: str
+) -> None:
+    async with running_frontend("http://127.0.0.1:1") as frontend:
+
+        @frontend.app.fastapi.get("/broken")
+        async def broken() -> None:
+            raise LookupError("a fault")
+
+        async with frontend.client.request(method, frontend.url + path) as got:
+            assert got.status == status
+            error = (await got.json())["error"]
+        assert (error["code"], error["type"]) == (status, kind)
+        assert error["message"]
 
 
 async def test_an_explanation_shows_every_target() -> None:

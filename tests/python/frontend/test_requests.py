@@ -6,7 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from frontend_harness import EngineRequest, FakeEngine, answer, replies, running_frontend
+from frontend_harness import (
+    EngineRequest,
+    FakeEngine,
+    FakeRouter,
+    answer,
+    replies,
+    running_frontend,
+)
+from kvroute.frontend import Settings, create_app
 
 
 @pytest.mark.parametrize(
@@ -219,6 +227,71 @@ async def test_only_post_completes(path: str) -> None:
         frontend.client.get(frontend.url + path) as got,
     ):
         assert got.status in (404, 405)
+
+
+@pytest.mark.parametrize("root_path", ["", "/", "//", "/llm", "/llm/", "llm"])
+@pytest.mark.parametrize("mounted", ["", "/outer"])
+@pytest.mark.parametrize("below", ["", "/llm", "/outer", "/outer/llm", "/llm/llm"])
+@pytest.mark.parametrize("path", ["/v1/models", "v1/models", "//v1/models"])
+async def test_no_way_of_writing_a_path_gets_round_the_key(
+    root_path: str, mounted: str, below: str, path: str
+) -> None:
+    """An application that a server shows below a path of its own (`mounted`) included."""
+    settings = Settings(
+        static_backends="http://127.0.0.1:1",
+        static_models="m",
+        api_key="secret",
+        root_path=root_path,
+    )
+    app = create_app(settings, make_router=FakeRouter)
+    statuses: list[int] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [],
+        "root_path": mounted,
+        "path": below + path,
+        "raw_path": (below + path).encode(),
+    }
+    async with app.fastapi.router.lifespan_context(app.fastapi):
+        await app(scope, receive, send)
+    assert statuses[0] in (401, 404)
+
+
+@pytest.mark.parametrize("root_path", ["/", "/llm/"])
+async def test_a_root_path_with_slashes_asks_for_the_key_and_serves(root_path: str) -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url, root_path=root_path, api_key="secret") as frontend,
+    ):
+        body = {"model": "m", "prompt": [1]}
+        for below in {"", root_path.rstrip("/")}:
+            url = f"{frontend.url}{below}/v1/completions"
+            async with frontend.client.post(url, json=body) as got:
+                assert got.status == 401
+            key = {"Authorization": "Bearer secret"}
+            async with frontend.client.post(url, json=body, headers=key) as got:
+                assert got.status == 200
+
+
+async def test_a_root_path_ends_at_a_slash() -> None:
+    async with (
+        running_frontend("http://127.0.0.1:1", root_path="/llm", api_key="k") as frontend,
+        frontend.client.get(frontend.url + "/llmv1/models") as got,
+    ):
+        assert got.status == 404
 
 
 async def test_a_root_path_is_taken_off() -> None:

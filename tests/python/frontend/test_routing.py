@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from frontend_harness import EngineRequest, FakeEngine, answer, replies, running_frontend
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 
 def counting(tokens: Any) -> Any:
@@ -21,21 +21,6 @@ def counting(tokens: Any) -> Any:
             request.writer.write(answer())
 
     return handler
-
-
-@pytest.fixture
-def tokenizer_directory(tmp_path: Path) -> Path:
-    """One token per byte, and a template of the chatml family."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "chat_template.jinja").write_text(
-        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-        "{% if tools %}{{ tools | tojson }}{% endif %}"
-        "{% if add_generation_prompt %}<{{ as | default('assistant') }}>{% endif %}"
-    )
-    return tmp_path
 
 
 async def test_token_ids_go_to_the_router_with_salt_and_length() -> None:
@@ -138,6 +123,36 @@ async def test_what_a_huge_batch_books_is_bounded() -> None:
             assert got.status == 200
         assert len(frontend.router.calls) == 256
         await frontend.nothing_booked()
+
+
+async def test_the_tokens_that_copies_book_are_bounded() -> None:
+    ids = list(range(600_000))
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url) as frontend,
+    ):
+        async with frontend.completion({"prompt": [ids, [5], ids], "n": 2}) as got:
+            assert got.status == 200
+        lengths = [len(call["token_ids"]) for call in frontend.router.calls]
+        assert lengths == [600_000, 1, 1, 1, 1, 1]
+        known = [call["namespace"] is None for call in frontend.router.calls]
+        assert known == [True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize("embeddings", ["YWJj", ["YWJj", "ZGVm"]])
+async def test_a_prompt_of_embeddings_is_routed_by_load(embeddings: Any) -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url) as frontend,
+    ):
+        body = json.dumps({"model": "m", "prompt_embeds": embeddings}).encode()
+        async with frontend.completion(body) as got:
+            assert got.status == 200
+        count = len(embeddings) if isinstance(embeddings, list) else 1
+        assert [call["namespace"] is None for call in frontend.router.calls] == [False] * count
+        assert [request.path for request in engine.requests] == ["/v1/completions"]
+        assert engine.requests[0].body == body
+        assert await frontend.metric("kvroute_tokenizations_total", source="none") == 1
 
 
 async def test_an_engine_tokenizes_where_there_is_no_tokenizer() -> None:

@@ -50,6 +50,14 @@ def test_a_comma_alone_means_none_for_any_number_of_backends() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"),
+    [("", ""), ("/", ""), ("//", ""), ("llm", "/llm"), ("/llm/", "/llm"), ("a/b/", "/a/b")],
+)
+def test_a_root_path_begins_with_a_slash_and_ends_without(given: str, meant: str) -> None:
+    assert Settings(**MINIMAL, root_path=given).root_path == meant
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"static_backends": "a:1"}, r"static_backends\[0\]: expected http://HOST:PORT"),
@@ -67,6 +75,10 @@ def test_a_comma_alone_means_none_for_any_number_of_backends() -> None:
         ({"block_size": 0}, "block_size"),
         ({"port": 70000}, "port"),
         ({"colour": "red"}, "colour"),
+        (
+            {"static_models": "m,n", "tokenizer": "/models/m"},
+            "tokenizer: one directory serves one model, got the models m, n",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(wrong: dict[str, Any], message: str) -> None:

@@ -1,0 +1,51 @@
+"""POST /v1/kvroute/explain: where a request would go, and why."""
+
+from __future__ import annotations
+
+import orjson
+
+from kvroute.frontend.errors import bad_request
+from kvroute.frontend.intake import Job
+from kvroute.frontend.token_source import TokenSource
+
+
+class Explanations:
+    """Takes the body of a completion or chat and tells every target's cost. Changes nothing."""
+
+    def __init__(self, tokens: TokenSource) -> None:
+        self._tokens = tokens
+
+    async def serve(self, job: Job) -> None:
+        """Answers with JSON. Raises ApiError 400 for a prompt whose tokens nobody can tell."""
+        exchange, group = job.exchange, job.group
+        prompts = await self._tokens.token_ids(group, job.request, headers=exchange.authorization())
+        if not prompts[0]:
+            raise bad_request("the prompt's tokens could not be had", "prompt")
+        explanation = group.explain(prompts[0], job.request.salt)
+        body = orjson.dumps(
+            {
+                "model": group.name,
+                "policy": explanation.policy,
+                "num_tokens": explanation.num_tokens,
+                "text": str(explanation),
+                "targets": [
+                    {
+                        "worker": target.worker,
+                        "dp_rank": target.dp_rank,
+                        "eligible": target.eligible,
+                        "reason": target.reason,
+                        "cost": target.cost,
+                        "cached_tokens": target.cached_tokens,
+                        "terms": dict(target.terms),
+                    }
+                    for target in explanation.targets
+                ],
+            }
+        )
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await exchange.start(200, headers, ())
+        await exchange.send_chunk(body)
+        await exchange.finish()
