@@ -12,7 +12,7 @@ from typing import Any
 from kvroute.frontend.errors import ApiError, bad_request, no_backend, unknown_model
 from kvroute.frontend.metrics import Metrics, WorkerMetrics
 from kvroute.frontend.prompts import MAX_PLANNED, NO_TOKENS, TokenIds
-from kvroute.frontend.protocols import Reservation, Router, RouterFactory, Selection
+from kvroute.frontend.protocols import Reservation, Router, RouterFactory, Selection, WorkerRef
 from kvroute.frontend.settings import BackendSettings, Settings
 
 logger = logging.getLogger("kvroute.frontend")
@@ -61,7 +61,7 @@ class Backend:
 
 
 class Booking:
-    """All reservations of one request on its worker. `release` must be called on every path."""
+    """All reservations of one request on its target. `release` must be called on every path."""
 
     def __init__(self, backend: Backend, reservations: list[Reservation]) -> None:
         self.backend = backend
@@ -125,13 +125,13 @@ class ModelGroup:
         expected_output_tokens: int | None,
         excluded: set[str],
     ) -> Booking:
-        """Chooses a worker by the first prompt and books all prompts and copies on it.
+        """Chooses a target by the first prompt and books all prompts and copies on it.
 
         `prompts` has the token ids of at least one prompt; empty are unknown ones, booked as a
         single token that matches nothing. An unknown first prompt goes where there is room.
         Raises ApiError 503 where nobody can be chosen.
         """
-        allowed = self._allowed(excluded)
+        allowed: Sequence[WorkerRef] | None = self._allowed(excluded)
         reservations: list[Reservation] = []
         booked_tokens = 0
         try:
@@ -151,7 +151,8 @@ class ModelGroup:
                     namespace=None if ids else _UNKNOWN_NAMESPACE,
                 )
                 reservations.append(reservation)
-                allowed = [reservations[0].choice.worker]
+                choice = reservations[0].choice
+                allowed = [(choice.worker, choice.dp_rank)]
         except BaseException as error:
             for reservation in reservations:
                 reservation.release()
@@ -200,7 +201,7 @@ class ModelGroup:
         now = self._clock()
         return {url: backend.takes_requests(now) for url, backend in self.backends.items()}
 
-    def _allowed(self, excluded: set[str]) -> list[int | str] | None:
+    def _allowed(self, excluded: set[str]) -> list[str] | None:
         """Names of the workers that may be chosen; None for all of them."""
         all_healthy = all(backend.healthy for backend in self.backends.values())
         if not excluded and all_healthy and not self._resting:

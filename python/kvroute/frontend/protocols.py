@@ -6,7 +6,10 @@ Tests and embedders may put another object in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+WorkerRef: TypeAlias = "int | str | tuple[int | str, int]"
+"""A worker with all its ranks, or one of them: (worker, dp_rank)."""
 
 
 class Selection(Protocol):
@@ -52,7 +55,7 @@ class Router(Protocol):
         token_ids: Any,
         request_id: str | None = None,
         expected_output_tokens: int | None = None,
-        allowed: Sequence[int | str] | None = None,
+        allowed: Sequence[WorkerRef] | None = None,
         *,
         salt: str | None = None,
         namespace: str | None = None,
@@ -60,7 +63,7 @@ class Router(Protocol):
     def explain(
         self,
         token_ids: Any,
-        allowed: Sequence[int | str] | None = None,
+        allowed: Sequence[WorkerRef] | None = None,
         *,
         salt: str | None = None,
     ) -> Any: ...

@@ -83,11 +83,13 @@ class FakeRouter:
         candidates = list(self.workers) if allowed is None else allowed
         if not candidates:
             raise RuntimeError("no workers")
-        workers = [entry[0] if isinstance(entry, tuple) else entry for entry in candidates]
-        worker = min(workers, key=lambda name: self.chosen[name])
+        targets = [
+            entry if isinstance(entry, tuple) else (entry, self.dp_rank) for entry in candidates
+        ]
+        worker, dp_rank = min(targets, key=lambda target: self.chosen[target[0]])
         self.chosen[worker] += 1
         choice = SimpleNamespace(
-            worker=worker, dp_rank=self.dp_rank, cached_tokens=32, prefill_tokens=len(token_ids)
+            worker=worker, dp_rank=dp_rank, cached_tokens=32, prefill_tokens=len(token_ids)
         )
         reservation = FakeReservation(self, choice, request_id, list(token_ids))
         self.running[request_id] = reservation

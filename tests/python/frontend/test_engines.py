@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+from array import array
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ import aiohttp
 import pytest
 from frontend_harness import Frontend, running_frontend
 from kvroute.engines import CostModel, SimulatedEngine
+from kvroute.frontend import Settings
+from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.protocols import core_router
 
 BLOCK = 16
@@ -154,6 +157,28 @@ async def test_a_batch_and_copies_are_booked_until_the_end() -> None:
         _, body = await request
         assert len(body["choices"]) == 6
         await until(lambda: stats(frontend).reservations == 0)
+
+
+async def test_copies_are_booked_on_the_rank_that_the_engine_is_told() -> None:
+    url = "http://127.0.0.1:1"
+    app_settings = Settings(static_backends=url, static_models="m", dp_ranks="4", block_size=BLOCK)
+    fleet = Fleet(app_settings, core_router)
+    prompts = [array("I", [number + 1] * 40) for number in range(3)]
+    try:
+        booking = fleet.group("m").reserve(
+            prompts,
+            2,
+            request_id="r",
+            salt=None,
+            expected_output_tokens=None,
+            excluded=set(),
+        )
+        ((_, stats),) = fleet.stats()
+        active = {target.dp_rank: target.active_requests for target in stats.targets}
+        assert active == {rank: 6 if rank == booking.choice.dp_rank else 0 for rank in range(4)}
+        booking.release()
+    finally:
+        fleet.close()
 
 
 async def test_nothing_stays_booked_whatever_clients_do() -> None:

@@ -70,7 +70,7 @@ async def test_a_batch_is_routed_by_its_first_prompt_and_booked_whole() -> None:
             chosen = got.headers["x-kvroute-worker"]
         calls = frontend.router.calls
         assert [call["token_ids"] for call in calls] == [[1, 2], [1, 2], [3], [3], [4], [4]]
-        assert [call["allowed"] for call in calls] == [None, *[[chosen]] * 5]
+        assert [call["allowed"] for call in calls] == [None, *[[(chosen, 0)]] * 5]
         assert booked == [6]
         assert all(r.first_tokens == 1 for r in frontend.router.reservations)
         await frontend.nothing_booked()
