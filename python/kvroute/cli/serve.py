@@ -77,7 +77,7 @@ def serve(
         _option("--tokenizer", text="Tokenizer directory; without it engines are asked."),
     ] = None,
     tokenize_threads: Annotated[
-        _Count, _option("--tokenize-threads", text="Threads for long texts [2].")
+        _Count, _option("--tokenize-threads", text="Threads for large requests [2].")
     ] = None,
     tokenize_timeout_seconds: Annotated[
         _Number, _option("--tokenize-timeout-seconds", text="For an engine's /tokenize [2].")
