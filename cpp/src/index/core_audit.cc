@@ -1,4 +1,4 @@
-#include <mutex>
+#include <shared_mutex>
 #include <sstream>
 
 #include "index/bits.h"
@@ -67,7 +67,7 @@ std::optional<std::string> audit_pins(const Node& node) {
 }  // namespace
 
 std::optional<std::string> TreeCore::audit() const {
-  const std::scoped_lock turn(writers_);
+  const std::shared_lock turn(writers_);
   for (NodeId id = 1; id < tree_.id_end(); ++id) {
     if (!tree_.live(id)) continue;
     if (auto wrong = audit_node(id)) return said("node ", id, ": ", *wrong);
@@ -118,17 +118,21 @@ std::optional<std::string> TreeCore::audit_slot(Slot slot) const {
   }
   if (held != state.held) return said("holds ", held, " blocks, counted ", state.held);
   if (predicted != state.predicted) return "its predicted blocks are miscounted";
-  const std::size_t firsts = state.names.names().size() - state.names.further();
+  const std::size_t firsts = state.names.size() - state.names.further();
   if (firsts != held - predicted) return said(firsts, " names for ", held - predicted, " blocks");
-  for (const auto& [name, entry] : state.names.names()) {
-    if (entry.copies == 0) return "a name without copies";
-    if (!tree_.runs().live(entry.block)) return "a name of a block that is gone";
+  std::optional<std::string> wrong;
+  state.names.for_each([&](std::uint64_t /*name*/, const SlotNames::Entry& entry) {
+    if (entry.copies == 0) wrong = "a name without copies";
+    if (!tree_.runs().live(entry.block)) {
+      wrong = "a name of a block that is gone";
+      return;
+    }
     const BlockPlace place = tree_.place_of(entry.block);
     const Node& node = tree_.node(place.node);
-    if (!node.coverage.holds(slot, place.at)) return "a name of a block that is not held";
-    if (node.predicted.contains(slot, place.at)) return "a name of a predicted block";
-  }
-  return std::nullopt;
+    if (!node.coverage.holds(slot, place.at)) wrong = "a name of a block that is not held";
+    if (node.predicted.contains(slot, place.at)) wrong = "a name of a predicted block";
+  });
+  return wrong;
 }
 
 std::optional<std::string> TreeCore::audit_totals() const {

@@ -5,6 +5,11 @@
 #include "kvroute/base/error.h"
 
 namespace kvroute::detail {
+namespace {
+
+constexpr std::uint8_t kNewlyExact = 2;
+
+}  // namespace
 
 StoreResult TreeCore::store(Slot slot, std::optional<std::uint64_t> parent,
                             std::span<const std::uint64_t> names,
@@ -47,7 +52,7 @@ StoreResult TreeCore::store(Slot slot, std::optional<std::uint64_t> parent,
   counters_.duplicates += result.duplicates;
   counters_.confirmed += result.confirmed;
   counters_.renamed += result.renamed;
-  enforce_limit();
+  enforce_limit(path_.back().node, kNoBound);
   return result;
 }
 
@@ -65,18 +70,16 @@ void TreeCore::note_exact(Slot slot, const Segment& segment) {
 bool TreeCore::name_path(SlotState& state, std::span<const std::uint64_t> names,
                          StoreResult& result) {
   constexpr std::size_t kAhead = 8;
-  SlotNames::Names& table = state.names.names();
-  table.reserve(table.size() + static_cast<std::size_t>(
-                                   std::count(exact_.begin(), exact_.end(), std::uint8_t{0})));
+  SlotNames& table = state.names;
   bool path_changed = false;
   std::size_t i = 0;
   for (const Segment& segment : path_) {
     for (std::uint32_t at = segment.begin; at < segment.end; ++at, ++i) {
       if (i + kAhead < names.size()) table.prefetch(names[i + kAhead]);
       const BlockId block = tree_.block_at(segment.node, at);
-      const auto [found, added] = table.try_emplace(names[i], SlotNames::Entry{block, 1});
+      const auto [known, added] = table.try_emplace(names[i], SlotNames::Entry{block, 1});
       if (!added) {
-        SlotNames::Entry& entry = found->second;
+        SlotNames::Entry& entry = *known;
         if (entry.block == block) {
           ++result.duplicates;
           if (options_.count_copies) ++entry.copies;
@@ -91,7 +94,7 @@ bool TreeCore::name_path(SlotState& state, std::span<const std::uint64_t> names,
         ++result.aliased;
       } else {
         state.names.add_first(block, names[i], tree_.shared_name(segment.node, at));
-        exact_[i] = 1;
+        exact_[i] = kNewlyExact;
         ++result.applied;
       }
     }
@@ -106,6 +109,7 @@ void TreeCore::take_name(SlotState& state, std::uint64_t name, BlockId from, Sto
   const BlockPlace place = tree_.place_of(from);
   if (!state.names.drop(from, name, tree_.shared_name(place.node, place.at))) return;
   if (const auto index = index_in_path(from)) {
+    if (exact_[*index] == kNewlyExact) --result.applied;
     exact_[*index] = 0;
     path_changed = true;
   } else {
@@ -139,7 +143,8 @@ void TreeCore::hold_path(Slot slot, SlotState& state, std::uint64_t namespace_se
       continue;
     }
     for (std::uint32_t at = segment.begin; at < segment.end; ++at, ++i) {
-      hold(slot, state, segment.node, at, at + 1, result);
+      StoreResult in_vain;  // of a block that lost its name within this event
+      hold(slot, state, segment.node, at, at + 1, exact_[i] == 0 ? in_vain : result);
       if (exact_[i] == 0) let_go(slot, state, segment.node, at, at + 1);
     }
   }
@@ -201,20 +206,20 @@ RemoveResult TreeCore::remove(Slot slot, std::span<const std::uint64_t> names) {
   RemoveResult result;
   lost_.clear();
   constexpr std::size_t kAhead = 8;
-  SlotNames::Names& table = state.names.names();
+  SlotNames& table = state.names;
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (i + kAhead < names.size()) table.prefetch(names[i + kAhead]);
-    const auto found = table.find(names[i]);
-    if (found == table.end()) {
+    SlotNames::Entry* const entry = table.find(names[i]);
+    if (entry == nullptr) {
       ++result.unknown;
       continue;
     }
-    if (--found->second.copies > 0) {
+    if (--entry->copies > 0) {
       ++result.kept;
       continue;
     }
-    const BlockId block = found->second.block;
-    table.erase(found);
+    const BlockId block = entry->block;
+    table.erase(names[i]);
     const BlockPlace place = tree_.place_of(block);
     if (state.names.drop(block, names[i], tree_.shared_name(place.node, place.at))) {
       lost_.push_back(block);
@@ -227,34 +232,11 @@ RemoveResult TreeCore::remove(Slot slot, std::span<const std::uint64_t> names) {
     const std::scoped_lock alone(tree_lock_);
     let_go_blocks(slot, state, lost_);
   }
-  state.names.shrink_if_sparse();
+  state.names.shrink_sparse(SlotNames::kAllTables);
+  all_in_use_ = false;
   counters_.removed += result.removed;
   counters_.unknown_removed += result.unknown;
   return result;
-}
-
-void TreeCore::clear(Slot slot, bool release) {
-  constexpr NodeId kNodesAtOnce = 256;
-  const std::scoped_lock turn(writers_);
-  if (find_state(slot) == nullptr) return;
-  SlotState& state = *slots_[slot];
-  counters_.removed += state.held;
-  for (NodeId first = 1; first < tree_.id_end() && state.held > 0; first += kNodesAtOnce) {
-    const std::scoped_lock alone(tree_lock_);
-    for (NodeId id = first; id < std::min(first + kNodesAtOnce, tree_.id_end()); ++id) {
-      if (!tree_.live(id)) continue;
-      Node& node = tree_.node(id);
-      if (node.coverage.held(slot, node.length) == 0) continue;
-      node.predicted.take(slot, 0, node.length, bytes_.requests);
-      let_go(slot, state, id, 0, node.length);
-      tree_.prune(id);
-    }
-  }
-  if (release) {
-    slots_[slot].reset();
-  } else {
-    slots_[slot] = std::make_unique<SlotState>(&bytes_.names);
-  }
 }
 
 }  // namespace kvroute::detail

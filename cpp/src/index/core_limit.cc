@@ -6,28 +6,21 @@
 
 namespace kvroute::detail {
 
-/// Forgets until the limit holds again. Tables do not shrink with every name that goes, so each
-/// round forgets a sixteenth of the limit (less if that is enough) before it makes them smaller.
-void TreeCore::enforce_limit() {
-  if (!options_.memory_limit) return;
-  const std::size_t limit = *options_.memory_limit;
-  while (bytes_.total() > limit) {
-    const std::size_t before = bytes_.total();
-    const std::size_t target = limit - limit / 16;
-    const std::size_t names_before = bytes_.names;
-    std::size_t names_gone = 0;
-    bool any = false;
-    while (bytes_.total() > target && names_gone < names_before / 16 + 1024) {
-      const std::optional<NodeId> victim = choose_victim();
-      if (!victim) break;
-      any = true;
-      const std::uint64_t exact = counters_.forgotten_exact;
+/// Forgets until the limit holds again, of `newest` (a leaf that just grew, or the root) too, but
+/// no more than `most_leaves`. An insertion adds little, so little is to be forgotten; tables
+/// become smaller one by one as they empty.
+/// \return false if `most_leaves` were not enough.
+bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
+  for (std::size_t leaves = 0; limit_ && bytes_.total() > *limit_; ++leaves) {
+    if (leaves == most_leaves) return false;
+    const std::optional<NodeId> victim = choose_victim(newest);
+    if (victim) {
       forget_suffix(*victim);
-      names_gone += (counters_.forgotten_exact - exact) * sizeof(SlotNames::Names::value_type);
+    } else if (!shrink_all_tables()) {
+      return true;  // what is left is pinned
     }
-    shrink_tables();
-    if (!any && bytes_.total() >= before) return;  // what is left is pinned
   }
+  return true;
 }
 
 bool TreeCore::forgettable(NodeId id) const {
@@ -37,10 +30,12 @@ bool TreeCore::forgettable(NodeId id) const {
 }
 
 /// The coldest of some leaves taken at random, predicted ones before those that hold exact blocks;
-/// the first in order where chance finds none.
-std::optional<NodeId> TreeCore::choose_victim() {
+/// the next in order where chance finds none. Once a whole round has found none, only what is new
+/// can be forgotten, until something is unpinned or removed.
+std::optional<NodeId> TreeCore::choose_victim(NodeId newest) {
   constexpr int kTries = 64;
   constexpr int kCandidates = 16;
+  if (all_in_use_) return forgettable(newest) ? std::optional(newest) : std::nullopt;
   std::optional<NodeId> coldest;
   std::pair<bool, std::uint64_t> coldest_rank;
   for (int tries = 0, candidates = 0; tries < kTries && candidates < kCandidates; ++tries) {
@@ -54,49 +49,60 @@ std::optional<NodeId> TreeCore::choose_victim() {
       coldest_rank = rank;
     }
   }
-  for (NodeId id = 1; !coldest && id < tree_.id_end(); ++id) {
-    if (forgettable(id)) coldest = id;
+  for (NodeId seen = 0; !coldest && seen < tree_.id_end(); ++seen) {
+    if (++scan_at_ >= tree_.id_end()) scan_at_ = 1;
+    if (forgettable(scan_at_)) coldest = scan_at_;
   }
+  all_in_use_ = !coldest;
   return coldest;
 }
 
 /// Forgets the end of a leaf that no running request uses: all of it if it is short, a quarter at
-/// a time otherwise.
+/// a time otherwise, and never very much at once.
 void TreeCore::forget_suffix(NodeId id) {
-  const std::scoped_lock alone(tree_lock_);
+  constexpr std::uint32_t kFew = 64;
+  constexpr std::uint32_t kMany = 4096;
   const Node& node = tree_.node(id);
-  const std::uint32_t most = std::max<std::uint32_t>(64, node.length / 4);
+  const std::uint32_t most = std::clamp(node.length / 4, kFew, kMany);
   const std::uint32_t begin =
       std::max(node.pins.end(), node.length > most ? node.length - most : 0);
   std::vector<Slot> holders;
   node.coverage.full().for_each([&](Slot slot) { holders.push_back(slot); });
   for (const PartialHolder& holder : node.coverage.partial()) holders.push_back(holder.slot);
-  for (const Slot slot : holders) forget_slot(slot, id, begin);
+  for (const Slot slot : holders) forget_names(slot, id, begin);
+  const std::scoped_lock alone(tree_lock_);
+  for (const Slot slot : holders) {
+    const std::uint32_t length = node.length;
+    const std::uint32_t predicted =
+        tree_.node(id).predicted.take(slot, begin, length, bytes_.requests);
+    let_go(slot, *slots_[slot], id, begin, length);
+    slots_[slot]->predicted -= predicted;
+    counters_.forgotten_predicted += predicted;
+  }
   tree_.prune(id);
 }
 
-void TreeCore::forget_slot(Slot slot, NodeId id, std::uint32_t begin) {
-  Node& node = tree_.node(id);
-  SlotState& state = *slots_[slot];
-  std::uint32_t exact = 0;
+/// Matches do not read names: this needs no `tree_lock_`.
+void TreeCore::forget_names(Slot slot, NodeId id, std::uint32_t begin) {
+  const std::uint32_t end = tree_.node(id).length;
+  SlotNames& names = slots_[slot]->names;
   exact_.clear();
-  note_exact(slot, {id, begin, node.length});
-  for (std::uint32_t at = begin; at < node.length; ++at) {
+  note_exact(slot, {id, begin, end});
+  for (std::uint32_t at = begin; at < end; ++at) {
     if (exact_[at - begin] == 0) continue;
-    state.names.forget(tree_.block_at(id, at), tree_.shared_name(id, at));
-    ++exact;
+    names.forget(tree_.block_at(id, at), tree_.shared_name(id, at));
+    ++counters_.forgotten_exact;
   }
-  const std::uint32_t predicted = node.predicted.take(slot, begin, node.length, bytes_.requests);
-  let_go(slot, state, id, begin, node.length);
-  state.predicted -= predicted;
-  counters_.forgotten_exact += exact;
-  counters_.forgotten_predicted += predicted;
+  names.shrink_sparse(SlotNames::kTablesAtOnce);
 }
 
-void TreeCore::shrink_tables() {
+/// \return whether that gave memory back.
+bool TreeCore::shrink_all_tables() {
+  const std::size_t before = bytes_.total();
   for (const auto& state : slots_) {
-    if (state != nullptr) state->names.shrink();
+    if (state != nullptr) state->names.shrink_sparse(SlotNames::kAllTables);
   }
+  return bytes_.total() < before;
 }
 
 }  // namespace kvroute::detail

@@ -15,12 +15,12 @@ std::uint32_t TreeCore::predict(Slot slot, std::span<const std::uint64_t> labels
     const std::uint64_t tick = tick_.fetch_add(1, std::memory_order_relaxed) + 1;
     find_path(NodeTree::kRoot, 0, labels, slot);
     for (const Segment& segment : path_) {
-      added += predict_segment(slot, state, segment, now + predicted_ttl_);
+      added += predict_segment(slot, state, segment, after(now, predicted_ttl_));
       tree_.node(segment.node).last_use.set(tick);
     }
   }
   counters_.predicted += added;
-  enforce_limit();
+  enforce_limit(path_.empty() ? NodeTree::kRoot : path_.back().node, kNoBound);
   return added;
 }
 
@@ -56,7 +56,8 @@ std::uint32_t TreeCore::predict_segment(Slot slot, SlotState& state, const Segme
 std::size_t TreeCore::expire(Nanoseconds now) {
   constexpr std::size_t kNodesAtOnce = 1024;
   if (!tree_.expiry().is_due(now)) return 0;
-  const std::scoped_lock turn(writers_);
+  const std::unique_lock turn(writers_, std::try_to_lock);
+  if (!turn.owns_lock()) return 0;
   std::size_t gone = 0;
   for (std::size_t nodes = 0; nodes < kNodesAtOnce;) {
     const auto record = tree_.expiry().pop_due(now);
@@ -70,6 +71,7 @@ std::size_t TreeCore::expire(Nanoseconds now) {
     gone += expire_node(record->node, now);
   }
   counters_.expired += gone;
+  if (gone > 0) all_in_use_ = false;
   return gone;
 }
 
@@ -107,7 +109,7 @@ PinResult TreeCore::pin(Slot slot, std::span<const std::uint64_t> labels) {
   result.pin.block_ = tree_.block_at(path_.back().node, path_.back().end - 1);
   result.pin.depth_ = static_cast<std::uint32_t>(labels.size());
   ++counters_.pins;
-  enforce_limit();
+  enforce_limit(path_.back().node, kNoBound);
   return result;
 }
 
@@ -134,6 +136,7 @@ std::uint32_t TreeCore::unpin(Slot slot, Pin pin) {
     end = tree_.node(id).length;
   }
   --counters_.pins;
+  all_in_use_ = false;
   tree_.prune(place.node);
   return stopped;
 }

@@ -44,6 +44,12 @@ std::optional<std::uint64_t> PrefixTree::namespace_seed_of(Slot slot,
   return core_->namespace_seed_of(slot, engine_hash);
 }
 std::size_t PrefixTree::held_blocks(Slot slot) const { return core_->held_blocks(slot); }
+void PrefixTree::held_blocks(std::vector<std::size_t>& by_slot) const {
+  core_->held_blocks(by_slot);
+}
+void PrefixTree::set_memory_limit(std::optional<std::size_t> limit) {
+  core_->set_memory_limit(limit);
+}
 IndexStats PrefixTree::stats() const { return core_->stats(); }
 std::optional<std::string> PrefixTree::audit() const { return core_->audit(); }
 

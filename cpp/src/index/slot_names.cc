@@ -1,6 +1,7 @@
 #include "index/slot_names.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace kvroute::detail {
 
@@ -15,7 +16,7 @@ bool SlotNames::drop(BlockId block, std::uint64_t name, std::uint64_t shared_nam
     if (!own_.empty()) own_.erase(block);
     return true;
   }
-  std::vector<std::uint64_t>& others = further->second;
+  Others& others = further->second;
   if (const auto at = std::find(others.begin(), others.end(), name); at != others.end()) {
     others.erase(at);
   } else {
@@ -29,11 +30,11 @@ bool SlotNames::drop(BlockId block, std::uint64_t name, std::uint64_t shared_nam
 
 void SlotNames::forget(BlockId block, std::uint64_t shared_name) {
   const auto own = own_.empty() ? own_.end() : own_.find(block);
-  names_.erase(own == own_.end() ? shared_name : own->second);
+  erase(own == own_.end() ? shared_name : own->second);
   if (own != own_.end()) own_.erase(own);
   if (further_.empty()) return;
   if (const auto further = further_.find(block); further != further_.end()) {
-    for (const std::uint64_t name : further->second) names_.erase(name);
+    for (const std::uint64_t name : further->second) erase(name);
     further_.erase(further);
   }
 }
@@ -44,9 +45,24 @@ std::size_t SlotNames::further() const noexcept {
   return total;
 }
 
-void SlotNames::shrink() {
-  names_.rehash(0);
-  own_.rehash(0);
+void SlotNames::divide() {
+  const Table whole = std::move(tables_.front());
+  tables_.clear();
+  const std::size_t count = std::size_t{1} << kTableBits;
+  tables_.reserve(count);
+  while (tables_.size() < count) tables_.emplace_back(Table::allocator_type(bytes_));
+  for (const auto& [name, entry] : whole) table_of(name).emplace(name, entry);
+}
+
+void SlotNames::shrink_sparse(std::size_t most) {
+  const auto shrink = [&most](auto& table) {
+    if (most == 0 || table.capacity() <= 64 || table.size() >= table.capacity() / 4) return;
+    table.rehash(0);
+    --most;
+  };
+  for (Table& table : tables_) shrink(table);
+  shrink(own_);
+  shrink(further_);
 }
 
 }  // namespace kvroute::detail

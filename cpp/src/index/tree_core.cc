@@ -1,5 +1,7 @@
 #include "index/tree_core.h"
 
+#include <mutex>
+#include <shared_mutex>
 #include <string>
 
 #include "kvroute/base/error.h"
@@ -9,15 +11,19 @@ namespace {
 
 constexpr std::size_t kSmallestLimit = std::size_t{1} << 20;
 
+void check_limit(std::optional<std::size_t> limit) {
+  if (limit && *limit < kSmallestLimit) {
+    throw InvalidArgument("memory_limit: expected at least " + std::to_string(kSmallestLimit) +
+                          " bytes, got " + std::to_string(*limit));
+  }
+}
+
 const IndexOptions& checked(const IndexOptions& options) {
   if (!(options.predicted_ttl_seconds > 0) || options.predicted_ttl_seconds > 1e9) {
     throw InvalidArgument("predicted_ttl_seconds: expected a positive number of at most 1e9, got " +
                           std::to_string(options.predicted_ttl_seconds));
   }
-  if (options.memory_limit && *options.memory_limit < kSmallestLimit) {
-    throw InvalidArgument("memory_limit: expected at least " + std::to_string(kSmallestLimit) +
-                          " bytes, got " + std::to_string(*options.memory_limit));
-  }
+  check_limit(options.memory_limit);
   return options;
 }
 
@@ -31,7 +37,22 @@ void check(Slot slot) {
 }  // namespace
 
 TreeCore::TreeCore(const IndexOptions& options)
-    : options_(checked(options)), predicted_ttl_(seconds_to_ns(options.predicted_ttl_seconds)) {}
+    : options_(checked(options)),
+      predicted_ttl_(seconds_to_ns(options.predicted_ttl_seconds)),
+      limit_(options.memory_limit) {}
+
+void TreeCore::set_memory_limit(std::optional<std::size_t> limit) {
+  constexpr std::size_t kLeavesAtOnce = 256;
+  check_limit(limit);
+  {
+    const std::scoped_lock turn(writers_);
+    limit_ = limit;
+  }
+  for (bool done = false; !done;) {
+    const std::scoped_lock turn(writers_);
+    done = enforce_limit(NodeTree::kRoot, kLeavesAtOnce);
+  }
+}
 
 TreeCore::SlotState& TreeCore::state_of(Slot slot) {
   check(slot);
@@ -58,7 +79,7 @@ void TreeCore::find_path(NodeId from, std::uint32_t consumed, std::span<const st
 }
 
 std::optional<std::uint64_t> TreeCore::namespace_seed_of(Slot slot, std::uint64_t name) const {
-  const std::scoped_lock turn(writers_);
+  const std::shared_lock turn(writers_);
   const SlotState* state = find_state(slot);
   const SlotNames::Entry* entry = state != nullptr ? state->names.find(name) : nullptr;
   if (entry == nullptr) return std::nullopt;
@@ -66,13 +87,21 @@ std::optional<std::uint64_t> TreeCore::namespace_seed_of(Slot slot, std::uint64_
 }
 
 std::size_t TreeCore::held_blocks(Slot slot) const {
-  const std::scoped_lock turn(writers_);
+  const std::shared_lock turn(writers_);
   const SlotState* state = find_state(slot);
   return state != nullptr ? state->held : 0;
 }
 
+void TreeCore::held_blocks(std::vector<std::size_t>& by_slot) const {
+  const std::shared_lock turn(writers_);
+  by_slot.assign(slots_.size(), 0);
+  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot] != nullptr) by_slot[slot] = slots_[slot]->held;
+  }
+}
+
 IndexStats TreeCore::stats() const {
-  const std::scoped_lock turn(writers_);
+  const std::shared_lock turn(writers_);
   IndexStats stats = counters_;
   stats.bytes = bytes_;
   stats.nodes = tree_.size();

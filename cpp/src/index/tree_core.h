@@ -12,7 +12,7 @@
 
 #include "index/node_tree.h"
 #include "index/slot_names.h"
-#include "index/tree_lock.h"
+#include "kvroute/base/phase_fair_mutex.h"
 #include "kvroute/base/random.h"
 #include "kvroute/index/prefix_tree.h"
 
@@ -20,7 +20,8 @@ namespace kvroute::detail {
 
 /// What a PrefixTree is made of: the tree, the names of each slot, and two locks.
 ///
-/// Writers hold `writers_` throughout, so that names and bookkeeping need no other lock; they take
+/// Writers hold `writers_` throughout, in the order in which they came, so that names and
+/// bookkeeping need no other lock (a sweep lets go of it between its steps); they take
 /// `tree_lock_` alone only to change what a match reads (nodes, edges, coverage, pins). A match
 /// takes `tree_lock_` shared and nothing else.
 class TreeCore {
@@ -38,10 +39,13 @@ class TreeCore {
   PinResult pin(Slot slot, std::span<const std::uint64_t> labels);
   std::uint32_t unpin(Slot slot, Pin pin);
 
+  void set_memory_limit(std::optional<std::size_t> limit);
+
   void match(std::span<const std::uint64_t> labels, Overlaps& out) const;
 
   [[nodiscard]] std::optional<std::uint64_t> namespace_seed_of(Slot slot, std::uint64_t name) const;
   [[nodiscard]] std::size_t held_blocks(Slot slot) const;
+  void held_blocks(std::vector<std::size_t>& by_slot) const;
   [[nodiscard]] IndexStats stats() const;
   [[nodiscard]] std::optional<std::string> audit() const;
 
@@ -73,18 +77,29 @@ class TreeCore {
                        std::uint32_t end);
   void let_go_blocks(Slot slot, SlotState& state, std::span<const BlockId> blocks);
 
+  // core_clear.cc
+  /// Where a sweep goes on: at the first `end` blocks of the node.
+  struct SweepPlace {
+    NodeId node = 1;
+    std::uint32_t end = kWholeNode;
+    [[nodiscard]] bool done(const NodeTree& tree) const { return node >= tree.id_end(); }
+  };
+  static constexpr std::size_t kNoBound = ~std::size_t{0};
+  static constexpr std::uint32_t kWholeNode = ~std::uint32_t{0};
+  void clear_some(Slot slot, SlotState& state, SweepPlace& place);
+
   // core_requests.cc
   std::uint32_t predict_segment(Slot slot, SlotState& state, const Segment& segment,
                                 Nanoseconds deadline);
   std::size_t expire_node(NodeId id, Nanoseconds now);
 
   // core_limit.cc
-  void enforce_limit();
-  [[nodiscard]] std::optional<NodeId> choose_victim();
+  bool enforce_limit(NodeId newest, std::size_t most_leaves);
+  [[nodiscard]] std::optional<NodeId> choose_victim(NodeId newest);
   [[nodiscard]] bool forgettable(NodeId id) const;
   void forget_suffix(NodeId id);
-  void forget_slot(Slot slot, NodeId id, std::uint32_t begin);
-  void shrink_tables();
+  void forget_names(Slot slot, NodeId id, std::uint32_t begin);
+  bool shrink_all_tables();
 
   // core_audit.cc
   [[nodiscard]] std::optional<std::string> audit_node(NodeId id) const;
@@ -94,8 +109,9 @@ class TreeCore {
   const IndexOptions options_;
   const Nanoseconds predicted_ttl_;
 
-  mutable std::mutex writers_;
-  mutable TreeLock tree_lock_;
+  mutable PhaseFairMutex writers_;
+  mutable PhaseFairMutex tree_lock_;
+  std::optional<std::size_t> limit_;
 
   IndexBytes bytes_;
   NodeTree tree_{bytes_};
@@ -105,9 +121,12 @@ class TreeCore {
   IndexStats counters_;                 // only the counters are kept here
   Random random_{0x6b76726f757465};     // samples victims
 
+  NodeId scan_at_ = 1;                  // where the search for a victim goes on
+  bool all_in_use_ = false;             // no leaf could be forgotten when last searched
+
   // Scratch of the writer whose turn it is.
   std::vector<Segment> path_;
-  std::vector<std::uint8_t> exact_;  // one entry a block of path_: held exactly
+  std::vector<std::uint8_t> exact_;  // one entry a block of path_: 1 held exactly, 2 newly so
   std::vector<BlockId> lost_;
   std::vector<NodeId> touched_;
 };

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -27,6 +28,7 @@ class ReferenceModel {
   StoreResult store(Slot slot, std::optional<std::uint64_t> parent,
                     std::span<const std::uint64_t> names, std::span<const std::uint64_t> labels,
                     std::uint64_t namespace_seed) {
+    fresh_.clear();
     StoreResult result;
     SlotState& state = slots_[slot];
     Place place = kRoot;
@@ -205,14 +207,21 @@ class ReferenceModel {
         return;
       }
       ++result.renamed;
-      drop_name(state, known);
+      const Place before = known->second.place;
+      if (const auto fresh = fresh_.find(before); drop_name(state, known) && fresh != fresh_.end()) {
+        --result.applied;
+        result.confirmed -= fresh->second;
+        fresh_.erase(fresh);
+      }
     }
     state.names[name] = {place, 1};
     if (state.names_of[place]++ > 0) {
       ++result.aliased;
     } else {
       ++result.applied;
-      result.confirmed += static_cast<std::uint32_t>(state.predicted.erase(place));
+      const auto confirmed = static_cast<std::uint32_t>(state.predicted.erase(place));
+      result.confirmed += confirmed;
+      fresh_[place] = confirmed;
     }
   }
 
@@ -252,6 +261,7 @@ class ReferenceModel {
   bool count_copies_;
   std::map<std::pair<Place, std::uint64_t>, Place> children_;
   std::vector<Place> parents_{kRoot};
+  std::map<Place, std::uint32_t> fresh_;  // of the event at work: newly exact; 1 if predicted before
   std::map<Place, std::uint64_t> namespaces_;
   std::map<Slot, SlotState> slots_;
 };

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kvroute/base/clock.h"
 #include "kvroute/base/ids.h"
@@ -18,7 +19,8 @@ class TreeCore;
 }
 
 /// What became of one stored event, in blocks.
-/// `applied + duplicates + aliased` is the number of blocks, or 0 with `unknown_parent`.
+/// `applied + duplicates + aliased` is the number of blocks, or 0 with `unknown_parent`; less by
+/// the blocks whose only name the same event gave to a later block: these are not held.
 struct StoreResult {
   std::uint32_t applied = 0;  ///< newly held exactly (predicted ones that are now exact included)
   std::uint32_t duplicates = 0;  ///< already held under the same engine hash
@@ -101,7 +103,9 @@ class PrefixTree {
   /// but cannot be reached until the block is stored again.
   RemoveResult remove(Slot slot, std::span<const std::uint64_t> engine_hashes);
 
-  /// Everything that the slot holds, exact and predicted, is gone; its pins stay.
+  /// Everything that the slot held when it was called, exact and predicted, is gone; its pins stay.
+  /// Goes in steps, between which other calls are served; what others store or predict for this
+  /// slot meanwhile may stay or go, each block with its name.
   /// O(nodes of the tree + blocks of the slot).
   void clear(Slot slot);
 
@@ -115,7 +119,8 @@ class PrefixTree {
   std::uint32_t predict(Slot slot, std::span<const std::uint64_t> local_hashes, Nanoseconds now);
 
   /// Takes away predicted blocks whose time is up at `now`; a bounded amount of work a call (at
-  /// most 1,024 nodes). \return how many blocks stopped being held; call again while it is not 0.
+  /// most 1,024 nodes), none while a writer is at work: it never waits for one.
+  /// \return how many blocks stopped being held; call again while it is not 0.
   std::size_t expire(Nanoseconds now);
 
   /// Marks these blocks as in use by a running request on the slot. A pinned block stays in the
@@ -139,6 +144,13 @@ class PrefixTree {
 
   /// Blocks that the slot holds now, exact and predicted, reachable or not.
   [[nodiscard]] std::size_t held_blocks(Slot slot) const;
+  /// The same of every slot up to the highest that the tree has seen, as of one moment.
+  void held_blocks(std::vector<std::size_t>& by_slot) const;
+
+  /// Another limit from now on (absent: none). Forgets what is above it before it returns, in
+  /// steps, between which other calls are served.
+  /// \throws InvalidArgument if it is below 1 MiB.
+  void set_memory_limit(std::optional<std::size_t> limit);
 
   [[nodiscard]] IndexStats stats() const;
 
