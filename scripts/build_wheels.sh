@@ -54,11 +54,11 @@ sdist=$(echo "$work"/sdist/kvroute-*.tar.gz)
 cp "$sdist" dist/
 
 # Libraries that are built into the extension where their source can be had.
-settings=(-Ccmake.define.KVROUTE_STATIC_RUNTIME=ON)
+settings=(--config-settings=cmake.define.KVROUTE_STATIC_RUNTIME=ON)
 for library in libzmq=zeromq3 absl=abseil; do
   name=${library%=*}
   if reason=$(scripts/fetch_source.sh "${library#*=}" "build/sources/$name" 2>&1); then
-    settings+=("-Ccmake.define.FETCHCONTENT_SOURCE_DIR_${name^^}=$PWD/build/sources/$name")
+    settings+=("--config-settings=cmake.define.FETCHCONTENT_SOURCE_DIR_${name^^}=$PWD/build/sources/$name")
     echo "== $name: static, from the distribution's source"
   else
     echo "== $name: the installed one, grafted into the wheel ($reason)"
