@@ -34,9 +34,8 @@ void TreeCore::clear_some(Slot slot, SlotState& state, SweepPlace& place) {
   constexpr std::uint32_t kBlocks = 1024;
   std::uint32_t blocks = 0;
   for (std::uint32_t seen = 0; seen < kNodesSeen && blocks < kBlocks && !place.done(tree_);) {
-    const bool held =
-        tree_.live(place.node) && place.node != NodeTree::kRoot && place.end > 0 &&
-        tree_.node(place.node).coverage.held(slot, tree_.node(place.node).length) > 0;
+    const bool held = tree_.live(place.node) && place.node != NodeTree::kRoot && place.end > 0 &&
+                      tree_.node(place.node).coverage.held(slot, tree_.node(place.node).length) > 0;
     if (!held) {
       ++seen;
       ++place.node;

@@ -74,18 +74,22 @@ void PrefixIndex::clear(const WorkerName& worker, std::optional<std::uint32_t> d
   for (const Slot slot : slots_of(worker, dp_rank)) tree_.clear(slot);
 }
 
+// The sweep takes time in proportion to what the worker held, so it is done without the names'
+// lock; a slot that is not free yet serves nobody meanwhile.
 void PrefixIndex::remove_worker(const WorkerName& worker) {
+  std::vector<Slot> slots;
+  {
+    const std::unique_lock lock(mutex_);
+    slots = slots_of(worker, std::nullopt);
+    if (slots.empty()) {
+      throw UnknownWorker("worker: expected one that has stored blocks, got " + to_string(worker));
+    }
+    for (const Slot slot : slots) slots_.erase(targets_[slot]);
+  }
+  for (const Slot slot : slots) tree_.release_slot(slot);
   const std::unique_lock lock(mutex_);
-  const std::vector<Slot> slots = slots_of(worker, std::nullopt);
-  if (slots.empty()) {
-    throw UnknownWorker("worker: expected one that has stored blocks, got " + to_string(worker));
-  }
-  for (const Slot slot : slots) {
-    tree_.release_slot(slot);
-    slots_.erase(targets_[slot]);
-    targets_[slot] = {};
-    free_.push_back(slot);
-  }
+  for (const Slot slot : slots) targets_[slot] = {};
+  free_.insert(free_.end(), slots.begin(), slots.end());
   std::sort(free_.begin(), free_.end(), std::greater<>());
 }
 
@@ -96,7 +100,11 @@ std::vector<std::pair<TargetId, std::uint32_t>> PrefixIndex::match(
   const std::shared_lock lock(mutex_);
   tree_.match(local_hashes, overlaps);
   for (std::size_t slot = 0; slot < overlaps.held.size(); ++slot) {
-    if (overlaps.held[slot] > 0) depths.emplace_back(targets_[slot], overlaps.held[slot]);
+    if (overlaps.held[slot] == 0) continue;
+    const auto listed = slots_.find(targets_[slot]);  // not so while its worker is being removed
+    if (listed != slots_.end() && listed->second == slot) {
+      depths.emplace_back(targets_[slot], overlaps.held[slot]);
+    }
   }
   return depths;
 }

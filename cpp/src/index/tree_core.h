@@ -121,8 +121,8 @@ class TreeCore {
   IndexStats counters_;                 // only the counters are kept here
   Random random_{0x6b76726f757465};     // samples victims
 
-  NodeId scan_at_ = 1;                  // where the search for a victim goes on
-  bool all_in_use_ = false;             // no leaf could be forgotten when last searched
+  NodeId scan_at_ = 1;       // where the search for a victim goes on
+  bool all_in_use_ = false;  // no leaf could be forgotten when last searched
 
   // Scratch of the writer whose turn it is.
   std::vector<Segment> path_;

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kvroute/base/phase_fair_mutex.h"
 #include "kvroute/events/subscriber.h"
 #include "kvroute/load/load_model.h"
 #include "kvroute/policy/policy.h"
@@ -96,7 +97,7 @@ class Router::Impl {
   std::unordered_map<WorkerName, Feed> feeds_;  // changed under both, read under either, of
                                                 // membership_ and targets_mutex_
 
-  mutable std::shared_mutex targets_mutex_;
+  mutable PhaseFairMutex targets_mutex_;
   bool closed_ = false;
   detail::TargetTable targets_;
   detail::IndexPool indexes_;

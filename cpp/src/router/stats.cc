@@ -42,7 +42,7 @@ RouterStats Router::Impl::stats() const {
   indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {
     stats.indexes.push_back({.block_size = block_size,
                              .targets = users[block_size],
-                             .memory_limit = options_.memory_limit,
+                             .memory_limit = indexes_.share_of(indexes_.size()),
                              .stats = tree.stats()});
   });
   stats.reservations = load_.bookings();

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -208,7 +207,8 @@ class ReferenceModel {
       }
       ++result.renamed;
       const Place before = known->second.place;
-      if (const auto fresh = fresh_.find(before); drop_name(state, known) && fresh != fresh_.end()) {
+      if (const auto fresh = fresh_.find(before);
+          drop_name(state, known) && fresh != fresh_.end()) {
         --result.applied;
         result.confirmed -= fresh->second;
         fresh_.erase(fresh);
@@ -261,7 +261,8 @@ class ReferenceModel {
   bool count_copies_;
   std::map<std::pair<Place, std::uint64_t>, Place> children_;
   std::vector<Place> parents_{kRoot};
-  std::map<Place, std::uint32_t> fresh_;  // of the event at work: newly exact; 1 if predicted before
+  std::map<Place, std::uint32_t>
+      fresh_;  // of the event at work: newly exact; 1 if predicted before
   std::map<Place, std::uint64_t> namespaces_;
   std::map<Slot, SlotState> slots_;
 };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kvroute/base/ids.h"
+#include "kvroute/base/phase_fair_mutex.h"
 #include "kvroute/index/index_stats.h"
 #include "kvroute/index/prefix_tree.h"
 
@@ -54,7 +55,7 @@ class PrefixIndex {
   [[nodiscard]] Slot take_slot(const TargetId& target);
 
   PrefixTree tree_;
-  mutable std::shared_mutex mutex_;  // of the names; held while the tree is used by slot
+  mutable PhaseFairMutex mutex_;  // of the names; held while the tree is used by slot
   std::unordered_map<TargetId, Slot> slots_;
   std::vector<TargetId> targets_;  // by slot
   std::vector<Slot> free_;         // descending, the lowest is given next
