@@ -5,10 +5,9 @@
 #include <span>
 #include <string_view>
 
-namespace kvroute {
+#include "kvroute/base/tier.h"
 
-/// Where a block lies. Engines name it `medium`.
-enum class Tier : std::uint8_t { device, host, disk, external };
+namespace kvroute {
 
 /// The tier of a medium's name, by NVIDIA Dynamo's table (lib/kv-router, v1.6): absent, "GPU" and
 /// "DEVICE" are device; "CPU", "CPU_PINNED" and "CPU_TIER1" host; "CPU_TIER2", "DISK", "NVME" and

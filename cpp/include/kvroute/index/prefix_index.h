@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -16,6 +18,32 @@
 
 namespace kvroute {
 
+/// One event of a batch for PrefixIndex::apply.
+struct IndexEvent {
+  enum class Kind : std::uint8_t { store, remove, clear };
+  Kind kind = Kind::store;
+  TargetId target;
+  Tier tier = Tier::device;
+  std::optional<std::uint64_t> parent;             ///< store only
+  std::span<const std::uint64_t> engine_hashes;    ///< store and remove
+  std::span<const std::uint64_t> local_hashes;     ///< store only; empty: PrefixTree::store_known
+};
+
+/// What became of a batch, in blocks.
+struct ApplyResult {
+  std::uint64_t stored = 0;      ///< newly held, adopted ones included
+  std::uint64_t duplicates = 0;  ///< already held, under the same or another engine hash
+  std::uint64_t removed = 0;     ///< no longer held
+  std::uint64_t waiting = 0;     ///< put aside until their parent comes
+  std::uint64_t unknown = 0;     ///< engine hashes that the target did not hold
+};
+
+/// Reachable depths of all targets for one request; the arrays have one entry a target.
+struct TargetDepths {
+  std::vector<TargetId> targets;
+  std::array<std::vector<std::uint32_t>, kTiers> depths;  ///< [i]: tiers up to i, cumulative
+};
+
 /// A prefix tree for those who name targets instead of numbering them: what each (worker, rank)
 /// holds, of one block size, fed and asked in hashes. A target exists from its first store until
 /// its worker is removed. Thread-safe, as the tree is.
@@ -27,10 +55,20 @@ class PrefixIndex {
   /// \throws InvalidArgument if the spans differ in length, or for one target too many
   StoreResult store(const TargetId& target, std::optional<std::uint64_t> parent,
                     std::span<const std::uint64_t> engine_hashes,
-                    std::span<const std::uint64_t> local_hashes);
+                    std::span<const std::uint64_t> local_hashes, Tier tier = Tier::device);
+
+  /// PrefixTree::store_known. A target that has stored nothing knows no name.
+  StoreResult store_known(const TargetId& target, std::span<const std::uint64_t> engine_hashes,
+                          Tier tier);
 
   /// A target that has stored nothing holds nothing: every hash is unknown.
-  RemoveResult remove(const TargetId& target, std::span<const std::uint64_t> engine_hashes);
+  RemoveResult remove(const TargetId& target, std::span<const std::uint64_t> engine_hashes,
+                      Tier tier = Tier::device);
+
+  /// The events in their order, each as by its own call. Checks all of them first.
+  /// \throws InvalidArgument as `store` does, naming the event; then none was applied. For one
+  /// target too many, those before it were.
+  ApplyResult apply(std::span<const IndexEvent> events);
 
   /// Everything that the worker, or one of its ranks, holds is gone. Nothing happens to one that
   /// has stored nothing.
@@ -43,6 +81,23 @@ class PrefixIndex {
   /// in which their slots were given.
   [[nodiscard]] std::vector<std::pair<TargetId, std::uint32_t>> match(
       std::span<const std::uint64_t> local_hashes) const;
+
+  /// The same as arrays, for every target that the index knows, with each further tier.
+  [[nodiscard]] TargetDepths overlaps(std::span<const std::uint64_t> local_hashes) const;
+
+  /// `match` for many requests; each answer as of some moment during the call.
+  [[nodiscard]] std::vector<std::vector<std::pair<TargetId, std::uint32_t>>> match_many(
+      std::span<const std::span<const std::uint64_t>> requests) const;
+
+  /// PrefixTree::for_each_held with the chain's target.
+  void for_each_held(
+      const std::function<void(const TargetId&, const HeldChain&)>& visit) const;
+
+  /// Everything that the index holds, targets included (see PrefixTree::snapshot).
+  [[nodiscard]] std::string snapshot() const;
+  /// Replaces everything by a snapshot's content. \throws InvalidArgument as
+  /// PrefixTree::restore does; the index is then as it was.
+  void restore(std::string_view snapshot);
 
   [[nodiscard]] std::vector<TargetId> targets() const;
   [[nodiscard]] IndexStats stats() const { return tree_.stats(); }

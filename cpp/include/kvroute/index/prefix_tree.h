@@ -1,14 +1,17 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvroute/base/clock.h"
 #include "kvroute/base/ids.h"
+#include "kvroute/base/tier.h"
 #include "kvroute/index/index_stats.h"
 #include "kvroute/index/overlaps.h"
 
@@ -19,15 +22,19 @@ class TreeCore;
 }
 
 /// What became of one stored event, in blocks.
-/// `applied + duplicates + aliased` is the number of blocks, or 0 with `unknown_parent`; less by
-/// the blocks whose only name the same event gave to a later block: these are not held.
+/// `applied + duplicates + aliased + unknown` is the number of blocks, or 0 with `unknown_parent`;
+/// less by the blocks whose only name the same event gave to a later block: these are not held.
+/// Blocks that had waited for one of these are counted in `adopted` alone.
 struct StoreResult {
   std::uint32_t applied = 0;  ///< newly held exactly (predicted ones that are now exact included)
   std::uint32_t duplicates = 0;  ///< already held under the same engine hash
   std::uint32_t aliased = 0;     ///< already held, now also under this further engine hash
   std::uint32_t confirmed = 0;   ///< of `applied`: were held by prediction
   std::uint32_t renamed = 0;     ///< engine hashes that had stood for other content until now
-  bool unknown_parent = false;   ///< the parent was never announced by this slot: nothing stored
+  std::uint32_t unknown = 0;     ///< `store_known` only: names that the slot does not know
+  std::uint32_t waiting = 0;     ///< blocks that now wait for their parent
+  std::uint32_t adopted = 0;     ///< blocks that had waited until now, and are held
+  bool unknown_parent = false;   ///< the slot does not hold the parent: the chain waits for it
 };
 
 /// What became of one removed event, in blocks.
@@ -35,6 +42,19 @@ struct RemoveResult {
   std::uint32_t removed = 0;  ///< no longer held
   std::uint32_t kept = 0;     ///< one copy fewer, still held
   std::uint32_t unknown = 0;  ///< engine hashes that the slot did not hold
+};
+
+/// Blocks that one slot holds in one tier by announcement: consecutive ones of one path.
+struct HeldChain {
+  Slot slot = 0;
+  Tier tier = Tier::device;
+  /// The engine hash of the block before the first one, as the slot names it, or as others do if
+  /// this slot does not hold it in any tier; absent at the root.
+  std::optional<std::uint64_t> parent;
+  bool parent_held = true;  ///< the slot holds the block before (or there is none)
+  std::uint64_t namespace_seed = 0;
+  std::span<const std::uint64_t> engine_hashes;
+  std::span<const std::uint64_t> local_hashes;
 };
 
 /// The place of a running request in a tree: opaque, copyable, valid until it is unpinned.
@@ -64,6 +84,7 @@ struct PinResult {
 /// It knows slots (dense numbers of targets) and hashes, nothing of workers, tokens or engines.
 /// A slot *holds* a block between its stored and its removed event; the block is *reachable*
 /// while the slot holds all blocks before it too. A match counts reachable blocks only.
+/// Blocks are held in a tier; where none is named, on the device.
 /// docs/semantics.md has the rules in full.
 ///
 /// \code
@@ -90,20 +111,30 @@ class PrefixTree {
   /// Exact blocks from an engine's event: `local_hashes[i]` under the name `engine_hashes[i]`,
   /// a chain that begins below the block `parent_engine_hash` (absent: at the root).
   ///
-  /// A parent that this slot does not hold by name leaves the tree as it was, and is counted.
+  /// A chain whose parent this slot does not hold in any tier, by name, is never attached to the
+  /// root: it waits (at most IndexOptions::max_waiting blocks do) and is stored, with the chains
+  /// that wait for its blocks in turn, as soon as the parent is.
   /// `namespace_seed` is remembered with the blocks for `namespace_seed_of`; the local hashes must
-  /// have been computed under it.
-  /// O(blocks); amortised, one hash table operation a block.
+  /// have been computed under it, so that one place has one seed.
+  /// O(blocks); what is stored, named and held as expected is handled by ranges.
   /// \throws InvalidArgument if the spans differ in length.
   StoreResult store(Slot slot, std::optional<std::uint64_t> parent_engine_hash,
                     std::span<const std::uint64_t> engine_hashes,
-                    std::span<const std::uint64_t> local_hashes, std::uint64_t namespace_seed = 0);
+                    std::span<const std::uint64_t> local_hashes, std::uint64_t namespace_seed = 0,
+                    Tier tier = Tier::device);
 
-  /// Blocks that the engine evicted, in any order. What hangs below a removed block stays held,
-  /// but cannot be reached until the block is stored again.
-  RemoveResult remove(Slot slot, std::span<const std::uint64_t> engine_hashes);
+  /// Blocks that the slot already holds by these names in some tier are now held in `tier` too (an
+  /// engine that offloads says no more than their hashes). Others are counted as `unknown`.
+  StoreResult store_known(Slot slot, std::span<const std::uint64_t> engine_hashes, Tier tier);
 
-  /// Everything that the slot held when it was called, exact and predicted, is gone; its pins stay.
+  /// Blocks that the engine evicted from a tier, in any order; in the other tiers they stay. What
+  /// hangs below a removed block stays held, but cannot be reached until the block is stored again.
+  /// A block that waits for its parent stops waiting, and what waits below it stays.
+  RemoveResult remove(Slot slot, std::span<const std::uint64_t> engine_hashes,
+                      Tier tier = Tier::device);
+
+  /// Everything that the slot held when it was called, exact and predicted, in all tiers, is gone,
+  /// and what waited; its pins stay.
   /// Goes in steps, between which other calls are served; what others store or predict for this
   /// slot meanwhile may stay or go, each block with its name.
   /// O(nodes of the tree + blocks of the slot).
@@ -114,9 +145,17 @@ class PrefixTree {
   void release_slot(Slot slot);
 
   /// The slot is assumed to hold these blocks, from the root, until `now` + predicted_ttl_seconds;
-  /// what it holds exactly is left as it is, what was predicted before is prolonged.
+  /// what it holds exactly is left as it is, what was predicted before is prolonged. A slot with a
+  /// capacity keeps them without a time instead, and the oldest beyond it go.
   /// \return how many blocks became held.
   std::uint32_t predict(Slot slot, std::span<const std::uint64_t> local_hashes, Nanoseconds now);
+
+  /// Most blocks that the slot is assumed to hold: for an engine that sends no events but whose
+  /// cache has a known size. Beyond it the least recently predicted go, the deepest of a path
+  /// first; those that a request running on the slot has pinned stay. Absent (the default): no
+  /// such bound, and predictions expire instead. Applies to predictions from now on.
+  /// \throws InvalidArgument if it is 0.
+  void set_capacity(Slot slot, std::optional<std::uint32_t> blocks);
 
   /// Takes away predicted blocks whose time is up at `now`; a bounded amount of work a call (at
   /// most 1,024 nodes), none while a writer is at work: it never waits for one.
@@ -142,7 +181,7 @@ class PrefixTree {
   [[nodiscard]] std::optional<std::uint64_t> namespace_seed_of(Slot slot,
                                                                std::uint64_t engine_hash) const;
 
-  /// Blocks that the slot holds now, exact and predicted, reachable or not.
+  /// Blocks that the slot holds now on its device, exact and predicted, reachable or not.
   [[nodiscard]] std::size_t held_blocks(Slot slot) const;
   /// The same of every slot up to the highest that the tree has seen, as of one moment.
   void held_blocks(std::vector<std::size_t>& by_slot) const;
@@ -153,6 +192,24 @@ class PrefixTree {
   void set_memory_limit(std::optional<std::size_t> limit);
 
   [[nodiscard]] IndexStats stats() const;
+
+  /// Visits what every slot holds exactly, in every tier, as of one moment: each chain once, a
+  /// block's chain before those that begin below it, so that storing them in this order into an
+  /// empty tree gives the same answers (chains whose parent is not held would wait there). Second
+  /// and further names and copies of a block are left out. Writers wait meanwhile, matches do not.
+  /// The spans are valid during the visit; the visitor must not call this tree.
+  void for_each_held(const std::function<void(const HeldChain&)>& visit) const;
+
+  /// Everything that the tree holds, names, tiers, predictions and what waits included, but no pins
+  /// and no counters: a versioned, checksummed string of bytes, the same on every machine. Times
+  /// are relative to `now`. Writers wait meanwhile, matches do not.
+  [[nodiscard]] std::string snapshot(Nanoseconds now) const;
+
+  /// Replaces what the tree holds by a snapshot's content: answers are then as they were when it
+  /// was taken. Pins must be gone.
+  /// \throws InvalidArgument if the bytes are damaged, foreign or of another version, or if
+  /// something is pinned; the tree is then as it was.
+  void restore(std::string_view snapshot, Nanoseconds now);
 
   /// Checks every internal invariant, and says which is violated first; absent: all hold.
   /// O(everything); for tests and for a bug report.
