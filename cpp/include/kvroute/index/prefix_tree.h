@@ -37,11 +37,13 @@ struct StoreResult {
   bool unknown_parent = false;   ///< the slot does not hold the parent: the chain waits for it
 };
 
-/// What became of one removed event, in blocks.
+/// What became of one removed event. Each engine hash is counted in one field; where removal ends
+/// all copies (without `count_copies`), further blocks that waited are added to `waiting`.
 struct RemoveResult {
   std::uint32_t removed = 0;  ///< no longer held
   std::uint32_t kept = 0;     ///< one copy fewer, still held
-  std::uint32_t unknown = 0;  ///< engine hashes that the slot did not hold
+  std::uint32_t waiting = 0;  ///< blocks that waited for their parent and no longer do
+  std::uint32_t unknown = 0;  ///< engine hashes that the slot neither held nor had waiting
 };
 
 /// Blocks that one slot holds in one tier by announcement: consecutive ones of one path.
@@ -129,7 +131,9 @@ class PrefixTree {
 
   /// Blocks that the engine evicted from a tier, in any order; in the other tiers they stay. What
   /// hangs below a removed block stays held, but cannot be reached until the block is stored again.
-  /// A block that waits for its parent stops waiting, and what waits below it stays.
+  /// A block that waits for its parent stops waiting, and what waits below it stays. Of a name that
+  /// is held in the tier and waits for it too, one removal ends the held copy first, then the
+  /// oldest waiting one; without IndexOptions::count_copies it ends all of them.
   RemoveResult remove(Slot slot, std::span<const std::uint64_t> engine_hashes,
                       Tier tier = Tier::device);
 
