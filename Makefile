@@ -85,6 +85,23 @@ test-asan-ubsan test-tsan: test-%: system
 test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name"
 	timeout 1200 $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: soak fuzz
+# Both print how many operations were compared with the reference model.
+soak: export KVROUTE_SOAK_SECONDS ?= 600
+soak: system ## the index against its model for a time; KVROUTE_SOAK_SECONDS=600 KVROUTE_FIRST_SEED=1
+	cmake --preset dev
+	timeout 1500 cmake --build --preset dev --target index_differential_test
+	timeout $$((KVROUTE_SOAK_SECONDS + 300)) build/dev/tests/cpp/index/index_differential_test $(ARGS)
+
+CLANGXX ?= $(shell command -v clang++ || compgen -c clang++- | sort -rV | head -n 1)
+fuzz: system ## the index under libFuzzer (needs clang); ARGS="-max_total_time=60 -jobs=2"
+	@if [ -z "$(CLANGXX)" ]; then echo "make fuzz needs clang: install it (Debian: apt-get install clang)"; exit 1; fi
+	cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DKVROUTE_BUILD_FUZZERS=ON "-DKVROUTE_SANITIZERS=address;undefined"
+	timeout 1500 cmake --build build/fuzz --target index_fuzz
+	mkdir -p build/fuzz/corpus
+	cd build/fuzz && tests/fuzz/index_fuzz -max_total_time=60 -max_len=8192 -print_final_stats=1 $(ARGS) corpus
+
 # --- Lint ----------------------------------------------------------------------------------------
 
 CPP_FILES = $(shell find cpp tests/cpp tests/fuzz benchmarks/cpp -name '*.h' -o -name '*.cc')

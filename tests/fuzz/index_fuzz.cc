@@ -9,15 +9,27 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "checked_tree.h"
+#include "differential.h"
+
+namespace {
+
+/// Says at the end how many operations were compared.
+struct Total {
+  unsigned long long operations = 0;
+  ~Total() { std::fprintf(stderr, "%llu operations\n", operations); }
+};
+Total total;
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace kvroute::testing;
   Choices choices({data, size});
-  const auto [index, generator] = draw_options(choices);
-  const auto wrong = run_differential(choices, index, generator, 2'000, 1);
-  if (!wrong) return 0;
-  std::fprintf(stderr, "%s\n", wrong->c_str());
+  const Scenario scenario = draw_scenario(choices);
+  const auto result = run_differential(choices, scenario, 2'000, 1);
+  total.operations += result.operations;
+  if (!result.wrong) return 0;
+  std::fprintf(stderr, "%s\n", result.wrong->c_str());
   std::abort();
 }
 

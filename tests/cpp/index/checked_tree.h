@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "event_generator.h"
+#include "differences.h"
+#include "held_content.h"
+#include "kvroute/base/error.h"
 #include "kvroute/index/prefix_tree.h"
+#include "operation.h"
 #include "reference_model.h"
 
 namespace kvroute::testing {
@@ -19,101 +21,95 @@ namespace kvroute::testing {
 class CheckedTree {
  public:
   /// Others may use the tree at the same time, but not the slots [first, first + count); answers
-  /// are compared for these only.
+  /// are compared for these only. With others the tree must not be saved and loaded.
   CheckedTree(PrefixTree& tree, const IndexOptions& options, Slot first = 0,
               Slot count = kMaxTargets)
-      : tree_(tree), model_(options), first_(first), end_(first + count) {}
+      : tree_(tree), options_(options), model_(options), first_(first), end_(first + count) {}
 
   /// \return what differs, if anything does.
-  [[nodiscard]] std::optional<std::string> apply(Op op) {
+  [[nodiscard]] std::optional<std::string> apply(const Op& op) {
     switch (op.kind) {
       case OpKind::kStore: return store(op);
-      case OpKind::kRemove: return remove(op);
+      case OpKind::kStoreKnown:
+        return difference(tree_.store_known(op.slot, op.names, op.tier),
+                          model_.store_known(op.slot, op.names, op.tier));
+      case OpKind::kRemove:
+        return difference(tree_.remove(op.slot, op.names, op.tier),
+                          model_.remove(op.slot, op.names, op.tier));
       case OpKind::kClear:
         tree_.clear(op.slot);
         model_.clear(op.slot);
         return std::nullopt;
       case OpKind::kRelease:
         tree_.release_slot(op.slot);
-        model_.clear(op.slot);
+        model_.release(op.slot);
         return std::nullopt;
       case OpKind::kPredict:
         return same("predict", tree_.predict(op.slot, op.labels, op.now),
                     model_.predict(op.slot, op.labels, op.now));
+      case OpKind::kSetCapacity:
+        tree_.set_capacity(op.slot, op.capacity);
+        model_.set_capacity(op.slot, op.capacity);
+        return std::nullopt;
       case OpKind::kExpire: return expire(op.now);
       case OpKind::kPin: return pin(op);
       case OpKind::kUnpin: return unpin(op);
       case OpKind::kMatch: return match(op.labels);
+      case OpKind::kVisit: return HeldContent(model_, first_, end_).compare(tree_);
+      case OpKind::kSnapshot: return save_and_load(op);
     }
     return std::nullopt;
   }
 
-  /// Sizes and every invariant.
+  /// Sizes, counters and every invariant. The tree must be used by nobody else.
   [[nodiscard]] std::optional<std::string> check() const {
     if (auto wrong = tree_.audit()) return "audit: " + *wrong;
-    const IndexStats stats = tree_.stats();
-    if (auto wrong = same("held_exact", stats.held_exact, model_.held_exact())) return wrong;
-    if (auto wrong = same("held_predicted", stats.held_predicted, model_.held_predicted())) {
-      return wrong;
-    }
-    if (auto wrong = same("pins", stats.pins, model_.pins())) return wrong;
-    return same("blocks", stats.blocks, model_.live_blocks());
+    const IndexStats got = tree_.stats();
+    const IndexStats expected = model_.stats();
+    if (auto wrong = difference_of_sizes(got, expected)) return wrong;
+    if (auto wrong = difference_of_counters(got, got_then_, expected, expected_then_)) return wrong;
+    return check_slots();
   }
 
+  /// Sizes and counters as the model has them.
+  [[nodiscard]] IndexStats expected() const { return model_.stats(); }
   /// What another owner of the tree has let expire, expires here too.
   std::size_t expire_model(Nanoseconds now) { return model_.expire(now); }
-  /// Blocks that each of the slots holds.
+  /// Blocks that each of the slots holds, and which.
   [[nodiscard]] std::optional<std::string> check_slots() const {
-    for (Slot slot = first_; slot < end_; ++slot) {
+    for (const auto& [slot, state] : model_.slots()) {
       if (auto wrong = same("held blocks", tree_.held_blocks(slot), model_.held_blocks(slot))) {
-        return "slot " + std::to_string(slot) + ", " + *wrong;
+        return in_slot(slot, *wrong);
       }
     }
-    return std::nullopt;
+    return HeldContent(model_, first_, end_).compare(tree_);
   }
 
  private:
   struct PlacedPin {
     Slot slot;
     Pin pin;
-    ReferenceModel::Place place;
+    Place place;
   };
 
   template <typename T, typename U>
   static std::optional<std::string> same(const char* what, const T& got, const U& expected) {
-    if (got == static_cast<T>(expected)) return std::nullopt;
-    std::ostringstream out;
-    out << what << ": got " << got << ", expected " << expected;
-    return out.str();
+    return Differences().same(what, got, expected).first();
+  }
+  static std::string in_slot(Slot slot, const std::string& wrong) {
+    return "slot " + std::to_string(slot) + ", " + wrong;
   }
 
-  std::optional<std::string> store(Op& op) {
-    if (op.namespace_seed == EventGenerator::kInherit) {
-      op.namespace_seed = model_.namespace_seed_of(op.slot, *op.parent).value_or(0);
-    }
-    const StoreResult got = tree_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed);
+  std::optional<std::string> store(const Op& op) {
+    const StoreResult got =
+        tree_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed, op.tier);
     const StoreResult expected =
-        model_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed);
-    if (auto wrong = same("applied", got.applied, expected.applied)) return wrong;
-    if (auto wrong = same("duplicates", got.duplicates, expected.duplicates)) return wrong;
-    if (auto wrong = same("aliased", got.aliased, expected.aliased)) return wrong;
-    if (auto wrong = same("confirmed", got.confirmed, expected.confirmed)) return wrong;
-    if (auto wrong = same("renamed", got.renamed, expected.renamed)) return wrong;
-    if (auto wrong = same("unknown_parent", got.unknown_parent, expected.unknown_parent)) {
-      return wrong;
-    }
+        model_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed, op.tier);
+    if (auto wrong = difference(got, expected)) return wrong;
     if (op.names.empty()) return std::nullopt;
     const auto seed = tree_.namespace_seed_of(op.slot, op.names.back());
     return same("namespace", seed.value_or(99),
                 model_.namespace_seed_of(op.slot, op.names.back()).value_or(99));
-  }
-
-  std::optional<std::string> remove(const Op& op) {
-    const RemoveResult got = tree_.remove(op.slot, op.names);
-    const RemoveResult expected = model_.remove(op.slot, op.names);
-    if (auto wrong = same("removed", got.removed, expected.removed)) return wrong;
-    if (auto wrong = same("kept", got.kept, expected.kept)) return wrong;
-    return same("unknown", got.unknown, expected.unknown);
   }
 
   std::optional<std::string> expire(Nanoseconds now) {
@@ -141,54 +137,78 @@ class CheckedTree {
 
   std::optional<std::string> match(const std::vector<std::uint64_t>& labels) {
     tree_.match(labels, overlaps_);
-    for (Slot slot = first_; slot < std::min<std::size_t>(end_, overlaps_.held.size()); ++slot) {
-      if (auto wrong = same("held", overlaps_.held[slot], model_.held_depth(slot, labels))) {
-        return "slot " + std::to_string(slot) + ", " + *wrong;
+    Slot end = static_cast<Slot>(overlaps_.held.size());
+    if (!model_.slots().empty()) end = std::max(end, model_.slots().rbegin()->first + 1);
+    for (Slot slot = first_; slot < std::min(end_, end); ++slot) {
+      Differences differences;
+      for (std::size_t i = 0; i < kTiers; ++i) {
+        const auto tier = static_cast<Tier>(i);
+        differences.same(kDepths[i], overlaps_.depth(slot, tier),
+                         model_.held_depth(slot, labels, tier));
       }
-      if (auto wrong = same("active", overlaps_.active[slot], model_.active_depth(slot, labels))) {
-        return "slot " + std::to_string(slot) + ", " + *wrong;
-      }
+      const auto active = slot < overlaps_.active.size() ? overlaps_.active[slot] : 0;
+      differences.same("active", active, model_.active_depth(slot, labels));
+      if (differences.first()) return in_slot(slot, *differences.first());
     }
     return std::nullopt;
   }
 
+  /// Into the tree itself, or into a fresh one that takes its place; before that, sometimes, from
+  /// damaged bytes, which must change nothing. With pins out only the refusal is tried.
+  std::optional<std::string> save_and_load(const Op& op) {
+    const std::string saved = tree_.snapshot(op.now);
+    if (op.which % 3 == 0) {
+      std::string damaged = saved;
+      const std::size_t at = op.which * (saved.size() - 1) / 1000;
+      if (op.which % 2 == 0) {
+        damaged[at] = static_cast<char>(damaged[at] ^ (1 << op.which % 8));
+      } else {
+        damaged.resize(at);
+      }
+      if (!refuses(damaged, op.now)) return "damaged bytes were loaded";
+      return check();
+    }
+    if (model_.stats().pins > 0) {
+      if (!refuses(saved, op.now)) return "loaded under pins";
+      return check();
+    }
+    const Nanoseconds later = op.which % 5 * 1'000'000'000;
+    if (op.which % 2 == 0) {
+      PrefixTree fresh(options_);
+      fresh.restore(saved, op.now + later);
+      tree_ = std::move(fresh);
+    } else {
+      tree_.restore(saved, op.now + later);
+    }
+    model_.postpone(later);
+    for (const auto& [slot, state] : model_.slots()) tree_.set_capacity(slot, state.capacity);
+    got_then_ = tree_.stats();
+    expected_then_ = model_.stats();
+    if (auto wrong = check()) return "loaded, " + *wrong;
+    return std::nullopt;
+  }
+
+  bool refuses(const std::string& snapshot, Nanoseconds now) {
+    try {
+      tree_.restore(snapshot, now);
+    } catch (const InvalidArgument&) {
+      return true;
+    }
+    return false;
+  }
+
+  static constexpr std::array<const char*, kTiers> kDepths{
+      "held on the device", "held down to the host", "held down to the disk", "held anywhere"};
+
   PrefixTree& tree_;
+  IndexOptions options_;
   ReferenceModel model_;
   Slot first_;
   Slot end_;
   std::vector<PlacedPin> pins_;
   Overlaps overlaps_;
+  IndexStats got_then_;  // counters are compared from here on
+  IndexStats expected_then_;
 };
-
-/// Drives a checked tree with `steps` generated operations (or until the choices are used up) and
-/// checks every invariant each `check_every`. \return the first difference, with its step.
-inline std::optional<std::string> run_differential(Choices& choices, const IndexOptions& index,
-                                                   const GeneratorOptions& generator,
-                                                   std::size_t steps, std::size_t check_every) {
-  PrefixTree tree(index);
-  CheckedTree checked(tree, index);
-  EventGenerator events(choices, generator);
-  for (std::size_t step = 0; step < steps && !choices.exhausted(); ++step) {
-    auto wrong = checked.apply(events.next());
-    if (!wrong && step % check_every == 0) wrong = checked.check();
-    if (wrong) return "step " + std::to_string(step) + ": " + *wrong;
-  }
-  return checked.check();
-}
-
-/// A shape of traffic drawn from the choices themselves, so that every seed is another one.
-inline std::pair<IndexOptions, GeneratorOptions> draw_options(Choices& choices) {
-  IndexOptions index;
-  index.predicted_ttl_seconds = 1 + choices.below(60);
-  index.count_copies = !choices.one_in(4);
-  GeneratorOptions generator;
-  generator.slots = 1 + choices.below(6);
-  if (choices.one_in(4)) generator.first_slot = 60 + choices.below(100);
-  generator.alphabet = 1 + choices.below(4);
-  generator.max_length = 3 + choices.below(120);
-  generator.own_names = choices.one_in(3);
-  generator.chaos = choices.one_in(2);
-  return {index, generator};
-}
 
 }  // namespace kvroute::testing

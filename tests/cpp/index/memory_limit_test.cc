@@ -2,7 +2,6 @@
 
 #include <optional>
 
-#include "checked_tree.h"
 #include "hashes.h"
 #include "kvroute/base/error.h"
 
@@ -58,46 +57,6 @@ TEST(MemoryLimit, LeavesPinnedBlocksInPlace) {
   }
   EXPECT_EQ(held(tree, 0, labels), 500U);
   EXPECT_EQ(tree.unpin(0, pinned.pin), 500U);
-}
-
-TEST(MemoryLimit, NeverLeavesMoreThanWasHeldUnderAnyTraffic) {
-  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
-    Choices choices(seed);
-    GeneratorOptions options;
-    options.slots = 40;
-    options.max_length = 400;
-    options.capacity = 20'000;
-    options.own_names = seed % 2 == 0;
-    options.chaos = seed % 3 == 0;
-    EventGenerator events(choices, options);
-    IndexOptions index;
-    index.memory_limit = kMiB;
-    PrefixTree tree(index);
-    ReferenceModel model({});
-    Overlaps overlaps;
-    for (int step = 0; step < 4'000; ++step) {
-      Op op = events.next();
-      if (op.namespace_seed == EventGenerator::kInherit) op.namespace_seed = 0;
-      if (op.kind == OpKind::kStore) {
-        tree.store(op.slot, op.parent, op.names, op.labels);
-        model.store(op.slot, op.parent, op.names, op.labels, 0);
-        ASSERT_LE(tree.stats().bytes.total(), kMiB);
-      } else if (op.kind == OpKind::kRemove && !options.chaos) {
-        tree.remove(op.slot, op.names);
-        model.remove(op.slot, op.names);
-      } else if (op.kind == OpKind::kMatch && !options.chaos) {
-        tree.match(op.labels, overlaps);
-        for (Slot slot = 0; slot < overlaps.held.size(); ++slot) {
-          ASSERT_LE(overlaps.held[slot], model.held_depth(slot, op.labels));
-        }
-      }
-      if (step % 1'000 == 0) {
-        const auto wrong = tree.audit();
-        ASSERT_EQ(wrong, std::nullopt) << "seed " << seed << ", step " << step << ": " << *wrong;
-      }
-    }
-    EXPECT_GT(tree.stats().forgotten_exact, 0U) << seed;
-  }
 }
 
 TEST(MemoryLimit, RefusesOneThatIsTooSmall) {

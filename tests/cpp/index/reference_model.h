@@ -1,105 +1,162 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "kvroute/index/prefix_tree.h"
+#include "reference_places.h"
+#include "reference_slot.h"
+#include "reference_waiting.h"
 
 namespace kvroute::testing {
 
-/// What a prefix tree means, written to be obviously right: places are interned one by one, and
-/// for each slot there is a map from name to place, a map of predicted places, and a list of pins.
+/// What a prefix tree means, written to be obviously right: places are interned one by one; each
+/// slot has a map from name to place and copies, a map of predicted places and one of pins; what
+/// waits is a list.
 class ReferenceModel {
  public:
-  using Place = std::size_t;  // 0 is the root
-  static constexpr Place kRoot = 0;
+  static constexpr Place kRoot = ReferencePlaces::kRoot;
 
-  explicit ReferenceModel(const IndexOptions& options)
-      : ttl_(seconds_to_ns(options.predicted_ttl_seconds)), count_copies_(options.count_copies) {}
+  /// kUpperBound: predictions last until their time, stored or not, and nothing makes room for
+  /// anything: what a tree that forgets may hold at most.
+  enum class Kind : std::uint8_t { kExact, kUpperBound };
+
+  explicit ReferenceModel(const IndexOptions& options, Kind kind = Kind::kExact)
+      : ttl_(seconds_to_ns(options.predicted_ttl_seconds)),
+        count_copies_(options.count_copies),
+        upper_bound_(kind == Kind::kUpperBound),
+        waiting_(upper_bound_ ? ~std::size_t{0} : options.max_waiting) {}
 
   StoreResult store(Slot slot, std::optional<std::uint64_t> parent,
                     std::span<const std::uint64_t> names, std::span<const std::uint64_t> labels,
-                    std::uint64_t namespace_seed) {
-    fresh_.clear();
+                    std::uint64_t namespace_seed, Tier tier = Tier::device) {
     StoreResult result;
-    SlotState& state = slots_[slot];
+    ReferenceSlot& state = slots_[slot];
     Place place = kRoot;
     if (parent) {
       const auto known = state.names.find(*parent);
       if (known == state.names.end()) {
         result.unknown_parent = true;
+        const auto added = waiting_.add({slot,
+                                         tier,
+                                         *parent,
+                                         namespace_seed,
+                                         {names.begin(), names.end()},
+                                         {labels.begin(), labels.end()},
+                                         {}});
+        result.waiting = added.waits ? static_cast<std::uint32_t>(names.size()) : 0;
+        counters_.unknown_parents += names.size();
+        counters_.waited_in_vain += added.in_vain;
         return result;
       }
       place = known->second.place;
     }
-    for (std::size_t i = 0; i < labels.size(); ++i) {
-      place = child_of(place, labels[i]);
-      namespaces_[place] = namespace_seed;
-      store_block(state, names[i], place, result);
-    }
+    attach(state, place, names, labels, namespace_seed, tier, result);
+    adopt(slot, state, {names.begin(), names.end()}, result);
     return result;
   }
 
-  RemoveResult remove(Slot slot, std::span<const std::uint64_t> names) {
-    RemoveResult result;
-    SlotState& state = slots_[slot];
+  StoreResult store_known(Slot slot, std::span<const std::uint64_t> names, Tier tier) {
+    StoreResult result;
+    ReferenceSlot& state = slots_[slot];
+    fresh_.clear();
     for (const std::uint64_t name : names) {
       const auto known = state.names.find(name);
       if (known == state.names.end()) {
         ++result.unknown;
-      } else if (--known->second.copies > 0) {
-        ++result.kept;
-      } else if (drop_name(state, known)) {
-        ++result.removed;
       } else {
-        ++result.kept;
+        store_block(state, name, known->second.place, tier, result);
       }
     }
+    count(result);
+    return result;
+  }
+
+  RemoveResult remove(Slot slot, std::span<const std::uint64_t> names, Tier tier = Tier::device) {
+    RemoveResult result;
+    ReferenceSlot& state = slots_[slot];
+    for (const std::uint64_t name : names) {
+      const bool held = remove_held(state, name, tier, result);
+      if (held && count_copies_) continue;
+      const std::uint32_t waited = waiting_.remove(slot, tier, name, !count_copies_);
+      result.waiting += waited;
+      result.unknown += !held && waited == 0 ? 1U : 0U;
+    }
+    counters_.unknown_removed += result.unknown;
     return result;
   }
 
   void clear(Slot slot) {
-    SlotState& state = slots_[slot];
+    ReferenceSlot& state = slots_[slot];
     state.names.clear();
-    state.names_of.clear();
+    for (auto& tier : state.held) tier.clear();
     state.predicted.clear();
+    waiting_.clear(slot);
+  }
+  void release(Slot slot) {
+    clear(slot);
+    slots_[slot].capacity.reset();
   }
 
   std::uint32_t predict(Slot slot, std::span<const std::uint64_t> labels, Nanoseconds now) {
-    SlotState& state = slots_[slot];
+    ReferenceSlot& state = slots_[slot];
+    const std::uint64_t instant = ++instants_;
     std::uint32_t added = 0;
     Place place = kRoot;
     for (const std::uint64_t label : labels) {
-      place = child_of(place, label);
-      if (state.names_of.contains(place)) continue;
+      place = places_.child_of(place, label);
+      if (state.exact(place, Tier::device) && !upper_bound_) continue;
       added += state.predicted.contains(place) ? 0U : 1U;
-      state.predicted[place] = now + ttl_;
+      auto deadline = state.capacity ? std::nullopt : std::optional(now + ttl_);
+      state.predicted[place] = {deadline, instant};
     }
+    counters_.predicted += added;
+    if (!upper_bound_) counters_.outlived += state.enforce_capacity(places_);
     return added;
+  }
+
+  void set_capacity(Slot slot, std::optional<std::uint32_t> blocks) {
+    slots_[slot].capacity = blocks;
+  }
+  [[nodiscard]] std::optional<std::uint32_t> capacity(Slot slot) const {
+    const auto state = slots_.find(slot);
+    return state == slots_.end() ? std::nullopt : state->second.capacity;
   }
 
   std::size_t expire(Nanoseconds now) {
     std::size_t gone = 0;
     for (auto& [slot, state] : slots_) {
-      gone += std::erase_if(state.predicted, [now](const auto& p) { return p.second <= now; });
+      gone += std::erase_if(state.predicted, [now](const auto& entry) {
+        return entry.second.deadline && *entry.second.deadline <= now;
+      });
     }
+    counters_.expired += gone;
     return gone;
+  }
+  /// Every deadline moves by `time`, as when a snapshot is loaded later than it was taken.
+  void postpone(Nanoseconds time) {
+    for (auto& [slot, state] : slots_) {
+      for (auto& [place, prediction] : state.predicted) {
+        if (prediction.deadline) *prediction.deadline += time;
+      }
+    }
   }
 
   /// \return the place, and how many blocks became active.
   std::pair<Place, std::uint32_t> pin(Slot slot, std::span<const std::uint64_t> labels) {
-    SlotState& state = slots_[slot];
+    ReferenceSlot& state = slots_[slot];
     std::uint32_t newly = 0;
     Place place = kRoot;
     for (const std::uint64_t label : labels) {
-      place = child_of(place, label);
+      place = places_.child_of(place, label);
       newly += state.active[place]++ == 0 ? 1U : 0U;
     }
     state.pins += labels.empty() ? 0U : 1U;
@@ -107,10 +164,10 @@ class ReferenceModel {
   }
 
   std::uint32_t unpin(Slot slot, Place place) {
-    SlotState& state = slots_[slot];
+    ReferenceSlot& state = slots_[slot];
     std::uint32_t stopped = 0;
     state.pins -= place == kRoot ? 0U : 1U;
-    for (; place != kRoot; place = parents_[place]) {
+    for (; place != kRoot; place = places_.parent(place)) {
       if (--state.active.at(place) > 0) continue;
       state.active.erase(place);
       ++stopped;
@@ -118,120 +175,174 @@ class ReferenceModel {
     return stopped;
   }
 
-  [[nodiscard]] std::uint32_t held_depth(Slot slot, std::span<const std::uint64_t> labels) const {
-    return depth(slot, labels, [](const SlotState& s, Place p) { return s.holds(p); });
+  /// Leading blocks in some tier up to `tier`.
+  [[nodiscard]] std::uint32_t held_depth(Slot slot, std::span<const std::uint64_t> labels,
+                                         Tier tier = Tier::device) const {
+    return depth(slot, labels,
+                 [tier](const ReferenceSlot& s, Place p) { return s.holds(p, tier); });
   }
   [[nodiscard]] std::uint32_t active_depth(Slot slot, std::span<const std::uint64_t> labels) const {
-    return depth(slot, labels, [](const SlotState& s, Place p) { return s.active.contains(p); });
+    return depth(slot, labels,
+                 [](const ReferenceSlot& s, Place p) { return s.active.contains(p); });
   }
 
   [[nodiscard]] std::optional<std::uint64_t> namespace_seed_of(Slot slot,
                                                                std::uint64_t name) const {
+    const auto place = place_of(slot, name);
+    if (!place) return std::nullopt;
+    return places_.namespace_seed(*place);
+  }
+  /// What a name of the slot stands for.
+  [[nodiscard]] std::optional<Place> place_of(Slot slot, std::uint64_t name) const {
     const auto state = slots_.find(slot);
     if (state == slots_.end()) return std::nullopt;
     const auto known = state->second.names.find(name);
     if (known == state->second.names.end()) return std::nullopt;
-    return namespaces_.at(known->second.place);
+    return known->second.place;
   }
+  [[nodiscard]] const ReferencePlaces& places() const { return places_; }
+  [[nodiscard]] const std::map<Slot, ReferenceSlot>& slots() const { return slots_; }
 
   [[nodiscard]] std::size_t held_blocks(Slot slot) const {
     const auto state = slots_.find(slot);
-    if (state == slots_.end()) return 0;
-    return state->second.names_of.size() + state->second.predicted.size();
-  }
-  [[nodiscard]] std::size_t held_exact() const {
-    return sum([](const SlotState& s) { return s.names_of.size(); });
-  }
-  [[nodiscard]] std::size_t held_predicted() const {
-    return sum([](const SlotState& s) { return s.predicted.size(); });
-  }
-  [[nodiscard]] std::size_t pins() const {
-    return sum([](const SlotState& s) { return s.pins; });
+    return state == slots_.end() ? 0
+                                 : state->second.held[0].size() + state->second.predicted.size();
   }
 
+  /// Sizes as IndexStats has them, and the counters that the contract defines exactly; bytes,
+  /// nodes and the others are 0.
+  [[nodiscard]] IndexStats stats() const {
+    IndexStats stats = counters_;
+    for (const auto& [slot, state] : slots_) {
+      stats.held_exact += state.held[0].size();
+      for (std::size_t tier = 1; tier < kTiers; ++tier) stats.held_lower += state.held[tier].size();
+      stats.held_predicted += state.predicted.size();
+      stats.pins += state.pins;
+    }
+    stats.blocks = live_blocks();
+    stats.waiting = waiting_.blocks();
+    return stats;
+  }
+
+ private:
   /// Blocks that a tree must keep: held or pinned by someone, or before such a block.
   [[nodiscard]] std::size_t live_blocks() const {
     std::set<Place> live;
     const auto keep = [&](Place place) {
-      for (; place != kRoot && live.insert(place).second; place = parents_[place]) {
+      for (; place != kRoot && live.insert(place).second; place = places_.parent(place)) {
       }
     };
     for (const auto& [slot, state] : slots_) {
-      for (const auto& entry : state.names_of) keep(entry.first);
+      for (const auto& tier : state.held) {
+        for (const auto& entry : tier) keep(entry.first);
+      }
       for (const auto& entry : state.predicted) keep(entry.first);
       for (const auto& entry : state.active) keep(entry.first);
     }
     return live.size();
   }
 
-  /// Every name that the slot holds, in order; for generators.
-  [[nodiscard]] std::vector<std::uint64_t> names(Slot slot) const {
-    std::vector<std::uint64_t> out;
-    if (const auto state = slots_.find(slot); state != slots_.end()) {
-      for (const auto& entry : state->second.names) out.push_back(entry.first);
+  void attach(ReferenceSlot& state, Place place, std::span<const std::uint64_t> names,
+              std::span<const std::uint64_t> labels, std::uint64_t namespace_seed, Tier tier,
+              StoreResult& result) {
+    fresh_.clear();
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      place = places_.child_of(place, labels[i]);
+      places_.set_namespace_seed(place, namespace_seed);
+      store_block(state, names[i], place, tier, result);
     }
-    return out;
+    count(result);
   }
 
- private:
-  struct Name {
-    Place place;
-    std::uint32_t copies;
-  };
-  using Names = std::map<std::uint64_t, Name>;
-  struct SlotState {
-    Names names;
-    std::map<Place, std::uint32_t> names_of;  // how many names each exact place has
-    std::map<Place, Nanoseconds> predicted;   // deadline
-    std::map<Place, std::uint32_t> active;    // pins at or below
-    std::size_t pins = 0;
-
-    [[nodiscard]] bool holds(Place p) const {
-      return names_of.contains(p) || predicted.contains(p);
-    }
-  };
-
-  Place child_of(Place parent, std::uint64_t label) {
-    const auto [child, made] = children_.try_emplace({parent, label}, parents_.size());
-    if (made) parents_.push_back(parent);
-    return child->second;
-  }
-
-  void store_block(SlotState& state, std::uint64_t name, Place place, StoreResult& result) {
-    const auto known = state.names.find(name);
-    if (known != state.names.end()) {
-      if (known->second.place == place) {
-        ++result.duplicates;
-        known->second.copies += count_copies_ ? 1 : 0;
-        return;
-      }
+  void store_block(ReferenceSlot& state, std::uint64_t name, Place place, Tier tier,
+                   StoreResult& result) {
+    auto known = state.names.find(name);
+    if (known != state.names.end() && known->second.place != place) {
       ++result.renamed;
-      const Place before = known->second.place;
-      if (const auto fresh = fresh_.find(before);
-          drop_name(state, known) && fresh != fresh_.end()) {
-        --result.applied;
-        result.confirmed -= fresh->second;
-        fresh_.erase(fresh);
-      }
+      rename(state, known, tier, result);
+      known = state.names.end();
     }
-    state.names[name] = {place, 1};
-    if (state.names_of[place]++ > 0) {
+    if (known == state.names.end()) known = state.names.emplace(name, ReferenceSlot::Name{}).first;
+    known->second.place = place;
+    std::uint32_t& copies = known->second.copies[index_of(tier)];
+    if (copies > 0) {
+      ++result.duplicates;
+      copies += count_copies_ ? 1 : 0;
+      return;
+    }
+    copies = 1;
+    if (state.held[index_of(tier)][place]++ > 0) {
       ++result.aliased;
-    } else {
-      ++result.applied;
-      const auto confirmed = static_cast<std::uint32_t>(state.predicted.erase(place));
-      result.confirmed += confirmed;
-      fresh_[place] = confirmed;
+      return;
     }
+    ++result.applied;
+    std::uint32_t confirmed = 0;
+    if (tier == Tier::device && !upper_bound_) {
+      confirmed = static_cast<std::uint32_t>(state.predicted.erase(place));
+    }
+    result.confirmed += confirmed;
+    fresh_[place] = confirmed;
   }
 
-  /// \return whether the place lost its last name.
-  static bool drop_name(SlotState& state, Names::iterator name) {
-    const auto count = state.names_of.find(name->second.place);
+  /// The name stands for other content from now on, in whichever tier.
+  void rename(ReferenceSlot& state, ReferenceSlot::Names::iterator name, Tier event,
+              StoreResult& result) {
+    const Place before = name->second.place;
+    for (std::size_t i = 0; i < kTiers; ++i) {
+      const auto tier = static_cast<Tier>(i);
+      if (name->second.copies[i] == 0 || !state.drop_tier(name, tier) || tier != event) continue;
+      const auto fresh = fresh_.find(before);
+      if (fresh == fresh_.end()) continue;
+      --result.applied;
+      result.confirmed -= fresh->second;
+      fresh_.erase(fresh);
+    }
     state.names.erase(name);
-    if (--count->second > 0) return false;
-    state.names_of.erase(count);
+  }
+
+  /// What waits for these names, and for those that are stored because of it, is stored.
+  void adopt(Slot slot, ReferenceSlot& state, std::deque<std::uint64_t> names,
+             StoreResult& result) {
+    for (; !names.empty(); names.pop_front()) {
+      const std::uint64_t parent = names.front();
+      // A block that is gone again by now, removed while it waited, adopts nothing.
+      while (state.names.contains(parent)) {
+        const auto chain = waiting_.take(slot, parent);
+        if (!chain) break;
+        StoreResult stored;
+        attach(state, state.names.at(parent).place, chain->names, chain->labels,
+               chain->namespace_seed, chain->tier, stored);
+        RemoveResult removed;
+        for (std::size_t i = 0; i < chain->names.size(); ++i) {
+          if (chain->gone[i]) remove_held(state, chain->names[i], chain->tier, removed);
+        }
+        names.insert(names.end(), chain->names.begin(), chain->names.end());
+        result.adopted += static_cast<std::uint32_t>(chain->alive());
+      }
+    }
+    counters_.adopted += result.adopted;
+  }
+
+  /// \return whether the slot held the name in the tier.
+  static bool remove_held(ReferenceSlot& state, std::uint64_t name, Tier tier,
+                          RemoveResult& result) {
+    const auto known = state.names.find(name);
+    if (known == state.names.end() || known->second.copies[index_of(tier)] == 0) return false;
+    if (known->second.copies[index_of(tier)] > 1) {
+      --known->second.copies[index_of(tier)];
+      ++result.kept;
+      return true;
+    }
+    state.drop_tier(known, tier) ? ++result.removed : ++result.kept;
+    state.erase_if_unused(known);
     return true;
+  }
+
+  void count(const StoreResult& result) {
+    counters_.stored += result.applied;
+    counters_.duplicates += result.duplicates;
+    counters_.confirmed += result.confirmed;
+    counters_.renamed += result.renamed;
   }
 
   template <typename Holds>
@@ -242,29 +353,24 @@ class ReferenceModel {
     std::uint32_t reached = 0;
     Place place = kRoot;
     for (const std::uint64_t label : labels) {
-      const auto child = children_.find({place, label});
-      if (child == children_.end() || !holds(state->second, child->second)) break;
-      place = child->second;
+      const auto child = places_.find_child(place, label);
+      if (!child || !holds(state->second, *child)) break;
+      place = *child;
       ++reached;
     }
     return reached;
   }
 
-  template <typename Size>
-  [[nodiscard]] std::size_t sum(Size size) const {
-    std::size_t total = 0;
-    for (const auto& entry : slots_) total += size(entry.second);
-    return total;
-  }
-
   Nanoseconds ttl_;
   bool count_copies_;
-  std::map<std::pair<Place, std::uint64_t>, Place> children_;
-  std::vector<Place> parents_{kRoot};
+  bool upper_bound_;
+  ReferencePlaces places_;
+  ReferenceWaiting waiting_;
+  std::map<Slot, ReferenceSlot> slots_;
   std::map<Place, std::uint32_t>
-      fresh_;  // of the event at work: newly exact; 1 if predicted before
-  std::map<Place, std::uint64_t> namespaces_;
-  std::map<Slot, SlotState> slots_;
+      fresh_;  // of the chain at work: newly exact; 1 if predicted before
+  std::uint64_t instants_ = 0;
+  IndexStats counters_;
 };
 
 }  // namespace kvroute::testing
