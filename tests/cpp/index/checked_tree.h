@@ -137,6 +137,11 @@ class CheckedTree {
 
   std::optional<std::string> match(const std::vector<std::uint64_t>& labels) {
     tree_.match(labels, overlaps_);
+    const bool alone = first_ == 0 && end_ == kMaxTargets;
+    for (const auto& depths : overlaps_.lower) {
+      if (!depths.empty() && alone && !model_.holds_lower()) return "lower: expected to be empty";
+      if (!depths.empty() && depths.size() != overlaps_.held.size()) return "lower: its size";
+    }
     Slot end = static_cast<Slot>(overlaps_.held.size());
     if (!model_.slots().empty()) end = std::max(end, model_.slots().rbegin()->first + 1);
     for (Slot slot = first_; slot < std::min(end_, end); ++slot) {
@@ -153,32 +158,29 @@ class CheckedTree {
     return std::nullopt;
   }
 
-  /// Into the tree itself, or into a fresh one that takes its place; before that, sometimes, from
-  /// damaged bytes, which must change nothing. With pins out only the refusal is tried.
+  /// Into the tree itself, or into a fresh one that takes its place; or from damaged bytes, or
+  /// while something is pinned, which must change nothing.
   std::optional<std::string> save_and_load(const Op& op) {
+    const std::uint32_t way = op.which % 6;
+    if (way < 2) {
+      if (!refuses(damaged(tree_.snapshot(op.now), op.which), op.now)) return "loaded from damage";
+      return check();
+    }
+    if (way == 2 && model_.pins() > 0) {
+      if (!refuses(tree_.snapshot(op.now), op.now)) return "loaded under pins";
+      return check();
+    }
+    for (Op end; !pins_.empty();) {
+      if (auto wrong = unpin(end)) return wrong;
+    }
     const std::string saved = tree_.snapshot(op.now);
-    if (op.which % 3 == 0) {
-      std::string damaged = saved;
-      const std::size_t at = op.which * (saved.size() - 1) / 1000;
-      if (op.which % 2 == 0) {
-        damaged[at] = static_cast<char>(damaged[at] ^ (1 << op.which % 8));
-      } else {
-        damaged.resize(at);
-      }
-      if (!refuses(damaged, op.now)) return "damaged bytes were loaded";
-      return check();
-    }
-    if (model_.stats().pins > 0) {
-      if (!refuses(saved, op.now)) return "loaded under pins";
-      return check();
-    }
     const Nanoseconds later = op.which % 5 * 1'000'000'000;
-    if (op.which % 2 == 0) {
+    if (way == 3) {
+      tree_.restore(saved, op.now + later);
+    } else {
       PrefixTree fresh(options_);
       fresh.restore(saved, op.now + later);
       tree_ = std::move(fresh);
-    } else {
-      tree_.restore(saved, op.now + later);
     }
     model_.postpone(later);
     for (const auto& [slot, state] : model_.slots()) tree_.set_capacity(slot, state.capacity);
@@ -186,6 +188,17 @@ class CheckedTree {
     expected_then_ = model_.stats();
     if (auto wrong = check()) return "loaded, " + *wrong;
     return std::nullopt;
+  }
+
+  /// One bit of another value, or the end missing.
+  static std::string damaged(std::string bytes, std::uint32_t which) {
+    const std::size_t at = which * (bytes.size() - 1) / 1000;
+    if (which % 2 == 0) {
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 << which % 8));
+    } else {
+      bytes.resize(at);
+    }
+    return bytes;
   }
 
   bool refuses(const std::string& snapshot, Nanoseconds now) {

@@ -114,13 +114,13 @@ class EventGenerator {
   }
 
   Op seldom() {
-    const std::uint32_t which = choices_.below(24);
-    if (which < 4 && options_.predictive) {
+    const std::uint32_t which = choices_.below(16);
+    if (which < 5 && options_.predictive) {
       Op op = of_kind(OpKind::kSetCapacity);
-      if (which > 0) op.capacity = 1 + choices_.below(2 * options_.max_length);
+      if (!choices_.one_in(5)) op.capacity = 1 + choices_.below(2 * options_.max_length);
       return op;
     }
-    if (which < 8 && options_.snapshots) return of_kind(OpKind::kSnapshot, choices_.below(1000));
+    if (which < 9 && options_.snapshots) return of_kind(OpKind::kSnapshot, choices_.below(1000));
     if (which < 12) return of_kind(OpKind::kVisit);
     return with_labels(OpKind::kMatch, request());
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -209,6 +210,19 @@ class ReferenceModel {
                                  : state->second.held[0].size() + state->second.predicted.size();
   }
 
+  [[nodiscard]] std::size_t pins() const {
+    std::size_t pins = 0;
+    for (const auto& [slot, state] : slots_) pins += state.pins;
+    return pins;
+  }
+  /// Whether anything is held below the device.
+  [[nodiscard]] bool holds_lower() const {
+    return std::ranges::any_of(slots_, [](const auto& entry) {
+      return std::ranges::any_of(std::span(entry.second.held).subspan(1),
+                                 [](const auto& tier) { return !tier.empty(); });
+    });
+  }
+
   /// Sizes as IndexStats has them, and the counters that the contract defines exactly; bytes,
   /// nodes and the others are 0.
   [[nodiscard]] IndexStats stats() const {
@@ -217,8 +231,8 @@ class ReferenceModel {
       stats.held_exact += state.held[0].size();
       for (std::size_t tier = 1; tier < kTiers; ++tier) stats.held_lower += state.held[tier].size();
       stats.held_predicted += state.predicted.size();
-      stats.pins += state.pins;
     }
+    stats.pins = pins();
     stats.blocks = live_blocks();
     stats.waiting = waiting_.blocks();
     return stats;
