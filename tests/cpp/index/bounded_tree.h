@@ -128,8 +128,8 @@ class BoundedTree {
     std::optional<std::string> wrong;
     tree_.for_each_held([&](const HeldChain& chain) {
       for (const std::uint64_t name : chain.engine_hashes) {
-        const auto place = model_.place_of(chain.slot, name);
-        if (!place || !model_.slots().at(chain.slot).exact(*place, chain.tier)) {
+        const auto state = model_.slots().find(chain.slot);
+        if (state == model_.slots().end() || !state->second.in(chain.tier).names.contains(name)) {
           wrong = "slot " + std::to_string(chain.slot) + ": a held chain that nobody holds";
         }
       }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <set>
@@ -31,7 +32,7 @@ class HeldContent {
     if (wrong) return wrong;
     std::size_t expected = 0;
     for (const auto& [slot, state] : model_.slots()) {
-      for (const auto& tier : state.held) expected += tier.size();
+      for (const auto& tier : state.tiers) expected += tier.places.size();
     }
     if (shown_.size() == expected) return std::nullopt;
     return "held chains: " + std::to_string(shown_.size()) + " blocks, expected " +
@@ -43,10 +44,13 @@ class HeldContent {
     if (chain.engine_hashes.empty() || chain.engine_hashes.size() != chain.local_hashes.size()) {
       return "empty, or its spans differ in length";
     }
-    const auto first = model_.place_of(chain.slot, chain.engine_hashes[0]);
-    if (!first) return "a name that the slot does not know";
-    if (const char* wrong = check_parent(chain, model_.places().parent(*first))) return wrong;
-    Place parent = model_.places().parent(*first);
+    const auto state = model_.slots().find(chain.slot);
+    if (state == model_.slots().end()) return "a slot that holds nothing";
+    const auto& names = state->second.in(chain.tier).names;
+    const auto first = names.find(chain.engine_hashes[0]);
+    if (first == names.end()) return "a name that is not held there";
+    Place parent = model_.places().parent(first->second.place);
+    if (const char* wrong = check_parent(chain, state->second, parent)) return wrong;
     for (std::size_t i = 0; i < chain.engine_hashes.size(); ++i) {
       const auto place = model_.places().find_child(parent, chain.local_hashes[i]);
       if (!place) return "a block of which nobody has spoken";
@@ -56,23 +60,26 @@ class HeldContent {
     return nullptr;
   }
 
-  const char* check_parent(const HeldChain& chain, Place parent) const {
+  const char* check_parent(const HeldChain& chain, const ReferenceSlot& state, Place parent) const {
     if (parent == ReferenceModel::kRoot) {
       return chain.parent || !chain.parent_held ? "a parent, but it begins at the root" : nullptr;
     }
     if (!chain.parent) return "no parent, but it does not begin at the root";
-    const bool held = model_.slots().at(chain.slot).exact_anywhere(parent);
+    const bool held = state.exact_anywhere(parent);
     if (chain.parent_held != held) return "parent_held is not so";
     if (!held) return nullptr;
-    if (model_.place_of(chain.slot, *chain.parent) != parent) return "another block's parent name";
+    const bool named = std::ranges::any_of(state.tiers, [&](const ReferenceSlot::Held& tier) {
+      const auto name = tier.names.find(*chain.parent);
+      return name != tier.names.end() && name->second.place == parent;
+    });
+    if (!named) return "another block's name for its parent";
     return seen_.contains({chain.slot, parent}) ? nullptr : "it comes before its parent";
   }
 
   const char* check_block(const HeldChain& chain, std::uint64_t name, Place place) {
-    const ReferenceSlot& state = model_.slots().at(chain.slot);
-    const auto known = state.names.find(name);
-    if (known == state.names.end() || known->second.place != place) return "another block's name";
-    if (known->second.copies[index_of(chain.tier)] == 0) return "a name of another tier";
+    const auto& names = model_.slots().at(chain.slot).in(chain.tier).names;
+    const auto known = names.find(name);
+    if (known == names.end() || known->second.place != place) return "another block's name";
     if (model_.places().namespace_seed(place) != chain.namespace_seed) return "another namespace";
     if (!shown_.insert({chain.slot, chain.tier, place}).second) return "a block comes twice";
     seen_.insert({chain.slot, place});

@@ -43,8 +43,8 @@ class ReferenceModel {
     ReferenceSlot& state = slots_[slot];
     Place place = kRoot;
     if (parent) {
-      const auto known = state.names.find(*parent);
-      if (known == state.names.end()) {
+      const auto known = state.find(*parent);
+      if (!known) {
         result.unknown_parent = true;
         const auto added = waiting_.add({slot,
                                          tier,
@@ -58,7 +58,7 @@ class ReferenceModel {
         counters_.waited_in_vain += added.in_vain;
         return result;
       }
-      place = known->second.place;
+      place = *known;
     }
     attach(state, place, names, labels, namespace_seed, tier, result);
     adopt(slot, state, {names.begin(), names.end()}, result);
@@ -70,11 +70,10 @@ class ReferenceModel {
     ReferenceSlot& state = slots_[slot];
     fresh_.clear();
     for (const std::uint64_t name : names) {
-      const auto known = state.names.find(name);
-      if (known == state.names.end()) {
-        ++result.unknown;
+      if (const auto known = state.find(name)) {
+        store_block(state, name, *known, tier, result);
       } else {
-        store_block(state, name, known->second.place, tier, result);
+        ++result.unknown;
       }
     }
     count(result);
@@ -97,8 +96,7 @@ class ReferenceModel {
 
   void clear(Slot slot) {
     ReferenceSlot& state = slots_[slot];
-    state.names.clear();
-    for (auto& tier : state.held) tier.clear();
+    state.tiers = {};
     state.predicted.clear();
     waiting_.clear(slot);
   }
@@ -189,25 +187,20 @@ class ReferenceModel {
 
   [[nodiscard]] std::optional<std::uint64_t> namespace_seed_of(Slot slot,
                                                                std::uint64_t name) const {
-    const auto place = place_of(slot, name);
-    if (!place) return std::nullopt;
-    return places_.namespace_seed(*place);
-  }
-  /// What a name of the slot stands for.
-  [[nodiscard]] std::optional<Place> place_of(Slot slot, std::uint64_t name) const {
     const auto state = slots_.find(slot);
     if (state == slots_.end()) return std::nullopt;
-    const auto known = state->second.names.find(name);
-    if (known == state->second.names.end()) return std::nullopt;
-    return known->second.place;
+    const auto place = state->second.find(name);
+    if (!place) return std::nullopt;
+    return places_.namespace_seed(*place);
   }
   [[nodiscard]] const ReferencePlaces& places() const { return places_; }
   [[nodiscard]] const std::map<Slot, ReferenceSlot>& slots() const { return slots_; }
 
   [[nodiscard]] std::size_t held_blocks(Slot slot) const {
     const auto state = slots_.find(slot);
-    return state == slots_.end() ? 0
-                                 : state->second.held[0].size() + state->second.predicted.size();
+    return state == slots_.end()
+               ? 0
+               : state->second.in(Tier::device).places.size() + state->second.predicted.size();
   }
 
   [[nodiscard]] std::size_t pins() const {
@@ -218,8 +211,8 @@ class ReferenceModel {
   /// Whether anything is held below the device.
   [[nodiscard]] bool holds_lower() const {
     return std::ranges::any_of(slots_, [](const auto& entry) {
-      return std::ranges::any_of(std::span(entry.second.held).subspan(1),
-                                 [](const auto& tier) { return !tier.empty(); });
+      return std::ranges::any_of(std::span(entry.second.tiers).subspan(1),
+                                 [](const auto& tier) { return !tier.places.empty(); });
     });
   }
 
@@ -228,8 +221,10 @@ class ReferenceModel {
   [[nodiscard]] IndexStats stats() const {
     IndexStats stats = counters_;
     for (const auto& [slot, state] : slots_) {
-      stats.held_exact += state.held[0].size();
-      for (std::size_t tier = 1; tier < kTiers; ++tier) stats.held_lower += state.held[tier].size();
+      for (const auto& tier : state.tiers) {
+        const bool device = &tier == state.tiers.data();
+        (device ? stats.held_exact : stats.held_lower) += tier.places.size();
+      }
       stats.held_predicted += state.predicted.size();
     }
     stats.pins = pins();
@@ -247,8 +242,8 @@ class ReferenceModel {
       }
     };
     for (const auto& [slot, state] : slots_) {
-      for (const auto& tier : state.held) {
-        for (const auto& entry : tier) keep(entry.first);
+      for (const auto& tier : state.tiers) {
+        for (const auto& entry : tier.places) keep(entry.first);
       }
       for (const auto& entry : state.predicted) keep(entry.first);
       for (const auto& entry : state.active) keep(entry.first);
@@ -270,22 +265,24 @@ class ReferenceModel {
 
   void store_block(ReferenceSlot& state, std::uint64_t name, Place place, Tier tier,
                    StoreResult& result) {
-    auto known = state.names.find(name);
-    if (known != state.names.end() && known->second.place != place) {
+    ReferenceSlot::Held& held = state.in(tier);
+    if (const auto known = held.names.find(name); known != held.names.end()) {
+      if (known->second.place == place) {
+        ++result.duplicates;
+        known->second.copies += count_copies_ ? 1 : 0;
+        return;
+      }
       ++result.renamed;
-      rename(state, known, tier, result);
-      known = state.names.end();
+      const Place before = known->second.place;
+      if (const auto fresh = fresh_.find(before);
+          state.drop_name(tier, name) && fresh != fresh_.end()) {
+        --result.applied;
+        result.confirmed -= fresh->second;
+        fresh_.erase(fresh);
+      }
     }
-    if (known == state.names.end()) known = state.names.emplace(name, ReferenceSlot::Name{}).first;
-    known->second.place = place;
-    std::uint32_t& copies = known->second.copies[index_of(tier)];
-    if (copies > 0) {
-      ++result.duplicates;
-      copies += count_copies_ ? 1 : 0;
-      return;
-    }
-    copies = 1;
-    if (state.held[index_of(tier)][place]++ > 0) {
+    held.names[name] = {place, 1};
+    if (held.places[place]++ > 0) {
       ++result.aliased;
       return;
     }
@@ -298,34 +295,18 @@ class ReferenceModel {
     fresh_[place] = confirmed;
   }
 
-  /// The name stands for other content from now on, in whichever tier.
-  void rename(ReferenceSlot& state, ReferenceSlot::Names::iterator name, Tier event,
-              StoreResult& result) {
-    const Place before = name->second.place;
-    for (std::size_t i = 0; i < kTiers; ++i) {
-      const auto tier = static_cast<Tier>(i);
-      if (name->second.copies[i] == 0 || !state.drop_tier(name, tier) || tier != event) continue;
-      const auto fresh = fresh_.find(before);
-      if (fresh == fresh_.end()) continue;
-      --result.applied;
-      result.confirmed -= fresh->second;
-      fresh_.erase(fresh);
-    }
-    state.names.erase(name);
-  }
-
   /// What waits for these names, and for those that are stored because of it, is stored.
   void adopt(Slot slot, ReferenceSlot& state, std::deque<std::uint64_t> names,
              StoreResult& result) {
     for (; !names.empty(); names.pop_front()) {
       const std::uint64_t parent = names.front();
       // A block that is gone again by now, removed while it waited, adopts nothing.
-      while (state.names.contains(parent)) {
+      while (const auto place = state.find(parent)) {
         const auto chain = waiting_.take(slot, parent);
         if (!chain) break;
         StoreResult stored;
-        attach(state, state.names.at(parent).place, chain->names, chain->labels,
-               chain->namespace_seed, chain->tier, stored);
+        attach(state, *place, chain->names, chain->labels, chain->namespace_seed, chain->tier,
+               stored);
         RemoveResult removed;
         for (std::size_t i = 0; i < chain->names.size(); ++i) {
           if (chain->gone[i]) remove_held(state, chain->names[i], chain->tier, removed);
@@ -340,15 +321,14 @@ class ReferenceModel {
   /// \return whether the slot held the name in the tier.
   static bool remove_held(ReferenceSlot& state, std::uint64_t name, Tier tier,
                           RemoveResult& result) {
-    const auto known = state.names.find(name);
-    if (known == state.names.end() || known->second.copies[index_of(tier)] == 0) return false;
-    if (known->second.copies[index_of(tier)] > 1) {
-      --known->second.copies[index_of(tier)];
+    const auto known = state.in(tier).names.find(name);
+    if (known == state.in(tier).names.end()) return false;
+    if (known->second.copies > 1) {
+      --known->second.copies;
       ++result.kept;
-      return true;
+    } else {
+      state.drop_name(tier, name) ? ++result.removed : ++result.kept;
     }
-    state.drop_tier(known, tier) ? ++result.removed : ++result.kept;
-    state.erase_if_unused(known);
     return true;
   }
 

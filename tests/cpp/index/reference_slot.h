@@ -15,53 +15,62 @@ namespace kvroute::testing {
 
 /// What one slot holds, by announcement and by assumption, and what its requests use.
 struct ReferenceSlot {
-  /// One engine hash: the place that it stands for, and its copies in each tier. A name without
-  /// copies does not exist.
+  /// What one engine hash stands for in one tier.
   struct Name {
     Place place = 0;
-    std::array<std::uint32_t, kTiers> copies{};
+    std::uint32_t copies = 0;
   };
   struct Prediction {
     std::optional<Nanoseconds> deadline;
     std::uint64_t instant = 0;  // of the last call that predicted it
   };
-  using Names = std::map<std::uint64_t, Name>;
+  struct Held {
+    std::map<std::uint64_t, Name> names;
+    std::map<Place, std::uint32_t> places;  // with how many names each has
+  };
 
-  Names names;
-  std::array<std::map<Place, std::uint32_t>, kTiers> held;  // names that each place has in a tier
+  std::array<Held, kTiers> tiers;
   std::map<Place, Prediction> predicted;
   std::map<Place, std::uint32_t> active;  // pins at or below
   std::size_t pins = 0;
   std::optional<std::uint32_t> capacity;
 
-  [[nodiscard]] bool exact(Place place, Tier tier) const {
-    return held[index_of(tier)].contains(place);
+  [[nodiscard]] Held& in(Tier tier) { return tiers[index_of(tier)]; }
+  [[nodiscard]] const Held& in(Tier tier) const { return tiers[index_of(tier)]; }
+
+  /// What the name stands for: in the nearest tier, if in several for different places.
+  [[nodiscard]] std::optional<Place> find(std::uint64_t name) const {
+    for (const Held& tier : tiers) {
+      if (const auto known = tier.names.find(name); known != tier.names.end()) {
+        return known->second.place;
+      }
+    }
+    return std::nullopt;
   }
+  [[nodiscard]] bool exact(Place place, Tier tier) const { return in(tier).places.contains(place); }
   [[nodiscard]] bool exact_anywhere(Place place) const {
-    return std::ranges::any_of(held, [&](const auto& tier) { return tier.contains(place); });
+    return std::ranges::any_of(tiers,
+                               [&](const Held& tier) { return tier.places.contains(place); });
   }
   /// In some tier up to `tier`, by announcement or by assumption.
   [[nodiscard]] bool holds(Place place, Tier tier) const {
     if (predicted.contains(place)) return true;
     for (std::size_t i = 0; i <= index_of(tier); ++i) {
-      if (held[i].contains(place)) return true;
+      if (tiers[i].places.contains(place)) return true;
     }
     return false;
   }
 
   /// The name stands for nothing in this tier from now on.
   /// \return whether its place is no longer held there.
-  bool drop_tier(Names::iterator name, Tier tier) {
-    name->second.copies[index_of(tier)] = 0;
-    auto& places = held[index_of(tier)];
-    const auto place = places.find(name->second.place);
+  bool drop_name(Tier tier, std::uint64_t name) {
+    Held& held = in(tier);
+    const auto known = held.names.find(name);
+    const auto place = held.places.find(known->second.place);
+    held.names.erase(known);
     if (--place->second > 0) return false;
-    places.erase(place);
+    held.places.erase(place);
     return true;
-  }
-  void erase_if_unused(Names::iterator name) {
-    const auto& copies = name->second.copies;
-    if (std::ranges::all_of(copies, [](std::uint32_t n) { return n == 0; })) names.erase(name);
   }
 
   /// Least recently predicted blocks beyond the capacity go, the deepest first; pinned ones stay.
