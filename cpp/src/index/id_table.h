@@ -2,11 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <memory>
+#include <span>
+
+#include "index/accounting.h"
+#include "index/id_segment.h"
 
 namespace kvroute::detail {
-
-inline constexpr std::uint32_t kNoId = std::numeric_limits<std::uint32_t>::max();
 
 /// A multimap from 64-bit keys to 32-bit ids that does not store the keys: whoever owns the ids
 /// knows the keys, and says with a predicate whether an id found under a key's hash is meant.
@@ -21,40 +23,125 @@ inline constexpr std::uint32_t kNoId = std::numeric_limits<std::uint32_t>::max()
 /// Not thread-safe. Adds what it allocates to `*bytes`, which outlives it.
 class IdTable {
  public:
-  explicit IdTable(std::size_t* bytes);
+  explicit IdTable(std::size_t* bytes) noexcept : bytes_(bytes) {}
+  IdTable(IdTable&& other) noexcept : IdTable(other.bytes_) { swap(other); }
+  IdTable& operator=(IdTable&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  IdTable(const IdTable&) = delete;
+  IdTable& operator=(const IdTable&) = delete;
+  ~IdTable() { clear(); }
 
-  [[nodiscard]] std::size_t size() const noexcept;
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
   /// Brings the cache line where the key's entry would be.
-  void prefetch(std::uint64_t key) const noexcept;
+  void prefetch(std::uint64_t key) const noexcept {
+    const std::uint32_t tag = tag_of(key);
+    if (size_ != 0) segments_[segment_of(tag)].prefetch(tag);
+  }
 
   /// The first id under the key's hash for which `is_meant(id)` is true; kNoId if there is none.
   /// `is_meant` is called for ids of equal hash only.
   template <typename IsMeant>
-  [[nodiscard]] std::uint32_t find(std::uint64_t key, IsMeant is_meant) const;
+  [[nodiscard]] std::uint32_t find(std::uint64_t key, IsMeant is_meant) const {
+    const std::uint32_t tag = tag_of(key);
+    return size_ == 0 ? kNoId : segments_[segment_of(tag)].find(tag, is_meant);
+  }
 
-  /// `find`, and where there is none, adds (key, id). \return what was found, kNoId if it was added.
+  /// `find`, and where there is none, adds (key, id). \return what was found, kNoId if it was
+  /// added.
   template <typename IsMeant>
-  std::uint32_t find_or_insert(std::uint64_t key, std::uint32_t id, IsMeant is_meant);
+  std::uint32_t find_or_insert(std::uint64_t key, std::uint32_t id, IsMeant is_meant) {
+    const std::uint32_t found = find(key, is_meant);
+    if (found == kNoId) insert(key, id);
+    return found;
+  }
 
   /// Adds (key, id), which must not be in the table.
-  void insert(std::uint64_t key, std::uint32_t id);
+  void insert(std::uint64_t key, std::uint32_t id) {
+    const std::uint32_t tag = tag_of(key);
+    if (size_ == 0) begin();
+    std::uint32_t at = segment_of(tag);
+    while (segments_[at].full()) {
+      make_room(at);
+      at = segment_of(tag);
+    }
+    segments_[at].insert(IdSegment::entry(tag, id));
+    ++size_;
+  }
 
   /// Takes out (key, id). \return false if it was not in the table.
-  bool erase(std::uint64_t key, std::uint32_t id);
+  bool erase(std::uint64_t key, std::uint32_t id) {
+    if (size_ == 0) return false;
+    const std::uint32_t tag = tag_of(key);
+    IdSegment& segment = segments_[segment_of(tag)];
+    if (!segment.erase(IdSegment::entry(tag, id))) return false;
+    if (--size_ == 0) {
+      clear();
+    } else if (segment.sparse()) {
+      give_back(tag);
+    }
+    return true;
+  }
 
   /// (key, from) becomes (key, to), in place. \return false if it was not in the table.
-  bool replace(std::uint64_t key, std::uint32_t from, std::uint32_t to);
+  bool replace(std::uint64_t key, std::uint32_t from, std::uint32_t to) {
+    const std::uint32_t tag = tag_of(key);
+    return size_ != 0 && segments_[segment_of(tag)].replace(IdSegment::entry(tag, from),
+                                                            IdSegment::entry(tag, to));
+  }
 
   /// Calls visit(id) for each entry, in no order that means anything.
   template <typename Visit>
-  void for_each(Visit visit) const;
+  void for_each(Visit visit) const {
+    for (const IdSegment& segment : segments()) {
+      for (const std::uint64_t slot : segment.slots()) {
+        if (slot != IdSegment::kFree) visit(static_cast<std::uint32_t>(slot));
+      }
+    }
+  }
 
   /// Takes out everything and gives the memory back.
-  void clear();
+  void clear() noexcept;
 
   /// Whether the table is in order in itself; for audits.
   [[nodiscard]] bool audit() const;
+
+ private:
+  __extension__ using Wide = unsigned __int128;
+
+  // The upper half of a folded product (Wang Yi's mum), whose upper bits depend on all of the key.
+  [[nodiscard]] static std::uint32_t tag_of(std::uint64_t key) noexcept {
+    const Wide product = static_cast<Wide>(key ^ 0x9e3779b97f4a7c15ULL) * 0xd6e8feb86659fd93ULL;
+    return static_cast<std::uint32_t>(
+        (static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64)) >> 32);
+  }
+  [[nodiscard]] std::uint32_t segment_of(std::uint32_t tag) const noexcept {
+    return depth_ == 0 ? 0 : directory_[tag >> (32 - depth_)];
+  }
+  [[nodiscard]] std::span<const IdSegment> segments() const noexcept {
+    return segments_.empty() ? std::span<const IdSegment>{}
+                             : std::span<const IdSegment>{&segments_[0], segments_.size()};
+  }
+  void swap(IdTable& other) noexcept;
+  void begin();
+  void make_room(std::uint32_t at);
+  void divide(std::uint32_t at);
+  void give_back(std::uint32_t tag);
+  bool join(std::uint32_t at);
+  void rebuild(std::uint32_t at);
+  void assign(std::uint32_t at, IdSegment segment) noexcept;
+  void drop(std::uint32_t at);
+  void direct(std::uint32_t at) noexcept;
+  void resize_directory(std::uint32_t depth);
+
+  std::size_t* bytes_;
+  CompactVector<IdSegment> segments_;
+  std::unique_ptr<std::uint32_t[]> directory_;  // of 2^depth_ segments; none while depth_ is 0
+  std::size_t size_ = 0;
+  std::uint32_t depth_ = 0;
+  std::uint32_t deepest_ = 0;  // segments whose depth is depth_
 };
 
 }  // namespace kvroute::detail
