@@ -135,6 +135,12 @@ bench: install $(STAMPS)/group-test ## benchmarks in C++ and from Python
 	for program in benchmarks/python/bench_*.py; do \
 	  echo "== $${program##*/}"; timeout 600 $(BIN)/python "$$program"; done
 
+# Figures of other projects' indexes need cargo, which is not installed here: without it kvroute is
+# measured alone.
+.PHONY: bench-peers
+bench-peers: system ## the prefix index beside Dynamo's and SMG's, one table; ARGS="--quick"
+	timeout 5400 "$$(scripts/find_python.sh)" benchmarks/bench_peers.py $(ARGS)
+
 # --- Wheels --------------------------------------------------------------------------------------
 
 .PHONY: wheel wheel-test

@@ -1,0 +1,147 @@
+"""kvroute's prefix index beside other routers' indexes, in one run on one machine.
+
+Peers: Dynamo's RadixTree and ConcurrentRadixTreeCompressed (CRTC; crate dynamo-kv-router) and SMG's
+ChainIndex (crate kv-index), measured by benchmarks/peers; kvroute by benchmarks/cpp. All read the
+same workload files, answer the same lookups, and are checked to answer right. Every figure comes
+from a process of its own; processes of all indexes take turns, and the table has their medians.
+
+    python benchmarks/bench_peers.py [--quick] [--json FILE]
+
+Needs CMake and a C++ compiler, and cargo for the peers; without cargo it measures kvroute alone.
+`KVROUTE_TRACES=DIR` names the folder of conversation_trace.jsonl for fill A.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from peer_cells import FILLS, JOBS, OURS, Result, Results, spread, table
+
+ROOT = Path(__file__).resolve().parents[1]
+CARGO_TARGET = ROOT / "build" / "peers"
+OUR_PROGRAM = ROOT / "build" / "release" / "benchmarks" / "cpp" / "index_peer_side"
+PEER_PROGRAM = CARGO_TARGET / "release" / "kvroute-peers"
+BUILD_SECONDS = 1500
+RUN_SECONDS = 300
+WRITER_ROUNDS = 12
+
+
+def build_ours() -> None:
+    target = ["--target", "index_peer_side"]
+    for command in (["--preset", "release"], ["--build", "--preset", "release", *target]):
+        subprocess.run(
+            ["cmake", *command],
+            cwd=ROOT,
+            check=True,
+            timeout=BUILD_SECONDS,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def build_peers() -> bool:
+    """Whether there is a program to measure the peers with."""
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        print("cargo is not installed: kvroute is measured alone")
+        return False
+    command = [cargo, "build", "--release", "--locked", "--quiet"]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(CARGO_TARGET)}
+    folder = ROOT / "benchmarks" / "peers"
+    try:
+        subprocess.run(command, cwd=folder, check=True, timeout=BUILD_SECONDS, env=environment)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"the peers cannot be built ({error}): kvroute is measured alone")
+        return False
+    return True
+
+
+def write_fills(folder: Path) -> dict[str, Path]:
+    files = {fill: folder / fill.replace(" ", "-") for fill in (*FILLS, "tokens")}
+    for fill, (number, slots, own_names) in FILLS.items():
+        arguments = [str(number), str(slots), "1" if own_names else "0"]
+        subprocess.run(
+            [OUR_PROGRAM, "write", files[fill], *arguments], check=True, timeout=RUN_SECONDS
+        )
+    subprocess.run([OUR_PROGRAM, "write-tokens", files["tokens"]], check=True, timeout=RUN_SECONDS)
+    return files
+
+
+def measure(index: str, mode: str, file: Path, rounds: int) -> Result:
+    program: list[str | Path] = [OUR_PROGRAM] if index == OURS else [PEER_PROGRAM, index]
+    done = subprocess.run(
+        [*program, mode, file, str(rounds)], capture_output=True, text=True, timeout=RUN_SECONDS
+    )
+    if done.returncode != 0:
+        sys.exit(f"{index} {mode} {file.name} failed:\n{done.stderr}")
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def measure_all(files: dict[str, Path], repeats: int, with_peers: bool) -> Results:
+    results: Results = {}
+    for repeat in range(repeats):
+        for mode, fill, peers in JOBS:
+            indexes = [OURS, *(peers if with_peers else ())]
+            turn = repeat % len(indexes)
+            for index in indexes[turn:] + indexes[:turn]:
+                rounds = WRITER_ROUNDS if mode == "writer" else 5 if repeats > 1 else 3
+                result = measure(index, mode, files[fill], rounds)
+                results.setdefault((index, mode, fill), []).append(result)
+            print(f"  {repeat + 1}/{repeats} {mode} {fill}", file=sys.stderr)
+    checksums = {
+        index: runs[0]["checksum"] for (index, mode, _), runs in results.items() if mode == "hash"
+    }
+    if len(set(checksums.values())) != 1:
+        sys.exit(f"the block hashes differ: {checksums}")
+    return results
+
+
+def machine() -> dict[str, str]:
+    model = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+    return {
+        "processor": f"{os.cpu_count()} x {model}",
+        "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
+        "load": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="kvroute's prefix index beside its peers")
+    parser.add_argument("--quick", action="store_true", help="one process a cell, not three")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all runs' figures")
+    arguments = parser.parse_args()
+
+    build_ours()
+    with_peers = build_peers()
+    trace = Path(os.environ.get("KVROUTE_TRACES", "")) / "conversation_trace.jsonl"
+    real = "KVROUTE_TRACES" in os.environ and trace.is_file()
+    about = {**machine(), "fill A": trace.name if real else "generated trace"}
+    with tempfile.TemporaryDirectory(prefix="kvroute-peers-") as folder:
+        files = write_fills(Path(folder))
+        results = measure_all(files, 1 if arguments.quick else 3, with_peers)
+    about["load after"] = machine()["load"]
+
+    print("\n".join(f"{name}: {value}" for name, value in about.items()))
+    print(spread(results), end="\n\n")
+    print(table(results))
+    if arguments.json:
+        runs = [
+            {"index": index, "mode": mode, "fill": fill, "runs": figures}
+            for (index, mode, fill), figures in results.items()
+        ]
+        arguments.json.write_text(json.dumps({"about": about, "results": runs}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
