@@ -1,13 +1,15 @@
 #include "kvroute/index/prefix_index.h"
 
-#include <algorithm>
-#include <functional>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 
 #include "kvroute/base/error.h"
 
 namespace kvroute {
+
+PrefixIndex::PrefixIndex(const IndexOptions& options)
+    : options_(options), tree_(std::make_shared<PrefixTree>(options)) {}
 
 std::optional<Slot> PrefixIndex::find(const TargetId& target) const {
   const auto found = slots_.find(target);
@@ -18,34 +20,33 @@ std::optional<Slot> PrefixIndex::find(const TargetId& target) const {
 std::vector<Slot> PrefixIndex::slots_of(const WorkerName& worker,
                                         std::optional<std::uint32_t> dp_rank) const {
   std::vector<Slot> slots;
-  for (const auto& [target, slot] : slots_) {
-    if (target.worker == worker && (!dp_rank || target.dp_rank == *dp_rank)) slots.push_back(slot);
+  for (Slot slot = 0; slot < places_.size(); ++slot) {
+    const auto& target = places_[slot].target;
+    if (target && target->worker == worker && (!dp_rank || target->dp_rank == *dp_rank)) {
+      slots.push_back(slot);
+    }
   }
   return slots;
 }
 
-Slot PrefixIndex::take_slot(const TargetId& target) {
+void PrefixIndex::take_slot(const TargetId& target) {
+  const std::scoped_lock changing(membership_);
   const std::unique_lock lock(mutex_);
-  if (const auto known = find(target)) return *known;
+  if (find(target)) return;
   Slot slot = 0;
-  if (!free_.empty()) {
-    slot = free_.back();
-    free_.pop_back();
-  } else if (targets_.size() < kMaxTargets) {
-    slot = static_cast<Slot>(targets_.size());
-    targets_.emplace_back();
-  } else {
+  while (slot < places_.size() && (places_[slot].target || places_[slot].sweeps > 0)) ++slot;
+  if (slot == kMaxTargets) {
     throw InvalidArgument("worker: expected at most " + std::to_string(kMaxTargets) +
                           " targets, got one more: " + to_string(target));
   }
-  targets_[slot] = target;
+  if (slot == places_.size()) places_.emplace_back();
   slots_.emplace(target, slot);
-  return slot;
+  places_[slot].target = target;
 }
 
 StoreResult PrefixIndex::store(const TargetId& target, std::optional<std::uint64_t> parent,
                                std::span<const std::uint64_t> engine_hashes,
-                               std::span<const std::uint64_t> local_hashes) {
+                               std::span<const std::uint64_t> local_hashes, Tier tier) {
   if (engine_hashes.size() != local_hashes.size()) {
     throw InvalidArgument("local_hashes: expected as many as engine_hashes (" +
                           std::to_string(engine_hashes.size()) + "), got " +
@@ -55,70 +56,65 @@ StoreResult PrefixIndex::store(const TargetId& target, std::optional<std::uint64
     {
       const std::shared_lock lock(mutex_);
       if (const auto slot = find(target)) {
-        return tree_.store(*slot, parent, engine_hashes, local_hashes);
+        return tree_->store(*slot, parent, engine_hashes, local_hashes, 0, tier);
       }
     }
-    (void)take_slot(target);  // it may be gone again before it is looked up: hence the loop
+    take_slot(target);  // it may be gone again before it is looked up: hence the loop
   }
+}
+
+StoreResult PrefixIndex::store_known(const TargetId& target,
+                                     std::span<const std::uint64_t> engine_hashes, Tier tier) {
+  const std::shared_lock lock(mutex_);
+  if (const auto slot = find(target)) return tree_->store_known(*slot, engine_hashes, tier);
+  StoreResult result;
+  result.unknown = static_cast<std::uint32_t>(engine_hashes.size());
+  return result;
 }
 
 RemoveResult PrefixIndex::remove(const TargetId& target,
-                                 std::span<const std::uint64_t> engine_hashes) {
+                                 std::span<const std::uint64_t> engine_hashes, Tier tier) {
   const std::shared_lock lock(mutex_);
-  if (const auto slot = find(target)) return tree_.remove(*slot, engine_hashes);
-  return {.removed = 0, .kept = 0, .unknown = static_cast<std::uint32_t>(engine_hashes.size())};
+  if (const auto slot = find(target)) return tree_->remove(*slot, engine_hashes, tier);
+  RemoveResult result;
+  result.unknown = static_cast<std::uint32_t>(engine_hashes.size());
+  return result;
+}
+
+// A sweep takes time in proportion to what was held, so no lock is held meanwhile: that the slot is
+// being swept keeps it from being given to another target, whose blocks would go too. Where the
+// tree was replaced meanwhile, so were the places.
+void PrefixIndex::sweep(const WorkerName& worker, std::optional<std::uint32_t> dp_rank,
+                        bool forget) {
+  std::vector<Slot> slots;
+  std::shared_ptr<PrefixTree> tree;
+  {
+    const std::scoped_lock changing(membership_);
+    const std::unique_lock lock(mutex_);
+    slots = slots_of(worker, dp_rank);
+    tree = tree_;
+    for (const Slot slot : slots) {
+      Place& place = places_[slot];
+      ++place.sweeps;
+      if (!forget) continue;
+      slots_.erase(*place.target);
+      place.target.reset();
+    }
+  }
+  if (forget && slots.empty()) {
+    throw UnknownWorker("worker: expected one that has stored blocks, got " + to_string(worker));
+  }
+  for (const Slot slot : slots) forget ? tree->release_slot(slot) : tree->clear(slot);
+  const std::scoped_lock changing(membership_);
+  const std::unique_lock lock(mutex_);
+  if (tree != tree_) return;
+  for (const Slot slot : slots) --places_[slot].sweeps;
 }
 
 void PrefixIndex::clear(const WorkerName& worker, std::optional<std::uint32_t> dp_rank) {
-  const std::shared_lock lock(mutex_);
-  for (const Slot slot : slots_of(worker, dp_rank)) tree_.clear(slot);
+  sweep(worker, dp_rank, false);
 }
 
-// The sweep takes time in proportion to what the worker held, so it is done without the names'
-// lock; a slot that is not free yet serves nobody meanwhile.
-void PrefixIndex::remove_worker(const WorkerName& worker) {
-  std::vector<Slot> slots;
-  {
-    const std::unique_lock lock(mutex_);
-    slots = slots_of(worker, std::nullopt);
-    if (slots.empty()) {
-      throw UnknownWorker("worker: expected one that has stored blocks, got " + to_string(worker));
-    }
-    for (const Slot slot : slots) slots_.erase(targets_[slot]);
-  }
-  for (const Slot slot : slots) tree_.release_slot(slot);
-  const std::unique_lock lock(mutex_);
-  for (const Slot slot : slots) targets_[slot] = {};
-  free_.insert(free_.end(), slots.begin(), slots.end());
-  std::sort(free_.begin(), free_.end(), std::greater<>());
-}
-
-std::vector<std::pair<TargetId, std::uint32_t>> PrefixIndex::match(
-    std::span<const std::uint64_t> local_hashes) const {
-  static thread_local Overlaps overlaps;
-  std::vector<std::pair<TargetId, std::uint32_t>> depths;
-  const std::shared_lock lock(mutex_);
-  tree_.match(local_hashes, overlaps);
-  for (std::size_t slot = 0; slot < overlaps.held.size(); ++slot) {
-    if (overlaps.held[slot] == 0) continue;
-    const auto listed = slots_.find(targets_[slot]);  // not so while its worker is being removed
-    if (listed != slots_.end() && listed->second == slot) {
-      depths.emplace_back(targets_[slot], overlaps.held[slot]);
-    }
-  }
-  return depths;
-}
-
-std::vector<TargetId> PrefixIndex::targets() const {
-  const std::shared_lock lock(mutex_);
-  std::vector<Slot> slots;
-  slots.reserve(slots_.size());
-  for (const auto& [target, slot] : slots_) slots.push_back(slot);
-  std::sort(slots.begin(), slots.end());
-  std::vector<TargetId> targets;
-  targets.reserve(slots.size());
-  for (const Slot slot : slots) targets.push_back(targets_[slot]);
-  return targets;
-}
+void PrefixIndex::remove_worker(const WorkerName& worker) { sweep(worker, std::nullopt, true); }
 
 }  // namespace kvroute

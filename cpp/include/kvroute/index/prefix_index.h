@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
-#include <shared_mutex>
 #include <span>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -22,11 +24,11 @@ namespace kvroute {
 struct IndexEvent {
   enum class Kind : std::uint8_t { store, remove, clear };
   Kind kind = Kind::store;
-  TargetId target;
+  TargetId target = {};
   Tier tier = Tier::device;
-  std::optional<std::uint64_t> parent;             ///< store only
-  std::span<const std::uint64_t> engine_hashes;    ///< store and remove
-  std::span<const std::uint64_t> local_hashes;     ///< store only; empty: PrefixTree::store_known
+  std::optional<std::uint64_t> parent = {};           ///< store only
+  std::span<const std::uint64_t> engine_hashes = {};  ///< store and remove
+  std::span<const std::uint64_t> local_hashes = {};  ///< store only; empty: PrefixTree::store_known
 };
 
 /// What became of a batch, in blocks.
@@ -46,11 +48,11 @@ struct TargetDepths {
 
 /// A prefix tree for those who name targets instead of numbering them: what each (worker, rank)
 /// holds, of one block size, fed and asked in hashes. A target exists from its first store until
-/// its worker is removed. Thread-safe, as the tree is.
+/// its worker is removed. Thread-safe, as the tree is; no call makes others wait for a sweep.
 class PrefixIndex {
  public:
   /// \throws InvalidArgument if an option is out of its range
-  explicit PrefixIndex(const IndexOptions& options) : tree_(options) {}
+  explicit PrefixIndex(const IndexOptions& options);
 
   /// \throws InvalidArgument if the spans differ in length, or for one target too many
   StoreResult store(const TargetId& target, std::optional<std::uint64_t> parent,
@@ -89,31 +91,45 @@ class PrefixIndex {
   [[nodiscard]] std::vector<std::vector<std::pair<TargetId, std::uint32_t>>> match_many(
       std::span<const std::span<const std::uint64_t>> requests) const;
 
-  /// PrefixTree::for_each_held with the chain's target.
-  void for_each_held(
-      const std::function<void(const TargetId&, const HeldChain&)>& visit) const;
+  /// PrefixTree::for_each_held with the chain's target. Targets neither come nor go meanwhile.
+  void for_each_held(const std::function<void(const TargetId&, const HeldChain&)>& visit) const;
 
-  /// Everything that the index holds, targets included (see PrefixTree::snapshot).
+  /// Everything that the index holds, targets included (see PrefixTree::snapshot). Targets neither
+  /// come nor go meanwhile.
   [[nodiscard]] std::string snapshot() const;
-  /// Replaces everything by a snapshot's content. \throws InvalidArgument as
-  /// PrefixTree::restore does; the index is then as it was.
+  /// Replaces everything by a snapshot's content; what others store meanwhile is replaced too, and
+  /// counters begin anew. Matches answer from the old content until the new one is whole, so that
+  /// both are in memory for a time.
+  /// \throws InvalidArgument if the bytes are damaged, foreign or of another version; the index is
+  /// then as it was
   void restore(std::string_view snapshot);
 
   [[nodiscard]] std::vector<TargetId> targets() const;
-  [[nodiscard]] IndexStats stats() const { return tree_.stats(); }
-  [[nodiscard]] std::optional<std::string> audit() const { return tree_.audit(); }
+  [[nodiscard]] IndexStats stats() const;
+  /// PrefixTree::audit, and that names and slots agree.
+  [[nodiscard]] std::optional<std::string> audit() const;
 
  private:
+  /// What a slot stands for. A slot without a target that is still being swept is not given away.
+  struct Place {
+    std::optional<TargetId> target;
+    std::uint32_t sweeps = 0;  ///< under way, of this slot
+  };
+
   [[nodiscard]] std::optional<Slot> find(const TargetId& target) const;
   [[nodiscard]] std::vector<Slot> slots_of(const WorkerName& worker,
                                            std::optional<std::uint32_t> dp_rank) const;
-  [[nodiscard]] Slot take_slot(const TargetId& target);
+  void take_slot(const TargetId& target);
+  void sweep(const WorkerName& worker, std::optional<std::uint32_t> dp_rank, bool forget);
+  [[nodiscard]] std::vector<std::optional<TargetId>> names() const;
 
-  PrefixTree tree_;
-  mutable PhaseFairMutex mutex_;  // of the names; held while the tree is used by slot
+  IndexOptions options_;
+  // Held by whoever changes the names, before `mutex_`, and as long as they must not change.
+  mutable std::mutex membership_;
+  mutable PhaseFairMutex mutex_;  // of what follows; shared while the tree is used by slot
+  std::shared_ptr<PrefixTree> tree_;
   std::unordered_map<TargetId, Slot> slots_;
-  std::vector<TargetId> targets_;  // by slot
-  std::vector<Slot> free_;         // descending, the lowest is given next
+  std::vector<Place> places_;  // by slot
 };
 
 }  // namespace kvroute
