@@ -16,13 +16,29 @@ py::dict index_counters(const IndexReport& report) {
   counters["confirmed"] = s.confirmed;
   counters["renamed"] = s.renamed;
   counters["unknown_parents"] = s.unknown_parents;
+  counters["adopted"] = s.adopted;
+  counters["waited_in_vain"] = s.waited_in_vain;
   counters["removed"] = s.removed;
   counters["unknown_removed"] = s.unknown_removed;
   counters["predicted"] = s.predicted;
   counters["expired"] = s.expired;
+  counters["outlived"] = s.outlived;
   counters["forgotten_exact"] = s.forgotten_exact;
   counters["forgotten_predicted"] = s.forgotten_predicted;
   return counters;
+}
+
+py::dict index_bytes(const IndexReport& report) {
+  const IndexBytes& b = report.stats.bytes;
+  py::dict bytes;
+  bytes["labels"] = b.labels;
+  bytes["names"] = b.names;
+  bytes["nodes"] = b.nodes;
+  bytes["edges"] = b.edges;
+  bytes["coverage"] = b.coverage;
+  bytes["requests"] = b.requests;
+  bytes["waiting"] = b.waiting;
+  return bytes;
 }
 
 py::dict event_counters(const TargetStats& target) {
@@ -64,8 +80,12 @@ void bind_index_stats(py::module_& module) {
           "held", [](const IndexReport& r) { return r.stats.held_exact + r.stats.held_predicted; })
       .def_property_readonly("predicted",
                              [](const IndexReport& r) { return r.stats.held_predicted; })
+      .def_property_readonly("held_lower", [](const IndexReport& r) { return r.stats.held_lower; })
+      .def_property_readonly("waiting", [](const IndexReport& r) { return r.stats.waiting; })
+      .def_property_readonly("pins", [](const IndexReport& r) { return r.stats.pins; })
       .def_property_readonly("nodes", [](const IndexReport& r) { return r.stats.nodes; })
       .def_property_readonly("bytes", [](const IndexReport& r) { return r.stats.bytes.total(); })
+      .def_property_readonly("bytes_by_kind", &index_bytes)
       .def_property_readonly("forgotten",
                              [](const IndexReport& r) {
                                return r.stats.forgotten_exact + r.stats.forgotten_predicted;

@@ -8,6 +8,7 @@ them into a gateway of your own.
 from __future__ import annotations
 
 from kvroute._core import (
+    ApplyResult,
     Explanation,
     IndexStats,
     InvalidArgument,
@@ -30,6 +31,7 @@ from kvroute._core import (
 )
 
 __all__ = [
+    "ApplyResult",
     "Explanation",
     "IndexStats",
     "InvalidArgument",

@@ -16,7 +16,8 @@ be chosen.
 """
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Final, Literal, TypeAlias, final
 
@@ -32,6 +33,25 @@ WorkerName: TypeAlias = int | str
 
 WorkerRef: TypeAlias = WorkerName | tuple[WorkerName, int]
 """A worker with all its ranks, or one of them: (worker, dp_rank)."""
+
+Tier: TypeAlias = Literal["device", "host", "disk", "external"]
+"""Where a worker keeps a block, nearest first; "external" is shared with others."""
+
+StoreEvent: TypeAlias = tuple[
+    Literal["store"], WorkerName, int, int | None, array[int], array[int], Tier
+]
+"""What PrefixIndex.dump gives."""
+
+IndexEvent: TypeAlias = (
+    tuple[Literal["store"], WorkerName, int, int | None, Hashes, Hashes]
+    | tuple[Literal["store"], WorkerName, int, int | None, Hashes, Hashes, Tier]
+    | tuple[Literal["store_known"], WorkerName, int, Hashes, Tier]
+    | tuple[Literal["remove"], WorkerName, int, Hashes]
+    | tuple[Literal["remove"], WorkerName, int, Hashes, Tier]
+    | tuple[Literal["clear"], WorkerName, int]
+    | StoreEvent
+)
+"""What PrefixIndex.apply takes."""
 
 __version__: Final[str]
 build_info: Final[dict[str, str]]
@@ -381,19 +401,38 @@ class IndexStats:
 
     @property
     def held(self) -> int:
-        """Pairs (target, block)."""
+        """Pairs (target, block) on the device, exact and predicted."""
 
     @property
     def predicted(self) -> int:
         """Those of them that are predicted."""
 
     @property
-    def nodes(self) -> int: ...
+    def held_lower(self) -> int:
+        """Triples (target, block, tier) below the device."""
+
+    @property
+    def waiting(self) -> int:
+        """Blocks that wait for their parent."""
+
+    @property
+    def pins(self) -> int:
+        """Places of running requests; 0 for a PrefixIndex."""
+
+    @property
+    def nodes(self) -> int:
+        """Runs of blocks that the tree consists of."""
+
     @property
     def targets(self) -> int: ...
     @property
     def bytes(self) -> int:
         """Memory of the index."""
+
+    @property
+    def bytes_by_kind(self) -> dict[str, int]:
+        """The same by what it is for: `labels`, `names`, `nodes`, `edges`, `coverage`, `requests`,
+        `waiting`."""
 
     @property
     def memory_limit(self) -> int | None: ...
@@ -402,7 +441,12 @@ class IndexStats:
         """Pairs (target, block) dropped to stay below the limit."""
 
     @property
-    def counters(self) -> dict[str, int]: ...
+    def counters(self) -> dict[str, int]:
+        """Since the index was made, in blocks: `stored`, `duplicates`, `confirmed`, `renamed`,
+        `unknown_parents` (came before their parent), of them `adopted` (it came) and
+        `waited_in_vain` (they made room for others), `removed`, `unknown_removed`, `predicted`,
+        `expired`, `outlived` (beyond a target's capacity), `forgotten_exact`,
+        `forgotten_predicted` (for the memory limit)."""
 
 @final
 class RouterStats:
@@ -430,11 +474,42 @@ class Overlaps(Mapping[tuple[WorkerName, int], int]):
         """Targets, and their depths as array('I'), in the same order."""
 
 @final
+class ApplyResult:
+    """What became of a batch of events, in blocks."""
+
+    @property
+    def stored(self) -> int:
+        """Newly held, those included that had waited for their parent."""
+
+    @property
+    def duplicates(self) -> int:
+        """Stored while they were held already."""
+
+    @property
+    def removed(self) -> int:
+        """No longer held."""
+
+    @property
+    def waiting(self) -> int:
+        """Put aside until their parent comes."""
+
+    @property
+    def unknown(self) -> int:
+        """Hashes to remove, or known before, that the target did not hold."""
+
+    def __repr__(self) -> str: ...
+
+@final
 class PrefixIndex:
     """What each target holds, by itself: of one block size, fed and asked in hashes.
 
     memory_limit: bytes or text as of KvRouter; None (default) for no cap.
     repeated_stores: "count": a block stored n times must be removed n times (vLLM); "set": once.
+    max_waiting: most blocks, of all targets together, that wait for a parent which their target has
+        not announced; the oldest make room for new ones. 0: none wait.
+
+    A target exists from its first store until its worker is removed. Blocks are held in a tier:
+    "device", "host", "disk" or "external" (shared); where none is named, on the device.
     """
 
     def __init__(
@@ -442,6 +517,7 @@ class PrefixIndex:
         memory_limit: int | str | None = None,
         *,
         repeated_stores: Literal["count", "set"] = "count",
+        max_waiting: int = 65536,
     ) -> None: ...
     def store(
         self,
@@ -450,21 +526,88 @@ class PrefixIndex:
         local_hashes: Hashes,
         parent: int | None = None,
         dp_rank: int = 0,
+        *,
+        tier: Tier = "device",
     ) -> int:
         """The target now holds these consecutive blocks, after the block that it announced as
-        `parent` (None: from the start). Both sequences have the same length. An unknown parent is
-        counted and nothing is stored. Gives the number of blocks newly held."""
+        `parent` (None: from the start). Both sequences have the same length. Blocks whose parent is
+        not known wait until it comes. Gives the number of blocks newly held, those included that
+        had waited."""
 
-    def remove(self, worker: WorkerName, engine_hashes: Hashes, dp_rank: int = 0) -> int:
-        """Gives the number of blocks no longer held; unknown hashes are counted and ignored."""
+    def store_known(
+        self, worker: WorkerName, engine_hashes: Hashes, tier: Tier, dp_rank: int = 0
+    ) -> int:
+        """Blocks that the target holds in some tier are now held in `tier` too; others are counted
+        and ignored. For engines that name no more than hashes when they offload. Gives the number
+        of blocks newly held in the tier."""
+
+    def remove(
+        self,
+        worker: WorkerName,
+        engine_hashes: Hashes,
+        dp_rank: int = 0,
+        *,
+        tier: Tier = "device",
+    ) -> int:
+        """Gives the number of blocks no longer held in the tier; unknown hashes are counted and
+        ignored."""
 
     def clear(self, worker: WorkerName, dp_rank: int | None = None) -> None:
-        """Forgets all blocks of the worker, or of one of its ranks. Nothing happens to one that has
-        stored nothing."""
+        """Forgets all blocks of the worker, or of one of its ranks, in all tiers. Nothing happens
+        to one that has stored nothing."""
 
-    def remove_worker(self, worker: WorkerName) -> None: ...
-    def match(self, local_hashes: Hashes) -> Overlaps: ...
-    def targets(self) -> list[tuple[WorkerName, int]]: ...
+    def remove_worker(self, worker: WorkerName) -> None:
+        """Forgets the worker and its targets. UnknownWorker if it has stored nothing."""
+
+    def apply(self, events: Iterable[IndexEvent]) -> ApplyResult:
+        """Many events by one call, in their order; each is a tuple or list:
+
+        ("store", worker, dp_rank, parent, engine_hashes, local_hashes[, tier])
+        ("store_known", worker, dp_rank, engine_hashes, tier)
+        ("remove", worker, dp_rank, engine_hashes[, tier])
+        ("clear", worker, dp_rank)
+
+        All are read and checked before the first is applied: after an InvalidArgument, whose
+        message names the event and its field, nothing has changed (but where there are too many
+        targets, the events before are applied). The GIL is released while they are applied."""
+
+    def match(self, local_hashes: Hashes) -> Overlaps:
+        """Reachable depth on the device, in blocks, of each target that holds at least the first
+        block. O(blocks + targets)."""
+
+    def match_many(self, requests: Iterable[Hashes]) -> list[Overlaps]:
+        """One match for each request, by one call."""
+
+    def overlaps(
+        self, local_hashes: Hashes
+    ) -> tuple[
+        list[tuple[WorkerName, int]], tuple[array[int], array[int], array[int], array[int]]
+    ]:
+        """All targets, and four array('I') with one depth for each target: on the device alone, and
+        with host, disk and external added one after the other (so none is below the one before)."""
+
+    def targets(self) -> list[tuple[WorkerName, int]]:
+        """Targets that have stored blocks."""
+
+    def dump(self) -> list[StoreEvent]:
+        """What is held now, as store events with array('Q'): applied to an empty index, they give
+        one that matches alike. Further names and copies of a block are left out."""
+
+    def snapshot(self) -> bytes:
+        """Everything that the index holds, as of one moment; matches go on meanwhile. The bytes are
+        the same on every machine, versioned and checksummed."""
+
+    def restore(self, snapshot: Buffer) -> None:
+        """Replaces everything by a snapshot's content, and begins the counters anew.
+        InvalidArgument where the bytes are damaged, cut off, of another kind or version; the index
+        is then as it was. Matches go on meanwhile, on the old content until the new is whole."""
+
+    def save(self, path: str | bytes | PathLike[str] | PathLike[bytes]) -> None:
+        """Writes a snapshot to a file: wholly, or not at all (OSError)."""
+
+    def load(self, path: str | bytes | PathLike[str] | PathLike[bytes]) -> None:
+        """Restores the snapshot in a file. OSError where it cannot be read."""
+
     def stats(self) -> IndexStats: ...
 
 def _next_log_record(timeout: float) -> tuple[int, str] | None: ...
