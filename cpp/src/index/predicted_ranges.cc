@@ -36,6 +36,19 @@ void PredictedRanges::unmark(Slot slot, std::uint32_t begin, std::uint32_t end,
   }
 }
 
+/// Position after the slot's last range.
+std::uint32_t PredictedRanges::end_of(Slot slot) const noexcept {
+  return first_ending_after(slot, std::numeric_limits<std::uint32_t>::max());
+}
+
+bool PredictedRanges::any(Slot slot, Nanoseconds deadline) const noexcept {
+  for (std::uint32_t i = first_ending_after(slot, 0); i < ranges_.size(); ++i) {
+    if (ranges_[i].slot != slot) return false;
+    if (ranges_[i].deadline == deadline) return true;
+  }
+  return false;
+}
+
 Nanoseconds PredictedRanges::earliest() const noexcept {
   Nanoseconds earliest = std::numeric_limits<Nanoseconds>::max();
   for (const PredictedRange& range : ranges_) earliest = std::min(earliest, range.deadline);

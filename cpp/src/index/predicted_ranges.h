@@ -10,12 +10,18 @@
 
 namespace kvroute::detail {
 
+/// Where the predictions of slots with a capacity begin: each has a number from here on in place of
+/// a deadline, the instant of the prediction. As times these lie beyond any that is reached.
+inline constexpr Nanoseconds kFirstInstant = Nanoseconds{1} << 62;
+
 /// Blocks [begin, end) of a node that a slot holds by assumption until `deadline`.
 struct PredictedRange {
   Slot slot = 0;
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
   Nanoseconds deadline = 0;
+
+  [[nodiscard]] bool expires() const noexcept { return deadline < kFirstInstant; }
 };
 
 /// The predicted blocks of one node: disjoint ranges, by slot and begin. They are a part of what
@@ -29,6 +35,9 @@ class PredictedRanges {
   /// Sets marks[i] to 0 for each block begin + i of [begin, end) that is predicted for `slot`.
   void unmark(Slot slot, std::uint32_t begin, std::uint32_t end,
               std::uint8_t* marks) const noexcept;
+  /// Whether blocks are predicted for the slot with just this deadline.
+  [[nodiscard]] bool any(Slot slot, Nanoseconds deadline) const noexcept;
+  /// The first deadline; none of those that expire if it is not before kFirstInstant.
   [[nodiscard]] Nanoseconds earliest() const noexcept;
 
   /// Blocks that were not predicted until now become so.
@@ -40,11 +49,32 @@ class PredictedRanges {
   template <typename Visit>
   void take_due(Nanoseconds now, Visit visit, std::size_t& bytes) {
     for (std::uint32_t i = ranges_.size(); i-- > 0;) {
-      if (ranges_[i].deadline > now) continue;
+      if (ranges_[i].deadline > now || !ranges_[i].expires()) continue;
       const PredictedRange range = ranges_[i];
       ranges_.erase(i, bytes);
       visit(range);
     }
+  }
+
+  /// Of the blocks from `begin` on that are predicted for the slot with this deadline, the last
+  /// `most` stop being so; calls visit(begin, end) for each part. \return how many they were.
+  template <typename Visit>
+  std::uint32_t take_last(Slot slot, Nanoseconds deadline, std::uint32_t begin, std::uint32_t most,
+                          Visit visit, std::size_t& bytes) {
+    std::uint32_t taken = 0;
+    for (std::uint32_t i = end_of(slot); i-- > 0 && taken < most;) {
+      PredictedRange& range = ranges_[i];
+      if (range.slot != slot || range.end <= begin) break;
+      if (range.deadline != deadline) continue;
+      const std::uint32_t to = range.end;
+      const std::uint32_t lowest = std::max(range.begin, begin);
+      const std::uint32_t from = to - std::min(most - taken, to - lowest);
+      taken += to - from;
+      range.end = from;
+      if (range.begin == from) ranges_.erase(i, bytes);
+      visit(from, to);
+    }
+    return taken;
   }
 
   /// Cuts off the first `at` blocks, whose ranges are returned.
@@ -52,6 +82,7 @@ class PredictedRanges {
 
  private:
   [[nodiscard]] std::uint32_t first_ending_after(Slot slot, std::uint32_t at) const noexcept;
+  [[nodiscard]] std::uint32_t end_of(Slot slot) const noexcept;
 
   CompactVector<PredictedRange> ranges_;
 };

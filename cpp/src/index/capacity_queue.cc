@@ -1,0 +1,37 @@
+#include "index/capacity_queue.h"
+
+#include <tuple>
+
+namespace kvroute::detail {
+
+CapacityQueue::Queue& CapacityQueue::of(Slot slot) {
+  while (slots_.size() <= slot) slots_.emplace_back(bytes_);
+  return slots_[slot];
+}
+
+std::optional<CapacityQueue::Record> CapacityQueue::pop(Slot slot) {
+  if (slot >= slots_.size() || slots_[slot].records.empty()) return std::nullopt;
+  auto& records = slots_[slot].records;
+  std::pop_heap(records.begin(), records.end(), later);
+  const Record record = records.back();
+  records.pop_back();
+  return record;
+}
+
+/// What is left goes into order, which is a heap too, so that repetitions are neighbours. Of these
+/// the deepest stays: it is served when it should be.
+void CapacityQueue::finish_sweep(Queue& queue) {
+  auto& records = queue.records;
+  const auto by_place = [](const Record& r) { return std::tuple(r.instant, r.node, ~r.end); };
+  std::sort(records.begin(), records.end(),
+            [&](const Record& a, const Record& b) { return by_place(a) < by_place(b); });
+  const auto same = [](const Record& a, const Record& b) {
+    return a.instant == b.instant && a.node == b.node;
+  };
+  records.erase(std::unique(records.begin(), records.end(), same), records.end());
+  std::make_heap(records.begin(), records.end(), later);
+  records.shrink_to_fit();
+  queue.swept_size = records.size();
+}
+
+}  // namespace kvroute::detail

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "index/accounting.h"
+#include "index/predicted_ranges.h"
+#include "index/run_store.h"
+#include "kvroute/base/ids.h"
+
+namespace kvroute::detail {
+
+/// In which order the predicted blocks of slots with a capacity go: least recently predicted first,
+/// of one prediction the deepest first. Each prediction is one instant.
+///
+/// A record says that a node has blocks that its slot's prediction of that instant was the last to
+/// cover. It may be out of date: those blocks have been predicted again, confirmed or forgotten, or
+/// another record of the same blocks was served. Whoever takes one out looks at the node. Records
+/// that have nothing to say are swept out once they may be the greater part. Not synchronised.
+class CapacityQueue {
+ public:
+  struct Record {
+    Nanoseconds instant;
+    std::uint32_t end;  ///< depth, from the root, at which the blocks end
+    NodeId node;
+  };
+
+  explicit CapacityQueue(std::size_t* bytes)
+      : bytes_(bytes), slots_(CountingAllocator<Queue>(bytes)) {}
+
+  /// The instant of one more prediction: later than all before it, and not a time.
+  [[nodiscard]] Nanoseconds next_instant() noexcept { return next_instant_++; }
+  /// Instants up to and including this one have been given out elsewhere (in a snapshot).
+  void skip_to(Nanoseconds instant) noexcept {
+    next_instant_ = std::max(next_instant_, instant + 1);
+  }
+
+  /// O(log records), or O(1) for the newest instant.
+  void push(Slot slot, const Record& record) {
+    std::vector<Record, CountingAllocator<Record>>& records = of(slot).records;
+    records.push_back(record);
+    std::push_heap(records.begin(), records.end(), later);
+  }
+
+  /// Takes out the slot's record that is to be served first. O(log records).
+  [[nodiscard]] std::optional<Record> pop(Slot slot);
+
+  /// The blocks of a record that was taken out are in use by running requests, and stay for now.
+  /// No record stands for them until one is pushed, when they are no longer in use.
+  void pass_over(Slot slot, Nanoseconds instant) {
+    Nanoseconds& latest = of(slot).passed_over;
+    latest = std::max(latest, instant);
+  }
+  /// Blocks of the slot of this instant may have been passed over.
+  [[nodiscard]] bool may_have_passed_over(Slot slot, Nanoseconds instant) const noexcept {
+    return slot < slots_.size() && instant <= slots_[slot].passed_over;
+  }
+
+  /// Drops records for which `is_valid(record)` is false, and repetitions, if many have been pushed
+  /// since the last time. Amortised O(log records) a push.
+  template <typename IsValid>
+  void sweep(Slot slot, IsValid is_valid) {
+    Queue& queue = of(slot);
+    if (queue.records.size() <= 2 * queue.swept_size + kSlack) return;
+    std::erase_if(queue.records, [&](const Record& record) { return !is_valid(record); });
+    finish_sweep(queue);
+  }
+
+  /// The slot has no predicted blocks any more.
+  void clear(Slot slot) {
+    if (slot < slots_.size()) slots_[slot] = Queue(bytes_);
+  }
+
+  template <typename Visit>
+  void for_each(Slot slot, Visit visit) const {
+    if (slot >= slots_.size()) return;
+    for (const Record& record : slots_[slot].records) visit(record);
+  }
+
+ private:
+  static constexpr std::size_t kSlack = 64;
+
+  struct Queue {
+    explicit Queue(std::size_t* bytes) : records(CountingAllocator<Record>(bytes)) {}
+    std::vector<Record, CountingAllocator<Record>>
+        records;                 // a heap, the first to be served on top
+    std::size_t swept_size = 0;  // records after the last sweep
+    Nanoseconds passed_over = 0;
+  };
+
+  static bool later(const Record& a, const Record& b) noexcept {
+    return a.instant != b.instant ? a.instant > b.instant : a.end < b.end;
+  }
+  [[nodiscard]] Queue& of(Slot slot);
+  static void finish_sweep(Queue& queue);
+
+  std::size_t* bytes_;
+  std::vector<Queue, CountingAllocator<Queue>> slots_;
+  Nanoseconds next_instant_ = kFirstInstant;
+};
+
+}  // namespace kvroute::detail
