@@ -304,13 +304,17 @@ class ReferenceModel {
       while (const auto place = state.find(parent)) {
         const auto chain = waiting_.take(slot, parent);
         if (!chain) break;
+        // Removed while it waited, and not announced again since then (a copy would be one more).
+        std::vector<std::uint64_t> gone;
+        for (std::size_t i = 0; i < chain->names.size(); ++i) {
+          const bool held = state.in(chain->tier).names.contains(chain->names[i]);
+          if (chain->gone[i] && (count_copies_ || !held)) gone.push_back(chain->names[i]);
+        }
         StoreResult stored;
         attach(state, *place, chain->names, chain->labels, chain->namespace_seed, chain->tier,
                stored);
         RemoveResult removed;
-        for (std::size_t i = 0; i < chain->names.size(); ++i) {
-          if (chain->gone[i]) remove_held(state, chain->names[i], chain->tier, removed);
-        }
+        for (const std::uint64_t name : gone) remove_held(state, name, chain->tier, removed);
         names.insert(names.end(), chain->names.begin(), chain->names.end());
         result.adopted += static_cast<std::uint32_t>(chain->alive());
       }
