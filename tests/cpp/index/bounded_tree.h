@@ -87,6 +87,8 @@ class BoundedTree {
         .check("held_predicted", got.held_predicted, most.held_predicted)
         .wrong;
   }
+  /// What is held is held in the model.
+  [[nodiscard]] std::optional<std::string> check_slots() const { return visit(); }
   /// What came to pass; forgotten blocks included.
   [[nodiscard]] IndexStats expected() const { return tree_.stats(); }
 

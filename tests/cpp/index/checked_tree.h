@@ -67,8 +67,7 @@ class CheckedTree {
     const IndexStats got = tree_.stats();
     const IndexStats expected = model_.stats();
     if (auto wrong = difference_of_sizes(got, expected)) return wrong;
-    if (auto wrong = difference_of_counters(got, got_then_, expected, expected_then_)) return wrong;
-    return check_slots();
+    return difference_of_counters(got, got_then_, expected, expected_then_);
   }
 
   /// Sizes and counters as the model has them.
@@ -186,7 +185,9 @@ class CheckedTree {
     for (const auto& [slot, state] : model_.slots()) tree_.set_capacity(slot, state.capacity);
     got_then_ = tree_.stats();
     expected_then_ = model_.stats();
-    if (auto wrong = check()) return "loaded, " + *wrong;
+    auto wrong = check();
+    if (!wrong) wrong = check_slots();
+    if (wrong) return "loaded, " + *wrong;
     return std::nullopt;
   }
 

@@ -20,20 +20,21 @@ struct DifferentialResult {
 };
 
 /// Drives a tree beside its model (a CheckedTree or a BoundedTree) with `steps` generated
-/// operations, or until the choices are used up, and checks everything each `check_every`.
+/// operations, or until the choices are used up; checks sizes and invariants each `check_every`,
+/// and every block at the end.
 template <typename Checked>
 DifferentialResult drive(Checked& checked, Choices& choices, const GeneratorOptions& generator,
                          std::size_t steps, std::size_t check_every) {
   EventGenerator events(choices, generator);
   DifferentialResult result;
-  for (; result.operations < steps && !choices.exhausted(); ++result.operations) {
-    auto wrong = checked.apply(events.next());
+  std::optional<std::string> wrong;
+  for (; result.operations < steps && !choices.exhausted() && !wrong; ++result.operations) {
+    wrong = checked.apply(events.next());
     if (!wrong && result.operations % check_every == 0) wrong = checked.check();
-    if (!wrong) continue;
-    result.wrong = "step " + std::to_string(result.operations) + ": " + *wrong;
-    return result;
   }
-  if (const auto wrong = checked.check()) result.wrong = "at the end: " + *wrong;
+  if (!wrong) wrong = checked.check();
+  if (!wrong) wrong = checked.check_slots();
+  if (wrong) result.wrong = "operation " + std::to_string(result.operations) + ": " + *wrong;
   result.expected = checked.expected();
   return result;
 }

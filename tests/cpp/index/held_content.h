@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
-#include <set>
 #include <string>
-#include <tuple>
-#include <utility>
+#include <unordered_set>
 
 #include "kvroute/index/prefix_tree.h"
 #include "reference_model.h"
@@ -40,6 +38,10 @@ class HeldContent {
   }
 
  private:
+  static std::size_t key(Slot slot, Tier tier, Place place) {
+    return (place * kMaxTargets + slot) * kTiers + index_of(tier);
+  }
+
   const char* visit(const HeldChain& chain) {
     if (chain.engine_hashes.empty() || chain.engine_hashes.size() != chain.local_hashes.size()) {
       return "empty, or its spans differ in length";
@@ -73,7 +75,8 @@ class HeldContent {
       return name != tier.names.end() && name->second.place == parent;
     });
     if (!named) return "another block's name for its parent";
-    return seen_.contains({chain.slot, parent}) ? nullptr : "it comes before its parent";
+    return seen_.contains(key(chain.slot, Tier::device, parent)) ? nullptr
+                                                                 : "it comes before its parent";
   }
 
   const char* check_block(const HeldChain& chain, std::uint64_t name, Place place) {
@@ -81,16 +84,16 @@ class HeldContent {
     const auto known = names.find(name);
     if (known == names.end() || known->second.place != place) return "another block's name";
     if (model_.places().namespace_seed(place) != chain.namespace_seed) return "another namespace";
-    if (!shown_.insert({chain.slot, chain.tier, place}).second) return "a block comes twice";
-    seen_.insert({chain.slot, place});
+    if (!shown_.insert(key(chain.slot, chain.tier, place)).second) return "a block comes twice";
+    seen_.insert(key(chain.slot, Tier::device, place));
     return nullptr;
   }
 
   const ReferenceModel& model_;
   Slot first_;
   Slot end_;
-  std::set<std::tuple<Slot, Tier, Place>> shown_;
-  std::set<std::pair<Slot, Place>> seen_;  // in any tier
+  std::unordered_set<std::size_t> shown_;
+  std::unordered_set<std::size_t> seen_;  // in any tier
 };
 
 }  // namespace kvroute::testing

@@ -6,7 +6,6 @@
 #include <deque>
 #include <map>
 #include <optional>
-#include <set>
 #include <span>
 #include <tuple>
 #include <utility>
@@ -236,9 +235,12 @@ class ReferenceModel {
  private:
   /// Blocks that a tree must keep: held or pinned by someone, or before such a block.
   [[nodiscard]] std::size_t live_blocks() const {
-    std::set<Place> live;
+    std::vector<bool> live(places_.end());
+    std::size_t count = 0;
     const auto keep = [&](Place place) {
-      for (; place != kRoot && live.insert(place).second; place = places_.parent(place)) {
+      for (; place != kRoot && !live[place]; place = places_.parent(place)) {
+        live[place] = true;
+        ++count;
       }
     };
     for (const auto& [slot, state] : slots_) {
@@ -248,7 +250,7 @@ class ReferenceModel {
       for (const auto& entry : state.predicted) keep(entry.first);
       for (const auto& entry : state.active) keep(entry.first);
     }
-    return live.size();
+    return count;
   }
 
   void attach(ReferenceSlot& state, Place place, std::span<const std::uint64_t> names,

@@ -29,6 +29,8 @@ class ReferencePlaces {
     return child->second;
   }
 
+  /// Above every place that there is.
+  [[nodiscard]] Place end() const { return places_.size(); }
   [[nodiscard]] Place parent(Place place) const { return places_[place].parent; }
   [[nodiscard]] std::uint64_t label(Place place) const { return places_[place].label; }
   /// Blocks from the root to here.

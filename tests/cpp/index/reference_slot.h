@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <unordered_map>
 
 #include "kvroute/base/clock.h"
 #include "kvroute/base/tier.h"
@@ -25,7 +26,7 @@ struct ReferenceSlot {
     std::uint64_t instant = 0;  // of the last call that predicted it
   };
   struct Held {
-    std::map<std::uint64_t, Name> names;
+    std::unordered_map<std::uint64_t, Name> names;
     std::map<Place, std::uint32_t> places;  // with how many names each has
   };
 
