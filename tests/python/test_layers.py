@@ -32,6 +32,7 @@ PRIVATE_LIBRARIES = ("absl/", "tsl/", "zmq", "msgpack", "xxhash", "pybind11/", "
 PYTHON_PARTS: dict[str, set[str]] = {
     "engines": {"tokenization"},
     "tokenization": set(),
+    "compat": set(),
     "traces": set(),
     "frontend": {"tokenization", "disagg"},
     "demo": {"traces", "cli"},
