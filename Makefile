@@ -93,6 +93,7 @@ soak: system ## the index against its model for a time; KVROUTE_SOAK_SECONDS=600
 	timeout 1500 cmake --build --preset dev --target index_differential_test
 	timeout $$((KVROUTE_SOAK_SECONDS + 300)) build/dev/tests/cpp/index/index_differential_test $(ARGS)
 
+FUZZ_LIMIT ?= 86400
 CLANGXX ?= $(shell command -v clang++ || compgen -c clang++- | sort -rV | head -n 1)
 fuzz: system ## the index under libFuzzer (needs clang); ARGS="-max_total_time=60 -jobs=2"
 	@if [ -z "$(CLANGXX)" ]; then echo "make fuzz needs clang: install it (Debian: apt-get install clang)"; exit 1; fi
@@ -100,7 +101,9 @@ fuzz: system ## the index under libFuzzer (needs clang); ARGS="-max_total_time=6
 	  -DKVROUTE_BUILD_FUZZERS=ON "-DKVROUTE_SANITIZERS=address;undefined"
 	timeout 1500 cmake --build build/fuzz --target index_fuzz
 	mkdir -p build/fuzz/corpus
-	cd build/fuzz && tests/fuzz/index_fuzz -max_total_time=60 -max_len=8192 -print_final_stats=1 $(ARGS) corpus
+	for i in {1..64}; do head -c 1000 /dev/urandom >"build/fuzz/corpus/random-$$i"; done
+	cd build/fuzz && timeout $(FUZZ_LIMIT) tests/fuzz/index_fuzz -max_total_time=60 -max_len=8192 \
+	  -len_control=0 -print_final_stats=1 $(ARGS) corpus
 
 # --- Lint ----------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace kvroute::testing;
   Choices choices({data, size});
   const Scenario scenario = draw_scenario(choices);
-  const auto result = run_differential(choices, scenario, 2'000, 1);
+  const auto result = run_differential(choices, scenario, 400, 16);
   total.operations += result.operations;
   if (!result.wrong) return 0;
   std::fprintf(stderr, "%s\n", result.wrong->c_str());
