@@ -14,12 +14,12 @@ std::string said(const Parts&... parts) {
   return out.str();
 }
 
-std::optional<std::string> audit_coverage(const Node& node) {
+std::optional<std::string> audit_coverage(const Node& node, const Coverage& coverage) {
   const PartialHolder* before = nullptr;
-  for (const PartialHolder& holder : node.coverage.partial()) {
+  for (const PartialHolder& holder : coverage.partial()) {
     if (before != nullptr && before->slot >= holder.slot) return "partial holders out of order";
     before = &holder;
-    if (node.coverage.full().contains(holder.slot)) return "a slot is full and partial";
+    if (coverage.full().contains(holder.slot)) return "a slot is full and partial";
     if (holder.held == 0 || holder.held >= node.length) return "a partial holder is not partial";
     if (holder.bits == nullptr) {
       if (holder.held != holder.lead) return "a cutoff that is not what is held";
@@ -37,7 +37,7 @@ std::optional<std::string> audit_coverage(const Node& node) {
 
 std::optional<std::string> audit_ranges(const Node& node) {
   const PredictedRange* before = nullptr;
-  for (const PredictedRange& range : node.predicted.ranges()) {
+  for (const PredictedRange& range : node.predicted().ranges()) {
     if (range.begin >= range.end || range.end > node.length) return "a predicted range's bounds";
     if (before != nullptr &&
         (before->slot > range.slot || (before->slot == range.slot && before->end > range.begin))) {
@@ -53,7 +53,7 @@ std::optional<std::string> audit_ranges(const Node& node) {
 
 std::optional<std::string> audit_pins(const Node& node) {
   const PinEntry* before = nullptr;
-  for (const PinEntry& entry : node.pins.entries()) {
+  for (const PinEntry& entry : node.pins().entries()) {
     if (entry.count == 0 || entry.end == 0 || entry.end > node.length) return "a pin's bounds";
     if (before != nullptr &&
         (before->slot > entry.slot || (before->slot == entry.slot && before->end >= entry.end))) {
@@ -72,10 +72,15 @@ std::optional<std::string> TreeCore::audit() const {
     if (!tree_.live(id)) continue;
     if (auto wrong = audit_node(id)) return said("node ", id, ": ", *wrong);
   }
-  for (Slot slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot] == nullptr) continue;
-    if (auto wrong = audit_slot(slot)) return said("slot ", slot, ": ", *wrong);
+  for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    for (Slot slot = 0; slot < holders_[tier].size(); ++slot) {
+      if (holders_[tier][slot] == nullptr) continue;
+      if (auto wrong = audit_lane({slot, static_cast<Tier>(tier)})) {
+        return said("slot ", slot, ", tier ", tier, ": ", *wrong);
+      }
+    }
   }
+  if (auto wrong = audit_shared_names()) return wrong;
   return audit_totals();
 }
 
@@ -94,45 +99,16 @@ std::optional<std::string> TreeCore::audit_node(NodeId id) const {
     const BlockPlace place = tree_.place_of(block);
     if (place.node != id || place.at != at) return "a block id leads elsewhere";
   }
-  if (node.children == 0 &&
-      std::max(node.coverage.end(node.length), node.pins.end()) != node.length) {
-    return "a leaf whose end nobody needs";
+  if (node.children == 0 && node.needed() != node.length) return "a leaf whose end nobody needs";
+  if (!node.predicted().empty() && node.extras().expiry_ticket == 0) {
+    return "predictions that never expire";
   }
-  if (!node.predicted.empty() && node.expiry_ticket == 0) return "predictions that never expire";
-  if (auto wrong = audit_coverage(node)) return wrong;
+  if (&node.extras() != &Node{}.extras() && node.extras().empty()) return "extras without content";
+  for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    if (auto wrong = audit_coverage(node, node.coverage_in(static_cast<Tier>(tier)))) return wrong;
+  }
   if (auto wrong = audit_ranges(node)) return wrong;
   return audit_pins(node);
-}
-
-std::optional<std::string> TreeCore::audit_slot(Slot slot) const {
-  const SlotState& state = *slots_[slot];
-  std::size_t held = 0;
-  std::size_t predicted = 0;
-  for (NodeId id = 1; id < tree_.id_end(); ++id) {
-    if (!tree_.live(id)) continue;
-    const Node& node = tree_.node(id);
-    held += node.coverage.held(slot, node.length);
-    for (const PredictedRange& range : node.predicted.ranges()) {
-      predicted += range.slot == slot ? range.end - range.begin : 0;
-    }
-  }
-  if (held != state.held) return said("holds ", held, " blocks, counted ", state.held);
-  if (predicted != state.predicted) return "its predicted blocks are miscounted";
-  const std::size_t firsts = state.names.size() - state.names.further();
-  if (firsts != held - predicted) return said(firsts, " names for ", held - predicted, " blocks");
-  std::optional<std::string> wrong;
-  state.names.for_each([&](std::uint64_t /*name*/, const SlotNames::Entry& entry) {
-    if (entry.copies == 0) wrong = "a name without copies";
-    if (!tree_.runs().live(entry.block)) {
-      wrong = "a name of a block that is gone";
-      return;
-    }
-    const BlockPlace place = tree_.place_of(entry.block);
-    const Node& node = tree_.node(place.node);
-    if (!node.coverage.holds(slot, place.at)) wrong = "a name of a block that is not held";
-    if (node.predicted.contains(slot, place.at)) wrong = "a name of a predicted block";
-  });
-  return wrong;
 }
 
 std::optional<std::string> TreeCore::audit_totals() const {
@@ -147,13 +123,16 @@ std::optional<std::string> TreeCore::audit_totals() const {
     ++nodes;
     ++children[node.parent];
     blocks += node.length;
-    coverage += node.coverage.heap_bytes(node.length);
-    tickets += node.expiry_ticket != 0 ? 1 : 0;
+    for (std::size_t tier = 0; tier < kTiers; ++tier) {
+      coverage += node.coverage_in(static_cast<Tier>(tier)).heap_bytes(node.length);
+    }
+    tickets += node.extras().expiry_ticket != 0 ? 1U : 0U;
   }
   for (NodeId id = 0; id < tree_.id_end(); ++id) {
     if (tree_.live(id) && tree_.node(id).children != children[id]) return "children are miscounted";
   }
   if (nodes != tree_.size() || nodes != tree_.edges().size()) return "nodes and edges disagree";
+  if (!tree_.edges().audit()) return "the table of edges is out of order";
   if (blocks != tree_.runs().blocks()) return "blocks outside of nodes";
   if (coverage != bytes_.coverage) return "bytes of coverage are miscounted";
   if (tickets != tree_.expiry().valid()) return "expiry records are miscounted";

@@ -7,18 +7,19 @@
 namespace kvroute::detail {
 
 /// Forgets until the limit holds again, of `newest` (a leaf that just grew, or the root) too, but
-/// no more than `most_leaves`. An insertion adds little, so little is to be forgotten; tables
-/// become smaller one by one as they empty.
+/// no more than `most_leaves`. An insertion adds little, so little is to be forgotten. What waits
+/// for its parent goes before what is held.
 /// \return false if `most_leaves` were not enough.
 bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
   for (std::size_t leaves = 0; limit_ && bytes_.total() > *limit_; ++leaves) {
     if (leaves == most_leaves) return false;
-    const std::optional<NodeId> victim = choose_victim(newest);
-    if (victim) {
-      forget_suffix(*victim);
-    } else if (!shrink_all_tables()) {
-      return true;  // what is left is pinned
+    if (const std::size_t waited = waiting_.drop_oldest(); waited > 0) {
+      counters_.waited_in_vain += waited;
+      continue;
     }
+    const std::optional<NodeId> victim = choose_victim(newest);
+    if (!victim) return true;  // what is left is pinned
+    forget_suffix(*victim);
   }
   return true;
 }
@@ -26,7 +27,7 @@ bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
 bool TreeCore::forgettable(NodeId id) const {
   if (id == NodeTree::kRoot || !tree_.live(id)) return false;
   const Node& node = tree_.node(id);
-  return node.children == 0 && node.pins.end() < node.length;
+  return node.children == 0 && node.pins().end() < node.length;
 }
 
 /// The coldest of some leaves taken at random, predicted ones before those that hold exact blocks;
@@ -37,13 +38,15 @@ std::optional<NodeId> TreeCore::choose_victim(NodeId newest) {
   constexpr int kCandidates = 16;
   if (all_in_use_) return forgettable(newest) ? std::optional(newest) : std::nullopt;
   std::optional<NodeId> coldest;
-  std::pair<bool, std::uint64_t> coldest_rank;
+  std::pair<bool, std::uint32_t> coldest_rank;
+  const std::uint32_t now = tick_.load(std::memory_order_relaxed);
   for (int tries = 0, candidates = 0; tries < kTries && candidates < kCandidates; ++tries) {
     const auto id = static_cast<NodeId>(random_.below(tree_.id_end()));
     if (!forgettable(id)) continue;
     ++candidates;
     const Node& node = tree_.node(id);
-    const std::pair rank{node.predicted.empty(), node.last_use.get()};
+    // The age is counted from now, since stamps wrap.
+    const std::pair rank{node.predicted().empty(), ~(now - node.last_use.get())};
     if (!coldest || rank < coldest_rank) {
       coldest = id;
       coldest_rank = rank;
@@ -62,47 +65,36 @@ std::optional<NodeId> TreeCore::choose_victim(NodeId newest) {
 void TreeCore::forget_suffix(NodeId id) {
   constexpr std::uint32_t kFew = 64;
   constexpr std::uint32_t kMany = 4096;
-  const Node& node = tree_.node(id);
-  const std::uint32_t most = std::clamp(node.length / 4, kFew, kMany);
-  const std::uint32_t begin =
-      std::max(node.pins.end(), node.length > most ? node.length - most : 0);
-  std::vector<Slot> holders;
-  node.coverage.full().for_each([&](Slot slot) { holders.push_back(slot); });
-  for (const PartialHolder& holder : node.coverage.partial()) holders.push_back(holder.slot);
-  for (const Slot slot : holders) forget_names(slot, id, begin);
-  const std::scoped_lock alone(tree_lock_);
-  for (const Slot slot : holders) {
-    const std::uint32_t length = node.length;
-    const std::uint32_t predicted =
-        tree_.node(id).predicted.take(slot, begin, length, bytes_.requests);
-    let_go(slot, *slots_[slot], id, begin, length);
-    slots_[slot]->predicted -= predicted;
-    counters_.forgotten_predicted += predicted;
+  Node& node = tree_.node(id);
+  const std::uint32_t end = node.length;
+  const std::uint32_t most = std::clamp(end / 4, kFew, kMany);
+  const std::uint32_t begin = std::max(node.pins().end(), end > most ? end - most : 0);
+  std::vector<LaneId> lanes;
+  for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
+      lanes.push_back({slot, static_cast<Tier>(tier)});
+    });
   }
-  tree_.prune(id);
-}
-
-/// Matches do not read names: this needs no `tree_lock_`.
-void TreeCore::forget_names(Slot slot, NodeId id, std::uint32_t begin) {
-  const std::uint32_t end = tree_.node(id).length;
-  SlotNames& names = slots_[slot]->names;
-  exact_.clear();
-  note_exact(slot, {id, begin, end});
-  for (std::uint32_t at = begin; at < end; ++at) {
-    if (exact_[at - begin] == 0) continue;
-    names.forget(tree_.block_at(id, at), tree_.shared_name(id, at));
-    ++counters_.forgotten_exact;
+  for (const LaneId lane : lanes) {
+    counters_.forgotten_exact += drop_exact_names(lane, *find_holder(lane), {id, begin, end});
   }
-  names.shrink_sparse(SlotNames::kTablesAtOnce);
-}
-
-/// \return whether that gave memory back.
-bool TreeCore::shrink_all_tables() {
-  const std::size_t before = bytes_.total();
-  for (const auto& state : slots_) {
-    if (state != nullptr) state->names.shrink_sparse(SlotNames::kAllTables);
+  {
+    const std::scoped_lock alone(tree_lock_);
+    for (const LaneId lane : lanes) {
+      Holder& holder = *find_holder(lane);
+      if (lane.tier == Tier::device && !node.predicted().empty()) {
+        const std::uint32_t predicted =
+            node.make_extras(bytes_.nodes).predicted.take(lane.slot, begin, end, bytes_.requests);
+        holder.predicted -= predicted;
+        counters_.forgotten_predicted += predicted;
+      }
+      static_cast<void>(let_go(lane, holder, id, begin, end));
+    }
+    node.tidy_extras(bytes_.nodes);
+    touched_.assign(1, id);
+    tidy_touched();
   }
-  return bytes_.total() < before;
+  forget_freed_names();
 }
 
 }  // namespace kvroute::detail

@@ -14,11 +14,12 @@ constexpr std::uint32_t kMaxWords = kMaxTargets / 64;
 /// One walk: the depths so far, and the slots that hold everything up to here.
 class Walk {
  public:
-  Walk(Overlaps& out, std::uint32_t slots)
+  Walk(Overlaps& out, std::uint32_t slots, bool pinned)
       : held_(out.held.data()),
         active_(out.active.data()),
         slots_(slots),
-        words_((slots + 63) / 64) {
+        words_((slots + 63) / 64),
+        pinned_(pinned) {
     std::fill_n(alive_.begin(), words_, ~std::uint64_t{0});
   }
 
@@ -75,7 +76,7 @@ class Walk {
   // slot come with rising ends.
   void pass_pins(const Node& node, std::uint32_t same) {
     bool reaches_end = false;
-    for (const PinEntry& entry : node.pins.entries()) {
+    for (const PinEntry& entry : node.pins().entries()) {
       if (entry.slot >= slots_ || active_[entry.slot] < depth_) continue;
       active_[entry.slot] = depth_ + std::min(entry.end, same);
       reaches_end |= entry.end == node.length;
@@ -89,36 +90,89 @@ class Walk {
   std::uint32_t words_;
   std::uint32_t depth_ = 0;
   bool holders_ = true;
-  bool pinned_ = true;
+  bool pinned_;
   std::array<std::uint64_t, kMaxWords> alive_;
 };
 
+/// Blocks that the slot holds without a gap from the start of the node, each in any tier up to
+/// `tier`.
+std::uint32_t lead_within(const Node& node, Slot slot, Tier tier) {
+  std::uint32_t at = 0;
+  for (std::uint32_t before = ~at; at != before && at < node.length;) {
+    before = at;
+    for (std::size_t i = 0; i <= index_of(tier); ++i) {
+      at = node.coverage_in(static_cast<Tier>(i)).run_from(slot, at, node.length);
+    }
+  }
+  return at;
+}
+
 }  // namespace
 
-void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out) const {
+/// Finds the child that goes on with the request; kNoNode: none does. `same` is how many blocks of
+/// it agree.
+NodeId TreeCore::next_on_way(NodeId from, std::span<const std::uint64_t> labels,
+                             std::uint32_t& same) const {
   static const MismatchFunction mismatch = best_mismatch();
+  const NodeId id = tree_.child(from, labels.front());
+  if (id == kNoNode) return kNoNode;
+  const Node& node = tree_.node(id);
+  const std::size_t wanted = std::min<std::size_t>(node.length, labels.size());
+  same = static_cast<std::uint32_t>(mismatch(node.labels, labels.data(), wanted));
+  return id;
+}
+
+void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out) const {
   const std::shared_lock together(tree_lock_);
   out.held.assign(slot_count_, 0);
-  out.active.assign(slot_count_, 0);
-  Walk walk(out, slot_count_);
+  out.active.assign(pins_ > 0 ? slot_count_ : 0, 0);
+  Walk walk(out, slot_count_, pins_ > 0);
   NodeId id = NodeTree::kRoot;
-  while (!labels.empty() && walk.goes_on()) {
-    const NodeId next = tree_.child(id, labels.front());
+  for (auto rest = labels; !rest.empty() && walk.goes_on();) {
+    std::uint32_t same = 0;
+    const NodeId next = next_on_way(id, rest, same);
     if (next == kNoNode) break;
     id = next;
-    const Node& node = tree_.node(id);
-    const std::size_t wanted = std::min<std::size_t>(node.length, labels.size());
-    const std::size_t same = mismatch(node.labels, labels.data(), wanted);
-    walk.pass(node, static_cast<std::uint32_t>(same));
-    labels = labels.subspan(same);
-    if (same < node.length) break;
+    walk.pass(tree_.node(id), same);
+    rest = rest.subspan(same);
+    if (same < tree_.node(id).length) break;
   }
   walk.finish();
+  match_lower(labels, out);
   if (id != NodeTree::kRoot) {
-    const std::uint64_t now = tick_.load(std::memory_order_relaxed);
+    const std::uint32_t now = tick_.load(std::memory_order_relaxed);
     const Stamp& last_use = tree_.node(id).last_use;
     if (last_use.get() != now) last_use.set(now);
   }
+}
+
+/// The depths with further tiers, for the slots that hold anything there: a walk of its own for
+/// each, since few do.
+void TreeCore::match_lower(std::span<const std::uint64_t> labels, Overlaps& out) const {
+  for (auto& depths : out.lower) depths.clear();
+  if (lower_slots_.empty()) return;
+  for (auto& depths : out.lower) depths = out.held;
+  for (const Slot slot : lower_slots_) {
+    for (std::size_t tier = 1; tier < kTiers; ++tier) {
+      out.lower[tier - 1][slot] = depth_within(labels, slot, static_cast<Tier>(tier));
+    }
+  }
+}
+
+std::uint32_t TreeCore::depth_within(std::span<const std::uint64_t> labels, Slot slot,
+                                     Tier tier) const {
+  std::uint32_t depth = 0;
+  NodeId id = NodeTree::kRoot;
+  while (!labels.empty()) {
+    std::uint32_t same = 0;
+    id = next_on_way(id, labels, same);
+    if (id == kNoNode) break;
+    const std::uint32_t lead = std::min(lead_within(tree_.node(id), slot, tier), same);
+    depth += lead;
+    if (lead < tree_.node(id).length) break;
+    labels = labels.subspan(same);
+  }
+  return depth;
 }
 
 }  // namespace kvroute::detail

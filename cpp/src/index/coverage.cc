@@ -1,6 +1,7 @@
 #include "index/coverage.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "index/bits.h"
@@ -44,9 +45,17 @@ std::uint32_t Coverage::position(Slot slot) const noexcept {
   return static_cast<std::uint32_t>(at - partial_.begin());
 }
 
-bool Coverage::only(Slot slot) const noexcept {
-  return full_.only(slot) && std::all_of(partial_.begin(), partial_.end(),
-                                         [slot](const auto& p) { return p.slot == slot; });
+bool Coverage::holders_at_most(std::uint32_t most) const noexcept {
+  return partial_.size() <= most && full_.size() + partial_.size() <= most;
+}
+
+std::uint32_t Coverage::run_from(Slot slot, std::uint32_t at, std::uint32_t length) const noexcept {
+  if (full_.contains(slot)) return length;
+  const std::uint32_t found = position(slot);
+  if (!is_partial(found, slot)) return at;
+  const PartialHolder& holder = partial_[found];
+  if (holder.bits == nullptr) return std::max(at, holder.lead);
+  return first_zero(holder.bits.get(), at, length);
 }
 
 bool Coverage::holds(Slot slot, std::uint32_t at) const noexcept {
@@ -191,6 +200,41 @@ Coverage Coverage::split_head(std::uint32_t at, std::uint32_t length, std::size_
   clear(length, bytes);
   *this = std::move(tail);
   return head;
+}
+
+void Coverage::put_before(Coverage& head, std::uint32_t head_length, std::uint32_t length,
+                          std::size_t& bytes) {
+  const std::uint32_t total = head_length + length;
+  Coverage joined;
+  joined.full_ = full_.copy(bytes);
+  full_.for_each([&](Slot slot) {
+    if (!head.full_.contains(slot)) joined.full_.erase(slot, bytes);
+  });
+  const auto take = [&](const Coverage& from, std::uint32_t from_length, std::uint32_t shift) {
+    from.for_each_holder([&](Slot slot) {
+      if (joined.full_.contains(slot)) return;
+      for (std::uint32_t at = 0; at < from_length; ++at) {
+        const std::uint32_t end = from.run_from(slot, at, from_length);
+        joined.add(slot, shift + at, shift + end, total, bytes);
+        at = end;
+      }
+    });
+  };
+  take(head, head_length, 0);
+  take(*this, length, head_length);
+  head.clear(head_length, bytes);
+  clear(length, bytes);
+  *this = std::move(joined);
+}
+
+std::uint32_t Coverage::partial_if_joined(const Coverage& head, const Coverage& tail) noexcept {
+  std::uint32_t different = head.partial_.size() + tail.partial_.size();
+  const std::uint32_t begin = std::min(head.full_.word_begin(), tail.full_.word_begin());
+  const std::uint32_t end = std::max(head.full_.word_end(), tail.full_.word_end());
+  for (std::uint32_t i = begin; i < end; ++i) {
+    different += static_cast<std::uint32_t>(std::popcount(head.full_.word(i) ^ tail.full_.word(i)));
+  }
+  return different;
 }
 
 void Coverage::extend(std::uint32_t old_length, std::uint32_t new_length, std::size_t& bytes) {

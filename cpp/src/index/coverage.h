@@ -27,13 +27,16 @@ class Coverage {
   [[nodiscard]] const CompactVector<PartialHolder>& partial() const noexcept { return partial_; }
 
   [[nodiscard]] bool empty() const noexcept { return partial_.empty() && full_.empty(); }
-  /// Whether nobody but `slot` holds anything here.
-  [[nodiscard]] bool only(Slot slot) const noexcept;
+  /// Whether no more than `most` slots hold anything here.
+  [[nodiscard]] bool holders_at_most(std::uint32_t most) const noexcept;
   [[nodiscard]] bool holds(Slot slot, std::uint32_t at) const noexcept;
   /// Sets marks[i] to 1 for each block begin + i of [begin, end) that `slot` holds.
   void mark(Slot slot, std::uint32_t begin, std::uint32_t end, std::uint8_t* marks) const noexcept;
   /// Blocks that `slot` holds.
   [[nodiscard]] std::uint32_t held(Slot slot, std::uint32_t length) const noexcept;
+  /// The first block at or after `at` that `slot` does not hold; `length` if there is none.
+  [[nodiscard]] std::uint32_t run_from(Slot slot, std::uint32_t at,
+                                       std::uint32_t length) const noexcept;
   /// One past the last block that anyone holds.
   [[nodiscard]] std::uint32_t end(std::uint32_t length) const noexcept;
 
@@ -46,6 +49,18 @@ class Coverage {
 
   /// Cuts off the first `at` blocks, which become the coverage that is returned.
   [[nodiscard]] Coverage split_head(std::uint32_t at, std::uint32_t length, std::size_t& bytes);
+  /// Puts the coverage of `head_length` blocks before this one of `length`; `head` is empty then.
+  void put_before(Coverage& head, std::uint32_t head_length, std::uint32_t length,
+                  std::size_t& bytes);
+  /// About how many slots would hold a part only of what these two would be together.
+  [[nodiscard]] static std::uint32_t partial_if_joined(const Coverage& head,
+                                                       const Coverage& tail) noexcept;
+  /// Calls visit(slot) for each slot that holds anything here.
+  template <typename Visit>
+  void for_each_holder(Visit visit) const {
+    full_.for_each(visit);
+    for (const PartialHolder& holder : partial_) visit(holder.slot);
+  }
   /// The node grows; nobody holds the new blocks.
   void extend(std::uint32_t old_length, std::uint32_t new_length, std::size_t& bytes);
   /// The node shrinks; nobody holds the blocks that go.

@@ -51,6 +51,26 @@ std::optional<std::uint32_t> NodePins::remove(Slot slot, std::uint32_t end, std:
   return end > left ? end - left : 0;
 }
 
+// Of the pins at the end of `head`, those that go on below it are here too.
+void NodePins::put_before(NodePins& head, std::uint32_t length, std::size_t& bytes) {
+  NodePins joined;
+  for (const PinEntry& entry : head.entries_) {
+    std::uint32_t count = entry.count;
+    if (entry.end == length) {
+      for (const PinEntry& below : entries_) {
+        if (below.slot == entry.slot) count -= below.count;
+      }
+    }
+    if (count > 0) joined.add(entry.slot, entry.end, count, bytes);
+  }
+  for (const PinEntry& entry : entries_) {
+    joined.add(entry.slot, entry.end + length, entry.count, bytes);
+  }
+  head.entries_.erase(0, head.entries_.size(), bytes);
+  entries_.erase(0, entries_.size(), bytes);
+  *this = std::move(joined);
+}
+
 NodePins NodePins::split_head(std::uint32_t at, std::size_t& bytes) {
   NodePins head;
   NodePins tail;

@@ -33,6 +33,8 @@ class NodePins {
   std::optional<std::uint32_t> remove(Slot slot, std::uint32_t end, std::size_t& bytes);
   [[nodiscard]] bool contains(Slot slot, std::uint32_t end) const noexcept;
 
+  /// Puts the pins of a node of `length` blocks before these; `head` is empty then.
+  void put_before(NodePins& head, std::uint32_t length, std::size_t& bytes);
   /// Cuts off the first `at` blocks, whose pins are returned.
   [[nodiscard]] NodePins split_head(std::uint32_t at, std::size_t& bytes);
 

@@ -9,7 +9,7 @@ namespace kvroute::detail {
 NodeTree::NodeTree(IndexBytes& bytes)
     : bytes_(bytes),
       nodes_(&bytes.nodes),
-      runs_(&bytes.labels, &bytes.nodes),
+      runs_(bytes),
       edges_(&bytes.edges),
       expiry_(&bytes.requests) {
   static_cast<void>(nodes_.allocate());  // the root, kRoot: no labels, no holders
@@ -22,8 +22,7 @@ BlockPlace NodeTree::place_of(BlockId block) const {
 }
 
 void NodeTree::ensure_path(NodeId from, std::uint32_t consumed,
-                           std::span<const std::uint64_t> labels, Slot slot,
-                           std::vector<Segment>& path) {
+                           std::span<const std::uint64_t> labels, std::vector<Segment>& path) {
   static const MismatchFunction mismatch = best_mismatch();
   NodeId id = from;
   std::uint32_t at = consumed;
@@ -50,7 +49,7 @@ void NodeTree::ensure_path(NodeId from, std::uint32_t consumed,
       continue;
     }
     const auto count = static_cast<std::uint32_t>(labels.size());
-    if (can_grow(id, slot)) {
+    if (can_grow(id)) {
       const std::uint32_t old_length = nodes_[id].length;
       grow(id, labels);
       if (!path.empty() && path.back().node == id) {
@@ -78,41 +77,52 @@ NodeId NodeTree::split(NodeId id, std::uint32_t at) {
   head.children = 1;
   head.run = tail.run;
   head.begin = tail.begin;
-  head.namespace_seed = tail.namespace_seed;
   head.last_use = tail.last_use;
   head.coverage = tail.coverage.split_head(at, tail.length, bytes_.coverage);
-  head.pins = tail.pins.split_head(at, bytes_.requests);
-  head.predicted = tail.predicted.split_head(at, bytes_.requests);
+  if (!tail.extras().empty()) {
+    NodeExtras& above = head.make_extras(bytes_.nodes);
+    NodeExtras& below = tail.make_extras(bytes_.nodes);
+    above.pins = below.pins.split_head(at, bytes_.requests);
+    above.predicted = below.predicted.split_head(at, bytes_.requests);
+    for (std::size_t i = 0; i < below.lower.size(); ++i) {
+      above.lower[i] = below.lower[i].split_head(at, tail.length, bytes_.coverage);
+    }
+  }
+  edges_.replace(edge_key(head.parent, head.labels[0]), id, head_id);
   tail.labels += at;
   tail.length -= at;
   tail.start += at;
   tail.begin += at;
   tail.parent = head_id;
   runs_.split_window(tail.run, tail.begin, head_id);
-  edges_.assign(head.parent, head.labels[0], head_id);
-  edges_.assign(head_id, tail.labels[0], id);
-  if (!head.predicted.empty()) schedule_expiry(head_id);
+  edges_.insert(edge_key(head_id, tail.labels[0]), id);
+  if (!head.predicted().empty()) schedule_expiry(head_id);
+  head.tidy_extras(bytes_.nodes);
+  tail.tidy_extras(bytes_.nodes);
   return head_id;
 }
 
 NodeId NodeTree::add_leaf(NodeId parent, std::span<const std::uint64_t> labels) {
   const NodeId id = nodes_.allocate();
   Node& leaf = nodes_[id];
-  leaf.run = runs_.create(labels, id);
+  Node& above = nodes_[parent];
+  leaf.run = runs_.create(labels, id, parent == kRoot ? 0 : runs_.namespace_seed(above.run));
   leaf.labels = runs_.labels(leaf.run);
   leaf.length = static_cast<std::uint32_t>(labels.size());
   leaf.parent = parent;
-  Node& above = nodes_[parent];
   leaf.start = above.start + above.length;
-  leaf.namespace_seed = above.namespace_seed;
   ++above.children;
-  edges_.assign(parent, labels.front(), id);
+  edges_.insert(edge_key(parent, labels.front()), id);
   return id;
 }
 
-bool NodeTree::can_grow(NodeId id, Slot slot) const {
+/// With few holders each keeps a cutoff where it stands; with many that would cost more than a
+/// node.
+bool NodeTree::can_grow(NodeId id) const {
+  constexpr std::uint32_t kFew = 4;
   const Node& leaf = nodes_[id];
-  return id != kRoot && leaf.children == 0 && leaf.coverage.only(slot);
+  return id != kRoot && leaf.children == 0 && leaf.coverage.holders_at_most(kFew) &&
+         !leaf.has_lower();
 }
 
 void NodeTree::grow(NodeId id, std::span<const std::uint64_t> labels) {
@@ -130,25 +140,30 @@ void NodeTree::refresh_labels(RunId run) {
       run, [&](const Run::Window& window) { nodes_[window.node].labels = base + window.begin; });
 }
 
-void NodeTree::prune(NodeId id) {
+NodeId NodeTree::prune(NodeId id) {
   while (id != kRoot && nodes_[id].children == 0) {
-    Node& leaf = nodes_[id];
-    const std::uint32_t needed = std::max(leaf.coverage.end(leaf.length), leaf.pins.end());
+    const Node& leaf = nodes_[id];
+    const std::uint32_t needed = leaf.needed();
     if (needed > 0) {
       if (needed < leaf.length) shorten(id, needed);
-      return;
+      return id;
     }
     const NodeId parent = leaf.parent;
-    const Node& above = nodes_[parent];
-    above.last_use.set(std::max(above.last_use.get(), leaf.last_use.get()));
+    nodes_[parent].last_use.raise(leaf.last_use);
     free_leaf(id);
     id = parent;
   }
+  return id;
 }
 
 void NodeTree::shorten(NodeId id, std::uint32_t length) {
   Node& leaf = nodes_[id];
   leaf.coverage.truncate(leaf.length, length, bytes_.coverage);
+  if (leaf.has_lower()) {
+    for (Coverage& lower : leaf.make_extras(bytes_.nodes).lower) {
+      lower.truncate(leaf.length, length, bytes_.coverage);
+    }
+  }
   leaf.length = length;
   runs_.truncate(leaf.run, leaf.begin + length);
   refresh_labels(leaf.run);
@@ -156,10 +171,14 @@ void NodeTree::shorten(NodeId id, std::uint32_t length) {
 
 void NodeTree::free_leaf(NodeId id) {
   Node& leaf = nodes_[id];
-  edges_.erase(leaf.parent, leaf.labels[0]);
+  edges_.erase(edge_key(leaf.parent, leaf.labels[0]), id);
   --nodes_[leaf.parent].children;
   leaf.coverage.clear(leaf.length, bytes_.coverage);
-  if (leaf.expiry_ticket != 0) expiry_.retire();
+  if (leaf.extras().expiry_ticket != 0) {
+    leaf.make_extras(bytes_.nodes).expiry_ticket = 0;
+    expiry_.retire();
+  }
+  leaf.tidy_extras(bytes_.nodes);
   if (leaf.begin > 0) {
     runs_.drop_last_window(leaf.run);
     runs_.truncate(leaf.run, leaf.begin);
@@ -170,12 +189,72 @@ void NodeTree::free_leaf(NodeId id) {
   nodes_.release(id);
 }
 
+void NodeTree::merge(NodeId id) {
+  if (id == kRoot || !live(id)) return;
+  NodeId left = id;
+  if (const NodeId tail = only_follower(id); tail != kNoNode) {
+    merge_into(id, tail);
+    left = tail;
+  }
+  const NodeId above = nodes_[left].parent;
+  if (above != kRoot && only_follower(above) == left) merge_into(above, left);
+}
+
+/// The only child of the node, if it goes on in the same run and nearly the same slots hold it.
+NodeId NodeTree::only_follower(NodeId id) const {
+  constexpr std::uint32_t kFew = 4;
+  const Node& head = nodes_[id];
+  if (head.children != 1) return kNoNode;
+  const NodeId child = runs_.window_beginning(head.run, head.begin + head.length);
+  if (child == kNoNode || nodes_[child].parent != id) return kNoNode;
+  const Node& tail = nodes_[child];
+  if (Coverage::partial_if_joined(head.coverage, tail.coverage) > kFew) return kNoNode;
+  for (std::size_t i = 0; i + 1 < kTiers; ++i) {
+    if (Coverage::partial_if_joined(head.extras().lower[i], tail.extras().lower[i]) > kFew) {
+      return kNoNode;
+    }
+  }
+  return child;
+}
+
+void NodeTree::merge_into(NodeId head_id, NodeId tail_id) {
+  Node& head = nodes_[head_id];
+  Node& tail = nodes_[tail_id];
+  edges_.erase(edge_key(head_id, tail.labels[0]), tail_id);
+  edges_.replace(edge_key(head.parent, head.labels[0]), head_id, tail_id);
+  tail.coverage.put_before(head.coverage, head.length, tail.length, bytes_.coverage);
+  if (!head.extras().empty() || !tail.extras().empty()) {
+    NodeExtras& above = head.make_extras(bytes_.nodes);
+    NodeExtras& below = tail.make_extras(bytes_.nodes);
+    for (NodeExtras* extras : {&above, &below}) {
+      if (extras->expiry_ticket != 0) expiry_.retire();
+      extras->expiry_ticket = 0;
+    }
+    below.pins.put_before(above.pins, head.length, bytes_.requests);
+    below.predicted.put_before(above.predicted, head.length, bytes_.requests);
+    for (std::size_t i = 0; i < below.lower.size(); ++i) {
+      below.lower[i].put_before(above.lower[i], head.length, tail.length, bytes_.coverage);
+    }
+  }
+  tail.labels = head.labels;
+  tail.length += head.length;
+  tail.start = head.start;
+  tail.parent = head.parent;
+  tail.begin = head.begin;
+  tail.last_use.raise(head.last_use);
+  runs_.merge_windows(tail.run, tail.begin + head.length);
+  head.tidy_extras(bytes_.nodes);
+  nodes_.release(head_id);
+  schedule_expiry(tail_id);
+  nodes_[tail_id].tidy_extras(bytes_.nodes);
+}
+
 void NodeTree::schedule_expiry(NodeId id) {
   Node& node = nodes_[id];
-  if (node.expiry_ticket != 0 || node.predicted.empty()) return;
-  node.expiry_ticket = expiry_.push(node.predicted.earliest(), id);
+  if (node.extras().expiry_ticket != 0 || node.predicted().empty()) return;
+  node.make_extras(bytes_.nodes).expiry_ticket = expiry_.push(node.predicted().earliest(), id);
   expiry_.sweep([this](const ExpiryQueue::Record& record) {
-    return live(record.node) && nodes_[record.node].expiry_ticket == record.ticket;
+    return live(record.node) && nodes_[record.node].extras().expiry_ticket == record.ticket;
   });
 }
 

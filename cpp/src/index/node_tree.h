@@ -1,57 +1,18 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "index/coverage.h"
-#include "index/edge_table.h"
 #include "index/expiry_queue.h"
-#include "index/node_pins.h"
-#include "index/predicted_ranges.h"
+#include "index/id_table.h"
+#include "index/node.h"
 #include "index/run_store.h"
 #include "index/slab.h"
 #include "kvroute/index/index_stats.h"
 
 namespace kvroute::detail {
-
-/// A time stamp that readers may set while they share the tree.
-class Stamp {
- public:
-  Stamp() = default;
-  Stamp(const Stamp& other) noexcept : value_(other.get()) {}
-  Stamp& operator=(const Stamp& other) noexcept {
-    set(other.get());
-    return *this;
-  }
-  ~Stamp() = default;
-  void set(std::uint64_t value) const noexcept { value_.store(value, std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t get() const noexcept {
-    return value_.load(std::memory_order_relaxed);
-  }
-
- private:
-  mutable std::atomic<std::uint64_t> value_{0};
-};
-
-/// A window on a run, with what is known of its blocks.
-struct Node {
-  const std::uint64_t* labels = nullptr;  // in the run's storage
-  std::uint32_t length = 0;
-  std::uint32_t start = 0;  // blocks before this node
-  NodeId parent = 0;
-  std::uint32_t children = 0;
-  RunId run = 0;
-  std::uint32_t begin = 0;          // of the window in its run
-  std::uint32_t expiry_ticket = 0;  // 0: not in the expiry queue
-  std::uint64_t namespace_seed = 0;
-  Stamp last_use;
-  Coverage coverage;
-  NodePins pins;
-  PredictedRanges predicted;
-};
 
 /// A block, by its node and its position there.
 struct BlockPlace {
@@ -69,6 +30,8 @@ struct Segment {
 /// The shape of the tree: nodes, runs and edges. Knows how to find, grow, split and prune; what
 /// the coverage of a node says is its callers' business. Not synchronised.
 /// A node without children ends with a block that someone holds or has pinned; `prune` sees to it.
+/// A node with one child whose blocks follow in the same run, and whom much the same slots hold, is
+/// one with it; `merge` sees to that.
 class NodeTree {
  public:
   static constexpr NodeId kRoot = 0;
@@ -81,9 +44,12 @@ class NodeTree {
   [[nodiscard]] NodeId id_end() const noexcept { return nodes_.id_end(); }
   [[nodiscard]] std::size_t size() const noexcept { return nodes_.size() - 1; }
   [[nodiscard]] NodeId child(NodeId parent, std::uint64_t label) const {
-    return edges_.find(parent, label);
+    return edges_.find(edge_key(parent, label), [&](NodeId id) {
+      const Node& node = nodes_[id];
+      return node.labels[0] == label && node.parent == parent;
+    });
   }
-  [[nodiscard]] const EdgeTable& edges() const noexcept { return edges_; }
+  [[nodiscard]] const IdTable& edges() const noexcept { return edges_; }
   [[nodiscard]] RunStore& runs() noexcept { return runs_; }
   [[nodiscard]] const RunStore& runs() const noexcept { return runs_; }
 
@@ -91,19 +57,24 @@ class NodeTree {
   [[nodiscard]] BlockId block_at(NodeId id, std::uint32_t at) const {
     return runs_.block({nodes_[id].run, nodes_[id].begin + at});
   }
-  [[nodiscard]] std::uint64_t& shared_name(NodeId id, std::uint32_t at) {
-    return runs_.shared_name({nodes_[id].run, nodes_[id].begin + at});
+  [[nodiscard]] RunStore::Position position(NodeId id, std::uint32_t at) const {
+    return {nodes_[id].run, nodes_[id].begin + at};
   }
 
   /// Finds the blocks `labels` below the first `consumed` blocks of `from`, makes those that are
-  /// not there, and appends the way to `path`. A leaf of which only `slot` holds blocks grows; any
-  /// other new block begins a node.
+  /// not there, and appends the way to `path`. A leaf that few slots hold grows; any other new
+  /// block begins a node.
   void ensure_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels,
-                   Slot slot, std::vector<Segment>& path);
+                   std::vector<Segment>& path);
 
   /// Frees what nobody holds and nobody has pinned at the end of the leaf `id` and, where the
   /// whole leaf goes, of those above it that become leaves. Does nothing with an inner node.
-  void prune(NodeId id);
+  /// \return the lowest node on the way that is left, perhaps to be merged.
+  NodeId prune(NodeId id);
+
+  /// Makes one node of `id` and its only child, where they can be one; and the same of `id` and the
+  /// node above it. The child's id stays, the other goes.
+  void merge(NodeId id);
 
   /// Sees to it that `expire` looks at the node in time.
   void schedule_expiry(NodeId id);
@@ -111,18 +82,23 @@ class NodeTree {
   [[nodiscard]] const ExpiryQueue& expiry() const noexcept { return expiry_; }
 
  private:
+  [[nodiscard]] static std::uint64_t edge_key(NodeId parent, std::uint64_t label) noexcept {
+    return label ^ (std::uint64_t{parent} * 0x9e3779b97f4a7c15ULL);
+  }
   [[nodiscard]] NodeId split(NodeId id, std::uint32_t at);
   [[nodiscard]] NodeId add_leaf(NodeId parent, std::span<const std::uint64_t> labels);
-  [[nodiscard]] bool can_grow(NodeId id, Slot slot) const;
+  [[nodiscard]] bool can_grow(NodeId id) const;
   void grow(NodeId id, std::span<const std::uint64_t> labels);
   void shorten(NodeId id, std::uint32_t length);
   void free_leaf(NodeId id);
   void refresh_labels(RunId run);
+  [[nodiscard]] NodeId only_follower(NodeId id) const;
+  void merge_into(NodeId head, NodeId tail);
 
   IndexBytes& bytes_;
   Slab<Node> nodes_;
   RunStore runs_;
-  EdgeTable edges_;
+  IdTable edges_;
   ExpiryQueue expiry_;
 };
 

@@ -90,6 +90,19 @@ std::uint32_t PredictedRanges::take(Slot slot, std::uint32_t begin, std::uint32_
   return taken;
 }
 
+void PredictedRanges::put_before(PredictedRanges& head, std::uint32_t length, std::size_t& bytes) {
+  PredictedRanges joined;
+  for (const PredictedRange& range : head.ranges_) {
+    joined.add(range.slot, range.begin, range.end, range.deadline, bytes);
+  }
+  for (const PredictedRange& range : ranges_) {
+    joined.add(range.slot, range.begin + length, range.end + length, range.deadline, bytes);
+  }
+  head.ranges_.erase(0, head.ranges_.size(), bytes);
+  ranges_.erase(0, ranges_.size(), bytes);
+  *this = std::move(joined);
+}
+
 PredictedRanges PredictedRanges::split_head(std::uint32_t at, std::size_t& bytes) {
   PredictedRanges head;
   PredictedRanges tail;

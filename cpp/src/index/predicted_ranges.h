@@ -77,6 +77,8 @@ class PredictedRanges {
     return taken;
   }
 
+  /// Puts the ranges of a node of `length` blocks before these; `head` is empty then.
+  void put_before(PredictedRanges& head, std::uint32_t length, std::size_t& bytes);
   /// Cuts off the first `at` blocks, whose ranges are returned.
   [[nodiscard]] PredictedRanges split_head(std::uint32_t at, std::size_t& bytes);
 

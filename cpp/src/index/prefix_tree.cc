@@ -13,12 +13,19 @@ PrefixTree& PrefixTree::operator=(PrefixTree&&) noexcept = default;
 StoreResult PrefixTree::store(Slot slot, std::optional<std::uint64_t> parent_engine_hash,
                               std::span<const std::uint64_t> engine_hashes,
                               std::span<const std::uint64_t> local_hashes,
-                              std::uint64_t namespace_seed) {
-  return core_->store(slot, parent_engine_hash, engine_hashes, local_hashes, namespace_seed);
+                              std::uint64_t namespace_seed, Tier tier) {
+  return core_->store({slot, tier}, parent_engine_hash, engine_hashes, local_hashes,
+                      namespace_seed);
 }
 
-RemoveResult PrefixTree::remove(Slot slot, std::span<const std::uint64_t> engine_hashes) {
-  return core_->remove(slot, engine_hashes);
+StoreResult PrefixTree::store_known(Slot slot, std::span<const std::uint64_t> engine_hashes,
+                                    Tier tier) {
+  return core_->store_known({slot, tier}, engine_hashes);
+}
+
+RemoveResult PrefixTree::remove(Slot slot, std::span<const std::uint64_t> engine_hashes,
+                                Tier tier) {
+  return core_->remove({slot, tier}, engine_hashes);
 }
 
 void PrefixTree::clear(Slot slot) { core_->clear(slot, false); }
@@ -49,6 +56,9 @@ void PrefixTree::held_blocks(std::vector<std::size_t>& by_slot) const {
 }
 void PrefixTree::set_memory_limit(std::optional<std::size_t> limit) {
   core_->set_memory_limit(limit);
+}
+void PrefixTree::for_each_held(const std::function<void(const HeldChain&)>& visit) const {
+  core_->for_each_held(visit);
 }
 IndexStats PrefixTree::stats() const { return core_->stats(); }
 std::optional<std::string> PrefixTree::audit() const { return core_->audit(); }

@@ -16,14 +16,14 @@ const std::uint32_t* RunStore::granule_ids(const Run& run) {
 void RunStore::reserve(Run& run, std::uint32_t capacity) {
   Run moved;
   moved.capacity = capacity;
-  moved.storage = std::make_unique<std::uint64_t[]>(storage_words(capacity));
+  moved.storage = std::make_unique_for_overwrite<std::uint64_t[]>(storage_words(capacity));
   if (run.length > 0) {
     std::copy_n(run.storage.get(), run.length, moved.storage.get());
     std::copy_n(run.storage.get() + run.capacity, run.length, moved.storage.get() + capacity);
     std::copy_n(granule_ids(run), granules_for(run.length), granule_ids(moved));
   }
-  *bytes_ += (storage_words(capacity) - (run.storage ? storage_words(run.capacity) : 0)) *
-             sizeof(std::uint64_t);
+  bytes_.labels += (storage_words(capacity) - (run.storage ? storage_words(run.capacity) : 0)) *
+                   sizeof(std::uint64_t);
   run.storage = std::move(moved.storage);
   run.capacity = capacity;
 }
@@ -42,9 +42,11 @@ void RunStore::fill(RunId id, std::span<const std::uint64_t> labels) {
   blocks_ += labels.size();
 }
 
-RunId RunStore::create(std::span<const std::uint64_t> labels, NodeId node) {
+RunId RunStore::create(std::span<const std::uint64_t> labels, NodeId node,
+                       std::uint64_t namespace_seed) {
   const RunId id = runs_.allocate();
   runs_[id].first = node;
+  runs_[id].namespace_seed = namespace_seed;
   reserve(runs_[id], static_cast<std::uint32_t>(labels.size()));
   fill(id, labels);
   return id;
@@ -59,43 +61,65 @@ void RunStore::append(RunId id, std::span<const std::uint64_t> labels) {
 
 void RunStore::truncate(RunId id, std::uint32_t length) {
   Run& run = runs_[id];
+  for (std::uint32_t at = length; at < run.length; ++at) {
+    const std::uint64_t name = run.storage[run.capacity + at];
+    if (name != 0) freed_names_.push_back({name, block({id, at})});
+  }
   for (std::uint32_t i = granules_for(length); i < granules_for(run.length); ++i) {
     granules_.release(granule_ids(run)[i]);
   }
   blocks_ -= run.length - length;
   run.length = length;
   if (length == 0) {
-    *bytes_ -= storage_words(run.capacity) * sizeof(std::uint64_t);
-    *window_bytes_ -= run.later.heap_bytes();
+    bytes_.labels -= storage_words(run.capacity) * sizeof(std::uint64_t);
+    bytes_.nodes -= run.later.heap_bytes();
     runs_.release(id);
   } else if (length < run.capacity / 2) {
     reserve(run, length);
   }
 }
 
+/// Windows that begin at or before the block, without the first one.
+std::uint32_t RunStore::window_index(const Run& run, std::uint32_t offset) {
+  const auto* after = std::upper_bound(
+      run.later.begin(), run.later.end(), offset,
+      [](std::uint32_t at, const Run::Window& window) { return at < window.begin; });
+  return static_cast<std::uint32_t>(after - run.later.begin());
+}
+
 NodeId RunStore::node_at(Position at) const {
   const Run& run = runs_[at.run];
-  const auto* after = std::upper_bound(
-      run.later.begin(), run.later.end(), at.offset,
-      [](std::uint32_t offset, const Run::Window& window) { return offset < window.begin; });
-  return after == run.later.begin() ? run.first : (after - 1)->node;
+  const std::uint32_t index = window_index(run, at.offset);
+  return index == 0 ? run.first : run.later[index - 1].node;
 }
 
 void RunStore::split_window(RunId id, std::uint32_t begin, NodeId head) {
   Run& run = runs_[id];
-  const auto* after = std::upper_bound(
-      run.later.begin(), run.later.end(), begin,
-      [](std::uint32_t offset, const Run::Window& window) { return offset < window.begin; });
-  const auto at = static_cast<std::uint32_t>(after - run.later.begin());
+  const std::uint32_t at = window_index(run, begin);
   NodeId& owner = at == 0 ? run.first : run.later[at - 1].node;
   const NodeId tail = owner;
   owner = head;
-  run.later.insert(at, {begin, tail}, *window_bytes_);
+  run.later.insert(at, {begin, tail}, bytes_.nodes);
 }
 
 void RunStore::drop_last_window(RunId id) {
   Run& run = runs_[id];
-  if (!run.later.empty()) run.later.erase(run.later.size() - 1, *window_bytes_);
+  if (!run.later.empty()) run.later.erase(run.later.size() - 1, bytes_.nodes);
+}
+
+void RunStore::merge_windows(RunId id, std::uint32_t begin) {
+  Run& run = runs_[id];
+  const std::uint32_t at = window_index(run, begin);  // at least 1: the one that begins there
+  NodeId& head = at == 1 ? run.first : run.later[at - 2].node;
+  head = run.later[at - 1].node;
+  run.later.erase(at - 1, bytes_.nodes);
+}
+
+NodeId RunStore::window_beginning(RunId id, std::uint32_t begin) const {
+  const Run& run = runs_[id];
+  if (begin == 0) return run.first;
+  const std::uint32_t at = window_index(run, begin);
+  return at > 0 && run.later[at - 1].begin == begin ? run.later[at - 1].node : kNoNode;
 }
 
 }  // namespace kvroute::detail

@@ -4,9 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "index/accounting.h"
+#include "index/id_table.h"
+#include "index/own_names.h"
 #include "index/slab.h"
+#include "kvroute/index/index_stats.h"
 
 namespace kvroute::detail {
 
@@ -14,6 +18,8 @@ using NodeId = std::uint32_t;
 using RunId = std::uint32_t;
 /// Names one block of one run for as long as the block is in the tree; survives splits and growth.
 using BlockId = std::uint32_t;
+
+inline constexpr NodeId kNoNode = kNoId;
 
 /// A stretch of one path whose labels lie in one piece of memory. A node is a window on a run, and
 /// a split only cuts a window in two: labels and block ids stay where they are.
@@ -26,8 +32,16 @@ struct Run {
   std::unique_ptr<std::uint64_t[]> storage;  // labels, engine hashes, granules; each of `capacity`
   std::uint32_t length = 0;
   std::uint32_t capacity = 0;
-  NodeId first = 0;             // the window that begins at 0
-  CompactVector<Window> later;  // the others, by begin
+  NodeId first = 0;                  // the window that begins at 0
+  CompactVector<Window> later;       // the others, by begin
+  std::uint64_t namespace_seed = 0;  // of all its blocks
+  OwnNameRows own;
+};
+
+/// A block that has gone, and the shared name that it had.
+struct FreedName {
+  std::uint64_t name;
+  BlockId block;
 };
 
 /// All runs, and the block ids that lead into them. Ids are given out in granules of 16 blocks, so
@@ -39,21 +53,36 @@ class RunStore {
     std::uint32_t offset;
   };
 
-  RunStore(std::size_t* label_bytes, std::size_t* node_bytes)
-      : bytes_(label_bytes), window_bytes_(node_bytes), runs_(node_bytes), granules_(label_bytes) {}
+  explicit RunStore(IndexBytes& bytes)
+      : bytes_(bytes), runs_(&bytes.nodes), granules_(&bytes.labels) {}
 
-  [[nodiscard]] RunId create(std::span<const std::uint64_t> labels, NodeId node);
+  [[nodiscard]] RunId create(std::span<const std::uint64_t> labels, NodeId node,
+                             std::uint64_t namespace_seed);
   /// May move the run's labels.
   void append(RunId run, std::span<const std::uint64_t> labels);
-  /// Gives back what lies beyond `length`; the run itself with length 0. May move the labels.
+  /// Gives back what lies beyond `length`; the run itself with length 0. May move the labels. No
+  /// lane may have a name of its own there. Shared names that go are added to `freed_names`.
   void truncate(RunId run, std::uint32_t length);
+  /// Blocks that have gone since this was last emptied, whose shared names the caller has to forget
+  /// before a block id is given out again.
+  [[nodiscard]] std::vector<FreedName>& freed_names() noexcept { return freed_names_; }
 
   [[nodiscard]] const std::uint64_t* labels(RunId run) const { return runs_[run].storage.get(); }
-  /// The engine hash under which a block was announced first, 0 if it was not.
-  [[nodiscard]] std::uint64_t& shared_name(Position at) {
-    Run& run = runs_[at.run];
-    return run.storage[run.capacity + at.offset];
+  /// The engine hashes that lanes share, one for each block of the run; 0: none.
+  [[nodiscard]] std::uint64_t* shared_names(RunId run) {
+    return runs_[run].storage.get() + runs_[run].capacity;
   }
+  [[nodiscard]] const std::uint64_t* shared_names(RunId run) const {
+    return runs_[run].storage.get() + runs_[run].capacity;
+  }
+  [[nodiscard]] std::uint64_t& shared_name(Position at) { return shared_names(at.run)[at.offset]; }
+  [[nodiscard]] std::uint64_t shared_name(Position at) const {
+    return shared_names(at.run)[at.offset];
+  }
+  [[nodiscard]] OwnNameRows& own_names(RunId run) { return runs_[run].own; }
+  [[nodiscard]] const OwnNameRows& own_names(RunId run) const { return runs_[run].own; }
+  [[nodiscard]] std::uint64_t namespace_seed(RunId run) const { return runs_[run].namespace_seed; }
+  void set_namespace_seed(RunId run, std::uint64_t seed) { runs_[run].namespace_seed = seed; }
   [[nodiscard]] std::uint32_t length(RunId run) const { return runs_[run].length; }
   /// Blocks of all runs together.
   [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
@@ -75,6 +104,10 @@ class RunStore {
   void split_window(RunId run, std::uint32_t begin, NodeId head);
   /// The last window goes.
   void drop_last_window(RunId run);
+  /// The window of `head`, which ends at `begin`, becomes a part of the one that begins there.
+  void merge_windows(RunId run, std::uint32_t begin);
+  /// The node of the window that begins at `begin`, kNoNode if none does.
+  [[nodiscard]] NodeId window_beginning(RunId run, std::uint32_t begin) const;
 
   template <typename Visit>
   void for_each_window(RunId run, Visit visit) const {
@@ -97,12 +130,13 @@ class RunStore {
   }
   [[nodiscard]] static std::uint32_t* granule_ids(Run& run);
   [[nodiscard]] static const std::uint32_t* granule_ids(const Run& run);
+  [[nodiscard]] static std::uint32_t window_index(const Run& run, std::uint32_t offset);
   void reserve(Run& run, std::uint32_t capacity);
   void fill(RunId id, std::span<const std::uint64_t> labels);
 
   std::size_t blocks_ = 0;
-  std::size_t* bytes_;
-  std::size_t* window_bytes_;
+  IndexBytes& bytes_;
+  std::vector<FreedName> freed_names_;
   Slab<Run> runs_;
   Slab<Granule> granules_;
 };

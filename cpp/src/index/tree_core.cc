@@ -1,8 +1,10 @@
 #include "index/tree_core.h"
 
+#include <algorithm>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <utility>
 
 #include "kvroute/base/error.h"
 
@@ -39,7 +41,8 @@ void check(Slot slot) {
 TreeCore::TreeCore(const IndexOptions& options)
     : options_(checked(options)),
       predicted_ttl_(seconds_to_ns(options.predicted_ttl_seconds)),
-      limit_(options.memory_limit) {}
+      limit_(options.memory_limit),
+      waiting_(options.max_waiting, &bytes_.waiting) {}
 
 void TreeCore::set_memory_limit(std::optional<std::size_t> limit) {
   constexpr std::size_t kLeavesAtOnce = 256;
@@ -54,49 +57,93 @@ void TreeCore::set_memory_limit(std::optional<std::size_t> limit) {
   }
 }
 
-TreeCore::SlotState& TreeCore::state_of(Slot slot) {
-  check(slot);
-  if (slot >= slots_.size()) slots_.resize(slot + 1);
-  if (slots_[slot] == nullptr) {
-    slots_[slot] = std::make_unique<SlotState>(&bytes_.names);
-    if (slot >= slot_count_) {
+Holder& TreeCore::holder_of(LaneId lane) {
+  check(lane.slot);
+  auto& holders = holders_[index_of(lane.tier)];
+  if (lane.slot >= holders.size()) holders.resize(lane.slot + 1);
+  if (holders[lane.slot] == nullptr) {
+    holders[lane.slot] = std::make_unique<Holder>(&bytes_.names);
+    bytes_.names += sizeof(Holder);
+    if (lane.slot >= slot_count_) {
       const std::scoped_lock alone(tree_lock_);
-      slot_count_ = slot + 1;
+      slot_count_ = lane.slot + 1;
     }
   }
-  return *slots_[slot];
+  return *holders[lane.slot];
 }
 
-const TreeCore::SlotState* TreeCore::find_state(Slot slot) const {
-  check(slot);
-  return slot < slots_.size() ? slots_[slot].get() : nullptr;
+const Holder* TreeCore::find_holder(LaneId lane) const {
+  check(lane.slot);
+  const auto& holders = holders_[index_of(lane.tier)];
+  return lane.slot < holders.size() ? holders[lane.slot].get() : nullptr;
 }
 
-void TreeCore::find_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels,
-                         Slot slot) {
+Holder* TreeCore::find_holder(LaneId lane) {
+  return const_cast<Holder*>(std::as_const(*this).find_holder(lane));
+}
+
+/// Keeps `lower_slots_` true to what the slot holds. Under `tree_lock_`.
+void TreeCore::note_lower(Slot slot) {
+  bool any = false;
+  for (std::size_t tier = 1; tier < kTiers; ++tier) {
+    const Holder* holder = find_holder({slot, static_cast<Tier>(tier)});
+    any = any || (holder != nullptr && holder->held > 0);
+  }
+  const auto at = std::lower_bound(lower_slots_.begin(), lower_slots_.end(), slot);
+  const bool listed = at != lower_slots_.end() && *at == slot;
+  if (any && !listed) lower_slots_.insert(at, slot);
+  if (!any && listed) lower_slots_.erase(at);
+}
+
+void TreeCore::find_path(NodeId from, std::uint32_t consumed,
+                         std::span<const std::uint64_t> labels) {
   path_.clear();
-  tree_.ensure_path(from, consumed, labels, slot, path_);
+  tree_.ensure_path(from, consumed, labels, path_);
+}
+
+/// Appends to `exact_` which blocks of the segment the lane holds exactly.
+void TreeCore::note_exact(LaneId lane, const Segment& segment) {
+  const Node& node = tree_.node(segment.node);
+  const std::size_t first = exact_.size();
+  exact_.resize(first + segment.end - segment.begin, 0);
+  node.coverage_in(lane.tier).mark(lane.slot, segment.begin, segment.end, exact_.data() + first);
+  if (lane.tier == Tier::device && !node.predicted().empty()) {
+    node.predicted().unmark(lane.slot, segment.begin, segment.end, exact_.data() + first);
+  }
+}
+
+/// Takes the names of blocks that have gone out of the shared table. Before any block is made.
+void TreeCore::forget_freed_names() {
+  constexpr std::size_t kAhead = 12;
+  constexpr std::size_t kKept = 4096;
+  std::vector<FreedName>& freed = tree_.runs().freed_names();
+  for (std::size_t i = 0; i < freed.size(); ++i) {
+    if (i + kAhead < freed.size()) shared_.prefetch(freed[i + kAhead].name);
+    shared_.erase(freed[i].name, freed[i].block);
+  }
+  freed.clear();
+  if (freed.capacity() > kKept) freed.shrink_to_fit();
 }
 
 std::optional<std::uint64_t> TreeCore::namespace_seed_of(Slot slot, std::uint64_t name) const {
   const std::shared_lock turn(writers_);
-  const SlotState* state = find_state(slot);
-  const SlotNames::Entry* entry = state != nullptr ? state->names.find(name) : nullptr;
-  if (entry == nullptr) return std::nullopt;
-  return tree_.node(tree_.place_of(entry->block).node).namespace_seed;
+  const BlockId block = find_in_any_tier(slot, stored_form(name));
+  if (block == kNoId) return std::nullopt;
+  return tree_.runs().namespace_seed(tree_.runs().position(block).run);
 }
 
 std::size_t TreeCore::held_blocks(Slot slot) const {
   const std::shared_lock turn(writers_);
-  const SlotState* state = find_state(slot);
-  return state != nullptr ? state->held : 0;
+  const Holder* holder = find_holder({slot, Tier::device});
+  return holder != nullptr ? holder->held : 0;
 }
 
 void TreeCore::held_blocks(std::vector<std::size_t>& by_slot) const {
   const std::shared_lock turn(writers_);
-  by_slot.assign(slots_.size(), 0);
-  for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot] != nullptr) by_slot[slot] = slots_[slot]->held;
+  by_slot.assign(slot_count_, 0);
+  const auto& holders = holders_[index_of(Tier::device)];
+  for (std::size_t slot = 0; slot < holders.size(); ++slot) {
+    if (holders[slot] != nullptr) by_slot[slot] = holders[slot]->held;
   }
 }
 
@@ -106,10 +153,14 @@ IndexStats TreeCore::stats() const {
   stats.bytes = bytes_;
   stats.nodes = tree_.size();
   stats.blocks = tree_.runs().blocks();
-  for (const auto& state : slots_) {
-    if (state == nullptr) continue;
-    stats.held_predicted += state->predicted;
-    stats.held_exact += state->held - state->predicted;
+  stats.pins = pins_;
+  stats.waiting = waiting_.blocks();
+  for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    for (const auto& holder : holders_[tier]) {
+      if (holder == nullptr) continue;
+      stats.held_predicted += holder->predicted;
+      (tier == 0 ? stats.held_exact : stats.held_lower) += holder->held - holder->predicted;
+    }
   }
   return stats;
 }
