@@ -4,6 +4,7 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "differences.h"
 #include "kvroute/index/prefix_tree.h"
@@ -113,12 +114,13 @@ class BoundedTree {
 
   std::optional<std::string> match(const std::vector<std::uint64_t>& labels) {
     tree_.match(labels, overlaps_);
+    const std::vector<Place> path = model_.path(labels);
     for (Slot slot = 0; slot < overlaps_.held.size(); ++slot) {
       for (std::size_t i = 0; i < kTiers; ++i) {
         const auto tier = static_cast<Tier>(i);
         const auto wrong =
             Above()
-                .check("depth", overlaps_.depth(slot, tier), model_.held_depth(slot, labels, tier))
+                .check("depth", overlaps_.depth(slot, tier), model_.held_depth(slot, path, tier))
                 .wrong;
         if (wrong) return "slot " + std::to_string(slot) + ", " + *wrong;
       }

@@ -136,6 +136,7 @@ class CheckedTree {
 
   std::optional<std::string> match(const std::vector<std::uint64_t>& labels) {
     tree_.match(labels, overlaps_);
+    const std::vector<Place> path = model_.path(labels);
     const bool alone = first_ == 0 && end_ == kMaxTargets;
     for (const auto& depths : overlaps_.lower) {
       if (!depths.empty() && alone && !model_.holds_lower()) return "lower: expected to be empty";
@@ -148,10 +149,10 @@ class CheckedTree {
       for (std::size_t i = 0; i < kTiers; ++i) {
         const auto tier = static_cast<Tier>(i);
         differences.same(kDepths[i], overlaps_.depth(slot, tier),
-                         model_.held_depth(slot, labels, tier));
+                         model_.held_depth(slot, path, tier));
       }
       const auto active = slot < overlaps_.active.size() ? overlaps_.active[slot] : 0;
-      differences.same("active", active, model_.active_depth(slot, labels));
+      differences.same("active", active, model_.active_depth(slot, path));
       if (differences.first()) return in_slot(slot, *differences.first());
     }
     return std::nullopt;

@@ -173,15 +173,23 @@ class ReferenceModel {
     return stopped;
   }
 
-  /// Leading blocks in some tier up to `tier`.
-  [[nodiscard]] std::uint32_t held_depth(Slot slot, std::span<const std::uint64_t> labels,
-                                         Tier tier = Tier::device) const {
-    return depth(slot, labels,
-                 [tier](const ReferenceSlot& s, Place p) { return s.holds(p, tier); });
+  /// The places of a request's blocks, as far as anybody has spoken of them.
+  [[nodiscard]] std::vector<Place> path(std::span<const std::uint64_t> labels) const {
+    std::vector<Place> path;
+    for (const std::uint64_t label : labels) {
+      const auto child = places_.find_child(path.empty() ? kRoot : path.back(), label);
+      if (!child) break;
+      path.push_back(*child);
+    }
+    return path;
   }
-  [[nodiscard]] std::uint32_t active_depth(Slot slot, std::span<const std::uint64_t> labels) const {
-    return depth(slot, labels,
-                 [](const ReferenceSlot& s, Place p) { return s.active.contains(p); });
+  /// Leading blocks in some tier up to `tier`.
+  [[nodiscard]] std::uint32_t held_depth(Slot slot, const std::vector<Place>& path,
+                                         Tier tier) const {
+    return depth(slot, path, [tier](const ReferenceSlot& s, Place p) { return s.holds(p, tier); });
+  }
+  [[nodiscard]] std::uint32_t active_depth(Slot slot, const std::vector<Place>& path) const {
+    return depth(slot, path, [](const ReferenceSlot& s, Place p) { return s.active.contains(p); });
   }
 
   [[nodiscard]] std::optional<std::uint64_t> namespace_seed_of(Slot slot,
@@ -346,19 +354,11 @@ class ReferenceModel {
   }
 
   template <typename Holds>
-  [[nodiscard]] std::uint32_t depth(Slot slot, std::span<const std::uint64_t> labels,
-                                    Holds holds) const {
+  [[nodiscard]] std::uint32_t depth(Slot slot, const std::vector<Place>& path, Holds holds) const {
     const auto state = slots_.find(slot);
     if (state == slots_.end()) return 0;
-    std::uint32_t reached = 0;
-    Place place = kRoot;
-    for (const std::uint64_t label : labels) {
-      const auto child = places_.find_child(place, label);
-      if (!child || !holds(state->second, *child)) break;
-      place = *child;
-      ++reached;
-    }
-    return reached;
+    const auto end = std::ranges::find_if(path, [&](Place p) { return !holds(state->second, p); });
+    return static_cast<std::uint32_t>(end - path.begin());
   }
 
   Nanoseconds ttl_;
