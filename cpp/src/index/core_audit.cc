@@ -68,8 +68,8 @@ std::optional<std::string> audit_pins(const Node& node) {
 
 std::optional<std::string> TreeCore::audit() const {
   const std::shared_lock turn(writers_);
-  for (NodeId id = 1; id < tree_.id_end(); ++id) {
-    if (!tree_.live(id)) continue;
+  for (NodeId id = 1; id < tree_->id_end(); ++id) {
+    if (!tree_->live(id)) continue;
     if (auto wrong = audit_node(id)) return said("node ", id, ": ", *wrong);
   }
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
@@ -85,18 +85,18 @@ std::optional<std::string> TreeCore::audit() const {
 }
 
 std::optional<std::string> TreeCore::audit_node(NodeId id) const {
-  const Node& node = tree_.node(id);
-  if (!tree_.live(node.parent)) return "its parent is gone";
-  const Node& parent = tree_.node(node.parent);
+  const Node& node = tree_->node(id);
+  if (!tree_->live(node.parent)) return "its parent is gone";
+  const Node& parent = tree_->node(node.parent);
   if (node.length == 0) return "it is empty";
   if (node.start != parent.start + parent.length) return "it does not begin where its parent ends";
-  if (node.labels != tree_.runs().labels(node.run) + node.begin) return "stale labels";
-  if (tree_.child(node.parent, node.labels[0]) != id) return "its edge leads elsewhere";
-  if (node.begin + node.length > tree_.runs().length(node.run)) return "it exceeds its run";
+  if (node.labels != tree_->runs().labels(node.run) + node.begin) return "stale labels";
+  if (tree_->child(node.parent, node.labels[0]) != id) return "its edge leads elsewhere";
+  if (node.begin + node.length > tree_->runs().length(node.run)) return "it exceeds its run";
   for (const std::uint32_t at : {0U, node.length - 1}) {
-    const BlockId block = tree_.block_at(id, at);
-    if (!tree_.runs().live(block)) return "a block id of it is not live";
-    const BlockPlace place = tree_.place_of(block);
+    const BlockId block = tree_->block_at(id, at);
+    if (!tree_->runs().live(block)) return "a block id of it is not live";
+    const BlockPlace place = tree_->place_of(block);
     if (place.node != id || place.at != at) return "a block id leads elsewhere";
   }
   if (node.children == 0 && node.needed() != node.length) return "a leaf whose end nobody needs";
@@ -116,10 +116,10 @@ std::optional<std::string> TreeCore::audit_totals() const {
   std::size_t nodes = 0;
   std::size_t coverage = 0;
   std::size_t tickets = 0;
-  std::vector<std::uint32_t> children(tree_.id_end());
-  for (NodeId id = 1; id < tree_.id_end(); ++id) {
-    if (!tree_.live(id)) continue;
-    const Node& node = tree_.node(id);
+  std::vector<std::uint32_t> children(tree_->id_end());
+  for (NodeId id = 1; id < tree_->id_end(); ++id) {
+    if (!tree_->live(id)) continue;
+    const Node& node = tree_->node(id);
     ++nodes;
     ++children[node.parent];
     blocks += node.length;
@@ -128,14 +128,15 @@ std::optional<std::string> TreeCore::audit_totals() const {
     }
     tickets += node.extras().expiry_ticket != 0 ? 1U : 0U;
   }
-  for (NodeId id = 0; id < tree_.id_end(); ++id) {
-    if (tree_.live(id) && tree_.node(id).children != children[id]) return "children are miscounted";
+  for (NodeId id = 0; id < tree_->id_end(); ++id) {
+    if (tree_->live(id) && tree_->node(id).children != children[id])
+      return "children are miscounted";
   }
-  if (nodes != tree_.size() || nodes != tree_.edges().size()) return "nodes and edges disagree";
-  if (!tree_.edges().audit()) return "the table of edges is out of order";
-  if (blocks != tree_.runs().blocks()) return "blocks outside of nodes";
-  if (coverage != bytes_.coverage) return "bytes of coverage are miscounted";
-  if (tickets != tree_.expiry().valid()) return "expiry records are miscounted";
+  if (nodes != tree_->size() || nodes != tree_->edges().size()) return "nodes and edges disagree";
+  if (!tree_->edges().audit()) return "the table of edges is out of order";
+  if (blocks != tree_->runs().blocks()) return "blocks outside of nodes";
+  if (coverage != bytes_->coverage) return "bytes of coverage are miscounted";
+  if (tickets != tree_->expiry().valid()) return "expiry records are miscounted";
   return std::nullopt;
 }
 

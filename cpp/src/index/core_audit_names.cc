@@ -6,20 +6,20 @@ namespace kvroute::detail {
 
 std::optional<std::string> TreeCore::audit_lane(LaneId lane) const {
   const Holder& holder = *find_holder(lane);
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   std::size_t held = 0;
   std::size_t predicted = 0;
   std::size_t own = 0;
-  for (NodeId id = 1; id < tree_.id_end(); ++id) {
-    if (!tree_.live(id)) continue;
-    const Node& node = tree_.node(id);
+  for (NodeId id = 1; id < tree_->id_end(); ++id) {
+    if (!tree_->live(id)) continue;
+    const Node& node = tree_->node(id);
     held += node.coverage_in(lane.tier).held(lane.slot, node.length);
     for (const PredictedRange& range : node.predicted().ranges()) {
       const bool mine = lane.tier == Tier::device && range.slot == lane.slot;
       predicted += mine ? range.end - range.begin : 0;
     }
     for (std::uint32_t at = 0; at < node.length; ++at) {
-      const RunStore::Position position = tree_.position(id, at);
+      const RunStore::Position position = tree_->position(id, at);
       const std::uint64_t name = runs.own_names(node.run).at(lane, position.offset);
       own += name != 0 ? 1 : 0;
       if (!node.holds_exactly(lane.slot, lane.tier, at)) {
@@ -43,7 +43,7 @@ std::optional<std::string> TreeCore::audit_odd_names(LaneId lane, const Holder& 
   if (holder.odd->empty()) return "odd names without content";
   std::optional<std::string> wrong;
   holder.odd->for_each_alias([&](std::uint64_t name, BlockId block) {
-    if (!tree_.runs().live(block) || !holds_exactly(lane, block)) {
+    if (!tree_->runs().live(block) || !holds_exactly(lane, block)) {
       wrong = "an alias of a block that it does not hold";
     } else if (find_name(lane, holder, name) != block) {
       wrong = "an alias that leads elsewhere";
@@ -57,13 +57,13 @@ std::optional<std::string> TreeCore::audit_odd_names(LaneId lane, const Holder& 
 }
 
 std::optional<std::string> TreeCore::audit_shared_names() const {
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   std::size_t names = 0;
-  for (NodeId id = 1; id < tree_.id_end(); ++id) {
-    if (!tree_.live(id)) continue;
-    const Node& node = tree_.node(id);
+  for (NodeId id = 1; id < tree_->id_end(); ++id) {
+    if (!tree_->live(id)) continue;
+    const Node& node = tree_->node(id);
     for (std::uint32_t at = 0; at < node.length; ++at) {
-      const RunStore::Position position = tree_.position(id, at);
+      const RunStore::Position position = tree_->position(id, at);
       const std::uint64_t name = runs.shared_name(position);
       if (name == 0) continue;
       ++names;

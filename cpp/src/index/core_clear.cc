@@ -9,7 +9,7 @@ void TreeCore::clear(Slot slot, bool release) {
   {
     const std::scoped_lock turn(writers_);
     static_cast<void>(find_holder({slot, Tier::device}));  // checks the slot
-    waiting_.clear(slot);
+    waiting_->clear(slot);
   }
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     clear_lane({slot, static_cast<Tier>(tier)}, release);
@@ -26,7 +26,7 @@ void TreeCore::clear_lane(LaneId lane, bool release) {
     const bool last = sweep >= kSweeps;
     SweepPlace place;
     std::unique_lock turn(writers_);
-    while (find_holder(lane) != nullptr && find_holder(lane)->held > 0 && !place.done(tree_)) {
+    while (find_holder(lane) != nullptr && find_holder(lane)->held > 0 && !place.done(*tree_)) {
       clear_some(lane, *find_holder(lane), place);
       if (last) continue;
       turn.unlock();
@@ -36,7 +36,7 @@ void TreeCore::clear_lane(LaneId lane, bool release) {
     if (holder == nullptr) return;
     if (holder->held > 0) continue;
     if (release) {
-      bytes_.names -= sizeof(Holder);
+      bytes_->names -= sizeof(Holder);
       holders_[index_of(lane.tier)][lane.slot].reset();
     }
     return;
@@ -49,19 +49,19 @@ void TreeCore::clear_some(LaneId lane, Holder& holder, SweepPlace& place) {
   constexpr std::uint32_t kBlocks = 1024;
   std::uint32_t blocks = 0;
   touched_.clear();
-  for (std::uint32_t seen = 0; seen < kNodesSeen && blocks < kBlocks && !place.done(tree_);) {
-    const bool held = tree_.live(place.node) && place.node != NodeTree::kRoot && place.end > 0 &&
-                      !tree_.node(place.node).coverage_in(lane.tier).empty() &&
-                      tree_.node(place.node)
+  for (std::uint32_t seen = 0; seen < kNodesSeen && blocks < kBlocks && !place.done(*tree_);) {
+    const bool held = tree_->live(place.node) && place.node != NodeTree::kRoot && place.end > 0 &&
+                      !tree_->node(place.node).coverage_in(lane.tier).empty() &&
+                      tree_->node(place.node)
                               .coverage_in(lane.tier)
-                              .held(lane.slot, tree_.node(place.node).length) > 0;
+                              .held(lane.slot, tree_->node(place.node).length) > 0;
     if (!held) {
       ++seen;
       ++place.node;
       place.end = kWholeNode;
       continue;
     }
-    Node& node = tree_.node(place.node);
+    Node& node = tree_->node(place.node);
     const std::uint32_t end = std::min(place.end, node.length);
     const std::uint32_t begin = end > kBlocks ? end - kBlocks : 0;
     drop_exact_names(lane, holder, {place.node, begin, end});
@@ -69,8 +69,8 @@ void TreeCore::clear_some(LaneId lane, Holder& holder, SweepPlace& place) {
     const std::scoped_lock alone(tree_lock_);
     if (lane.tier == Tier::device && !node.predicted().empty()) {
       holder.predicted -=
-          node.make_extras(bytes_.nodes).predicted.take(lane.slot, begin, end, bytes_.requests);
-      node.tidy_extras(bytes_.nodes);
+          node.make_extras(bytes_->nodes).predicted.take(lane.slot, begin, end, bytes_->requests);
+      node.tidy_extras(bytes_->nodes);
     }
     counters_.removed += let_go(lane, holder, place.node, begin, end);
     place.end = begin;

@@ -11,12 +11,12 @@ namespace kvroute::detail {
 void TreeCore::for_each_held(const std::function<void(const HeldChain&)>& visit) const {
   const std::shared_lock turn(writers_);
   std::vector<NodeId> order;
-  order.reserve(tree_.size());
-  for (NodeId id = 1; id < tree_.id_end(); ++id) {
-    if (tree_.live(id)) order.push_back(id);
+  order.reserve(tree_->size());
+  for (NodeId id = 1; id < tree_->id_end(); ++id) {
+    if (tree_->live(id)) order.push_back(id);
   }
   std::sort(order.begin(), order.end(), [&](NodeId a, NodeId b) {
-    return std::pair(tree_.node(a).start, a) < std::pair(tree_.node(b).start, b);
+    return std::pair(tree_->node(a).start, a) < std::pair(tree_->node(b).start, b);
   });
   std::vector<Stretch> stretches;
   std::vector<std::uint64_t> names;
@@ -26,12 +26,12 @@ void TreeCore::for_each_held(const std::function<void(const HeldChain&)>& visit)
       HeldChain chain;
       chain.slot = stretch.lane.slot;
       chain.tier = stretch.lane.tier;
-      const Node& node = tree_.node(id);
+      const Node& node = tree_->node(id);
       names.clear();
       for (std::uint32_t at = stretch.begin; at < stretch.end; ++at) {
-        names.push_back(given_form(first_name(stretch.lane, tree_.position(id, at))));
+        names.push_back(given_form(first_name(stretch.lane, tree_->position(id, at))));
       }
-      chain.namespace_seed = tree_.runs().namespace_seed(node.run);
+      chain.namespace_seed = tree_->runs().namespace_seed(node.run);
       chain.engine_hashes = names;
       chain.local_hashes = {node.labels + stretch.begin, node.labels + stretch.end};
       note_parent(chain.slot, id, stretch.begin, chain);
@@ -42,7 +42,7 @@ void TreeCore::for_each_held(const std::function<void(const HeldChain&)>& visit)
 
 /// What any lane holds exactly of one node, by where it begins.
 void TreeCore::find_stretches(NodeId id, std::vector<Stretch>& stretches) const {
-  const Node& node = tree_.node(id);
+  const Node& node = tree_->node(id);
   stretches.clear();
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
@@ -61,12 +61,12 @@ void TreeCore::find_stretches(NodeId id, std::vector<Stretch>& stretches) const 
 
 /// The name of the block before `begin`, as the slot knows it in some tier, or as others do.
 void TreeCore::note_parent(Slot slot, NodeId id, std::uint32_t begin, HeldChain& chain) const {
-  if (begin == 0) id = tree_.node(id).parent;
+  if (begin == 0) id = tree_->node(id).parent;
   if (id == NodeTree::kRoot) return;
-  const Node& node = tree_.node(id);
+  const Node& node = tree_->node(id);
   const std::uint32_t at = (begin == 0 ? node.length : begin) - 1;
-  const RunStore::Position position = tree_.position(id, at);
-  chain.parent = given_form(tree_.runs().shared_name(position));
+  const RunStore::Position position = tree_->position(id, at);
+  chain.parent = given_form(tree_->runs().shared_name(position));
   chain.parent_held = false;
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     const LaneId lane{slot, static_cast<Tier>(tier)};

@@ -11,9 +11,9 @@ namespace kvroute::detail {
 /// for its parent goes before what is held.
 /// \return false if `most_leaves` were not enough.
 bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
-  for (std::size_t leaves = 0; limit_ && bytes_.total() > *limit_; ++leaves) {
+  for (std::size_t leaves = 0; limit_ && bytes_->total() > *limit_; ++leaves) {
     if (leaves == most_leaves) return false;
-    if (const std::size_t waited = waiting_.drop_oldest(); waited > 0) {
+    if (const std::size_t waited = waiting_->drop_oldest(); waited > 0) {
       counters_.waited_in_vain += waited;
       continue;
     }
@@ -25,8 +25,8 @@ bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
 }
 
 bool TreeCore::forgettable(NodeId id) const {
-  if (id == NodeTree::kRoot || !tree_.live(id)) return false;
-  const Node& node = tree_.node(id);
+  if (id == NodeTree::kRoot || !tree_->live(id)) return false;
+  const Node& node = tree_->node(id);
   return node.children == 0 && node.pins().end() < node.length;
 }
 
@@ -41,10 +41,10 @@ std::optional<NodeId> TreeCore::choose_victim(NodeId newest) {
   std::pair<bool, std::uint32_t> coldest_rank;
   const std::uint32_t now = tick_.load(std::memory_order_relaxed);
   for (int tries = 0, candidates = 0; tries < kTries && candidates < kCandidates; ++tries) {
-    const auto id = static_cast<NodeId>(random_.below(tree_.id_end()));
+    const auto id = static_cast<NodeId>(random_.below(tree_->id_end()));
     if (!forgettable(id)) continue;
     ++candidates;
-    const Node& node = tree_.node(id);
+    const Node& node = tree_->node(id);
     // The age is counted from now, since stamps wrap.
     const std::pair rank{node.predicted().empty(), ~(now - node.last_use.get())};
     if (!coldest || rank < coldest_rank) {
@@ -52,8 +52,8 @@ std::optional<NodeId> TreeCore::choose_victim(NodeId newest) {
       coldest_rank = rank;
     }
   }
-  for (NodeId seen = 0; !coldest && seen < tree_.id_end(); ++seen) {
-    if (++scan_at_ >= tree_.id_end()) scan_at_ = 1;
+  for (NodeId seen = 0; !coldest && seen < tree_->id_end(); ++seen) {
+    if (++scan_at_ >= tree_->id_end()) scan_at_ = 1;
     if (forgettable(scan_at_)) coldest = scan_at_;
   }
   all_in_use_ = !coldest;
@@ -65,7 +65,7 @@ std::optional<NodeId> TreeCore::choose_victim(NodeId newest) {
 void TreeCore::forget_suffix(NodeId id) {
   constexpr std::uint32_t kFew = 64;
   constexpr std::uint32_t kMany = 4096;
-  Node& node = tree_.node(id);
+  Node& node = tree_->node(id);
   const std::uint32_t end = node.length;
   const std::uint32_t most = std::clamp(end / 4, kFew, kMany);
   const std::uint32_t begin = std::max(node.pins().end(), end > most ? end - most : 0);
@@ -84,13 +84,13 @@ void TreeCore::forget_suffix(NodeId id) {
       Holder& holder = *find_holder(lane);
       if (lane.tier == Tier::device && !node.predicted().empty()) {
         const std::uint32_t predicted =
-            node.make_extras(bytes_.nodes).predicted.take(lane.slot, begin, end, bytes_.requests);
+            node.make_extras(bytes_->nodes).predicted.take(lane.slot, begin, end, bytes_->requests);
         holder.predicted -= predicted;
         counters_.forgotten_predicted += predicted;
       }
       static_cast<void>(let_go(lane, holder, id, begin, end));
     }
-    node.tidy_extras(bytes_.nodes);
+    node.tidy_extras(bytes_->nodes);
     touched_.assign(1, id);
     tidy_touched();
   }

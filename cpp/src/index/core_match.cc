@@ -114,9 +114,9 @@ std::uint32_t lead_within(const Node& node, Slot slot, Tier tier) {
 NodeId TreeCore::next_on_way(NodeId from, std::span<const std::uint64_t> labels,
                              std::uint32_t& same) const {
   static const MismatchFunction mismatch = best_mismatch();
-  const NodeId id = tree_.child(from, labels.front());
+  const NodeId id = tree_->child(from, labels.front());
   if (id == kNoNode) return kNoNode;
-  const Node& node = tree_.node(id);
+  const Node& node = tree_->node(id);
   const std::size_t wanted = std::min<std::size_t>(node.length, labels.size());
   same = static_cast<std::uint32_t>(mismatch(node.labels, labels.data(), wanted));
   return id;
@@ -133,15 +133,15 @@ void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out) const
     const NodeId next = next_on_way(id, rest, same);
     if (next == kNoNode) break;
     id = next;
-    walk.pass(tree_.node(id), same);
+    walk.pass(tree_->node(id), same);
     rest = rest.subspan(same);
-    if (same < tree_.node(id).length) break;
+    if (same < tree_->node(id).length) break;
   }
   walk.finish();
   match_lower(labels, out);
   if (id != NodeTree::kRoot) {
     const std::uint32_t now = tick_.load(std::memory_order_relaxed);
-    const Stamp& last_use = tree_.node(id).last_use;
+    const Stamp& last_use = tree_->node(id).last_use;
     if (last_use.get() != now) last_use.set(now);
   }
 }
@@ -167,9 +167,9 @@ std::uint32_t TreeCore::depth_within(std::span<const std::uint64_t> labels, Slot
     std::uint32_t same = 0;
     id = next_on_way(id, labels, same);
     if (id == kNoNode) break;
-    const std::uint32_t lead = std::min(lead_within(tree_.node(id), slot, tier), same);
+    const std::uint32_t lead = std::min(lead_within(tree_->node(id), slot, tier), same);
     depth += lead;
-    if (lead < tree_.node(id).length) break;
+    if (lead < tree_->node(id).length) break;
     labels = labels.subspan(same);
   }
   return depth;

@@ -29,30 +29,30 @@ std::uint64_t TreeCore::given_form(std::uint64_t name) noexcept {
 }
 
 BlockId TreeCore::find_shared(std::uint64_t name) const {
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   return shared_.find(
       name, [&](BlockId block) { return runs.shared_name(runs.position(block)) == name; });
 }
 
 bool TreeCore::holds_exactly(LaneId lane, BlockId block) const {
-  const BlockPlace place = tree_.place_of(block);
-  return tree_.node(place.node).holds_exactly(lane.slot, lane.tier, place.at);
+  const BlockPlace place = tree_->place_of(block);
+  return tree_->node(place.node).holds_exactly(lane.slot, lane.tier, place.at);
 }
 
 /// Of a block that the lane holds exactly: whether its first name is the shared one.
 bool TreeCore::agrees_on(LaneId lane, RunStore::Position at) const {
-  const OwnNameRows& own = tree_.runs().own_names(at.run);
+  const OwnNameRows& own = tree_->runs().own_names(at.run);
   return own.empty() || own.at(lane, at.offset) == 0;
 }
 
 std::uint64_t TreeCore::first_name(LaneId lane, RunStore::Position at) const {
-  const std::uint64_t own = tree_.runs().own_names(at.run).at(lane, at.offset);
-  return own != 0 ? own : tree_.runs().shared_name(at);
+  const std::uint64_t own = tree_->runs().own_names(at.run).at(lane, at.offset);
+  return own != 0 ? own : tree_->runs().shared_name(at);
 }
 
 /// The block that the lane holds under this name; kNoId: none.
 BlockId TreeCore::find_name(LaneId lane, const Holder& holder, std::uint64_t name) const {
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   const BlockId shared = find_shared(name);
   if (shared != kNoId && holds_exactly(lane, shared) && agrees_on(lane, runs.position(shared))) {
     return shared;
@@ -79,9 +79,9 @@ BlockId TreeCore::find_in_any_tier(Slot slot, std::uint64_t name) const {
 
 /// Whether any lane but that one knows the block by its shared name.
 bool TreeCore::shared_name_needed(BlockId block, LaneId but) const {
-  const BlockPlace place = tree_.place_of(block);
-  const Node& node = tree_.node(place.node);
-  const RunStore::Position position = tree_.position(place.node, place.at);
+  const BlockPlace place = tree_->place_of(block);
+  const Node& node = tree_->node(place.node);
+  const RunStore::Position position = tree_->position(place.node, place.at);
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     bool needed = false;
     node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
@@ -96,23 +96,23 @@ bool TreeCore::shared_name_needed(BlockId block, LaneId but) const {
 
 void TreeCore::set_own_name(LaneId lane, Holder& holder, BlockId block, std::uint64_t name,
                             std::uint32_t until) {
-  const RunStore::Position at = tree_.runs().position(block);
-  tree_.runs().own_names(at.run).set(lane, at.offset, name, until, bytes_.names);
+  const RunStore::Position at = tree_->runs().position(block);
+  tree_->runs().own_names(at.run).set(lane, at.offset, name, until, bytes_->names);
   holder.own.insert(name, block);
 }
 
 /// Does nothing where the lane has no name of its own.
 void TreeCore::clear_own_name(LaneId lane, Holder& holder, RunStore::Position at) {
-  OwnNameRows& own = tree_.runs().own_names(at.run);
+  OwnNameRows& own = tree_->runs().own_names(at.run);
   if (own.empty()) return;
-  const std::uint64_t name = own.clear(lane, at.offset, bytes_.names);
-  if (name != 0) holder.own.erase(name, tree_.runs().block(at));
+  const std::uint64_t name = own.clear(lane, at.offset, bytes_->names);
+  if (name != 0) holder.own.erase(name, tree_->runs().block(at));
 }
 
 /// The block, which the lane holds exactly, is not known by this name of its any longer.
 /// \return whether that was the last one.
 bool TreeCore::drop_name(LaneId lane, Holder& holder, BlockId block, std::uint64_t name) {
-  const RunStore::Position at = tree_.runs().position(block);
+  const RunStore::Position at = tree_->runs().position(block);
   if (holder.odd == nullptr) {
     clear_own_name(lane, holder, at);
     return true;
@@ -129,7 +129,7 @@ bool TreeCore::drop_name(LaneId lane, Holder& holder, BlockId block, std::uint64
 void TreeCore::drop_names(LaneId lane, Holder& holder, RunId run, std::uint32_t begin,
                           std::uint32_t end) {
   if (holder.agrees()) return;
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   for (std::uint32_t offset = begin; offset < end; ++offset) {
     const RunStore::Position at{run, offset};
     if (holder.odd != nullptr) {
@@ -146,7 +146,7 @@ void TreeCore::drop_names(LaneId lane, Holder& holder, RunId run, std::uint32_t 
 
 /// `drop_names` of what the lane holds exactly of the segment. \return how many blocks that is.
 std::uint32_t TreeCore::drop_exact_names(LaneId lane, Holder& holder, const Segment& segment) {
-  const RunStore::Position begin = tree_.position(segment.node, segment.begin);
+  const RunStore::Position begin = tree_->position(segment.node, segment.begin);
   std::uint32_t dropped = 0;
   exact_.clear();
   note_exact(lane, segment);
@@ -164,8 +164,8 @@ std::uint32_t TreeCore::drop_exact_names(LaneId lane, Holder& holder, const Segm
 
 OddNames& TreeCore::odd_names(Holder& holder) {
   if (holder.odd == nullptr) {
-    holder.odd = std::make_unique<OddNames>(&bytes_.names);
-    bytes_.names += sizeof(OddNames);
+    holder.odd = std::make_unique<OddNames>(&bytes_->names);
+    bytes_->names += sizeof(OddNames);
   }
   return *holder.odd;
 }
@@ -173,7 +173,7 @@ OddNames& TreeCore::odd_names(Holder& holder) {
 void TreeCore::tidy_odd_names(Holder& holder) {
   if (holder.odd == nullptr || !holder.odd->empty()) return;
   holder.odd.reset();
-  bytes_.names -= sizeof(OddNames);
+  bytes_->names -= sizeof(OddNames);
 }
 
 }  // namespace kvroute::detail

@@ -20,14 +20,14 @@ bool TreeCore::name_path(LaneId lane, Holder& holder, std::span<const std::uint6
   std::size_t first = 0;
   for (const Segment& segment : path_) {
     const std::uint32_t count = segment.end - segment.begin;
-    const RunStore::Position begin = tree_.position(segment.node, segment.begin);
+    const RunStore::Position begin = tree_->position(segment.node, segment.begin);
     for (std::uint32_t done = 0; done < count;) {
       if (holder.agrees()) {
         done += name_range(holder, {segment.node, segment.begin + done, segment.end}, first + done,
                            names, result);
       }
       if (done == count) break;
-      const BlockId block = tree_.runs().block({begin.run, begin.offset + done});
+      const BlockId block = tree_->runs().block({begin.run, begin.offset + done});
       name_block(lane, holder, first + done, block, begin.offset + count, names[first + done],
                  result);
       ++done;
@@ -43,8 +43,8 @@ std::uint32_t TreeCore::name_range(Holder& holder, const Segment& segment, std::
                                    std::span<const std::uint64_t> names, StoreResult& result) {
   static const MismatchFunction mismatch = best_mismatch();
   constexpr std::uint32_t kAhead = 12;
-  RunStore& runs = tree_.runs();
-  const RunStore::Position at = tree_.position(segment.node, segment.begin);
+  RunStore& runs = tree_->runs();
+  const RunStore::Position at = tree_->position(segment.node, segment.begin);
   const std::uint32_t count = segment.end - segment.begin;
   std::uint64_t* const shared = runs.shared_names(at.run) + at.offset;
   const auto same = static_cast<std::uint32_t>(mismatch(shared, names.data() + first, count));
@@ -110,7 +110,7 @@ void TreeCore::name_block(LaneId lane, Holder& holder, std::size_t index, BlockI
 /// The block, which the lane did not hold exactly until now, has this name and no other.
 void TreeCore::give_first_name(LaneId lane, Holder& holder, BlockId block, std::uint32_t run_end,
                                std::uint64_t name) {
-  RunStore& runs = tree_.runs();
+  RunStore& runs = tree_->runs();
   std::uint64_t& shared = runs.shared_name(runs.position(block));
   if (shared == name) return;
   if (shared == 0 || !shared_name_needed_now(lane, block)) {
@@ -132,7 +132,7 @@ void TreeCore::give_first_name(LaneId lane, Holder& holder, BlockId block, std::
 
 /// `find_name`, as if the event so far were applied.
 BlockId TreeCore::known_by_now(LaneId lane, const Holder& holder, std::uint64_t name) const {
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   const BlockId shared = find_shared(name);
   if (shared != kNoId && held_by_now(lane, shared) && agrees_on(lane, runs.position(shared))) {
     return shared;
@@ -153,12 +153,12 @@ bool TreeCore::held_by_now(LaneId lane, BlockId block) const {
 }
 
 bool TreeCore::shared_name_needed_now(LaneId lane, BlockId block) const {
-  if (held_by_now(lane, block) && agrees_on(lane, tree_.runs().position(block))) return true;
+  if (held_by_now(lane, block) && agrees_on(lane, tree_->runs().position(block))) return true;
   return shared_name_needed(block, lane);
 }
 
 std::optional<std::size_t> TreeCore::index_in_path(BlockId block) const {
-  const BlockPlace place = tree_.place_of(block);
+  const BlockPlace place = tree_->place_of(block);
   std::size_t before = 0;
   for (const Segment& segment : path_) {
     if (segment.node == place.node && segment.begin <= place.at && place.at < segment.end) {

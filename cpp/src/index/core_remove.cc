@@ -8,7 +8,7 @@ namespace kvroute::detail {
 RemoveResult TreeCore::remove(LaneId lane, std::span<const std::uint64_t> names) {
   const std::scoped_lock turn(writers_);
   static_cast<void>(holder_of(lane));
-  const RemoveResult result = remove_held(lane, stored_form(names), waiting_.any(lane.slot));
+  const RemoveResult result = remove_held(lane, stored_form(names), waiting_->any(lane.slot));
   all_in_use_ = false;
   counters_.removed += result.removed;
   counters_.unknown_removed += result.unknown;
@@ -45,7 +45,7 @@ RemoveResult TreeCore::remove_held(LaneId lane, std::span<const std::uint64_t> n
 /// ranges holds only by prediction, or twice, are for `remove_range` to find out.
 void TreeCore::find_ranges(LaneId lane, Holder& holder, std::span<const std::uint64_t> names,
                            RemoveResult& result) {
-  const RunStore& runs = tree_.runs();
+  const RunStore& runs = tree_->runs();
   const bool own_names = holder.own.size() > 0;
   ranges_.clear();
   const OwnNames* row = nullptr;
@@ -88,8 +88,8 @@ void TreeCore::find_ranges(LaneId lane, Holder& holder, std::span<const std::uin
 std::uint32_t TreeCore::remove_range(LaneId lane, Holder& holder, const RunRange& range) {
   std::uint32_t removed = 0;
   for (std::uint32_t begin = range.begin; begin < range.end;) {
-    const NodeId id = tree_.runs().node_at({range.run, begin});
-    const Node& node = tree_.node(id);
+    const NodeId id = tree_->runs().node_at({range.run, begin});
+    const Node& node = tree_->node(id);
     const std::uint32_t stop = std::min(range.end, node.begin + node.length);
     const Segment segment{id, begin - node.begin, stop - node.begin};
     exact_.clear();
@@ -118,7 +118,7 @@ void TreeCore::remove_one_by_one(LaneId lane, Holder& holder, std::span<const st
     if (held && options_.count_copies) continue;
     // Where one removal is enough, it is for those that wait under the name as well.
     const std::size_t waited =
-        waiting_too ? waiting_.remove(lane.slot, lane.tier, name, !options_.count_copies) : 0;
+        waiting_too ? waiting_->remove(lane.slot, lane.tier, name, !options_.count_copies) : 0;
     result.waiting += static_cast<std::uint32_t>(waited);
     if (!held && waited == 0) ++result.unknown;
   }
@@ -136,7 +136,7 @@ bool TreeCore::remove_one(LaneId lane, Holder& holder, std::uint64_t name, Remov
     ++result.kept;
     return true;
   }
-  const BlockPlace place = tree_.place_of(block);
+  const BlockPlace place = tree_->place_of(block);
   let_go(lane, holder, place.node, place.at, place.at + 1);
   touched_.push_back(place.node);
   ++result.removed;
@@ -146,14 +146,14 @@ bool TreeCore::remove_one(LaneId lane, Holder& holder, std::uint64_t name, Remov
 /// Blocks of one node, whose names are gone, stop being held. \return how many were.
 std::uint32_t TreeCore::let_go(LaneId lane, Holder& holder, NodeId id, std::uint32_t begin,
                                std::uint32_t end) {
-  Node& node = tree_.node(id);
+  Node& node = tree_->node(id);
   if (node.coverage_in(lane.tier).empty()) return 0;
-  Coverage& coverage = node.make_coverage_in(lane.tier, bytes_.nodes);
-  const std::uint32_t gone = coverage.remove(lane.slot, begin, end, node.length, bytes_.coverage);
+  Coverage& coverage = node.make_coverage_in(lane.tier, bytes_->nodes);
+  const std::uint32_t gone = coverage.remove(lane.slot, begin, end, node.length, bytes_->coverage);
   holder.held -= gone;
   if (lane.tier != Tier::device) {
     if (holder.held == 0) note_lower(lane.slot);
-    node.tidy_extras(bytes_.nodes);
+    node.tidy_extras(bytes_->nodes);
   }
   return gone;
 }
@@ -161,9 +161,9 @@ std::uint32_t TreeCore::let_go(LaneId lane, Holder& holder, NodeId id, std::uint
 /// Frees what nobody needs any longer of the nodes in `touched_`, and merges what is left.
 void TreeCore::tidy_touched() {
   for (NodeId& id : touched_) {
-    if (tree_.live(id)) id = tree_.prune(id);
+    if (tree_->live(id)) id = tree_->prune(id);
   }
-  for (const NodeId id : touched_) tree_.merge(id);
+  for (const NodeId id : touched_) tree_->merge(id);
 }
 
 }  // namespace kvroute::detail

@@ -26,13 +26,13 @@ StoreResult TreeCore::store(LaneId lane, std::optional<std::uint64_t> parent,
       wait_for_parent(lane, stored_form(*parent), names, labels, namespace_seed, result);
       return result;
     }
-    from = tree_.place_of(block);
+    from = tree_->place_of(block);
     consumed = from.at + 1;
   }
   if (labels.empty()) return result;
   result = store_below(lane, from.node, consumed, names, labels, namespace_seed);
   const NodeId newest = path_.back().node;
-  if (waiting_.any(lane.slot)) {
+  if (waiting_->any(lane.slot)) {
     result.adopted = adopt(lane.slot, names);
     enforce_limit(NodeTree::kRoot, kNoBound);
   } else {
@@ -82,8 +82,8 @@ void TreeCore::hold_path(LaneId lane, Holder& holder, std::optional<std::uint64_
   std::size_t i = 0;
   touched_.clear();
   for (const Segment& segment : path_) {
-    const Node& node = tree_.node(segment.node);
-    if (namespace_seed) tree_.runs().set_namespace_seed(node.run, *namespace_seed);
+    const Node& node = tree_->node(segment.node);
+    if (namespace_seed) tree_->runs().set_namespace_seed(node.run, *namespace_seed);
     node.last_use.set(tick);
     if (!path_changed) {
       hold(lane, holder, segment.node, segment.begin, segment.end, result);
@@ -97,7 +97,7 @@ void TreeCore::hold_path(LaneId lane, Holder& holder, std::optional<std::uint64_
     }
   }
   for (const BlockId block : lost_) {
-    const BlockPlace place = tree_.place_of(block);
+    const BlockPlace place = tree_->place_of(block);
     let_go(lane, holder, place.node, place.at, place.at + 1);
     touched_.push_back(place.node);
   }
@@ -106,15 +106,15 @@ void TreeCore::hold_path(LaneId lane, Holder& holder, std::optional<std::uint64_
 
 void TreeCore::hold(LaneId lane, Holder& holder, NodeId id, std::uint32_t begin, std::uint32_t end,
                     StoreResult& result) {
-  Node& node = tree_.node(id);
+  Node& node = tree_->node(id);
   if (lane.tier == Tier::device && !node.predicted().empty()) {
     const std::uint32_t confirmed =
-        node.make_extras(bytes_.nodes).predicted.take(lane.slot, begin, end, bytes_.requests);
+        node.make_extras(bytes_->nodes).predicted.take(lane.slot, begin, end, bytes_->requests);
     result.confirmed += confirmed;
     holder.predicted -= confirmed;
   }
-  Coverage& coverage = node.make_coverage_in(lane.tier, bytes_.nodes);
-  const std::uint32_t added = coverage.add(lane.slot, begin, end, node.length, bytes_.coverage);
+  Coverage& coverage = node.make_coverage_in(lane.tier, bytes_->nodes);
+  const std::uint32_t added = coverage.add(lane.slot, begin, end, node.length, bytes_->coverage);
   holder.held += added;
   if (lane.tier != Tier::device && added > 0) note_lower(lane.slot);
 }
@@ -131,12 +131,12 @@ StoreResult TreeCore::store_known(LaneId lane, std::span<const std::uint64_t> na
       ++i;
       continue;
     }
-    const BlockPlace place = tree_.place_of(block);
-    const Node& node = tree_.node(place.node);
+    const BlockPlace place = tree_->place_of(block);
+    const Node& node = tree_->node(place.node);
     const std::size_t first = i++;
     std::uint32_t end = place.at + 1;
     while (i < names.size() && end < node.length &&
-           find_in_any_tier(lane.slot, names[i]) == tree_.block_at(place.node, end)) {
+           find_in_any_tier(lane.slot, names[i]) == tree_->block_at(place.node, end)) {
       ++i;
       ++end;
     }
@@ -160,7 +160,7 @@ void TreeCore::wait_for_parent(LaneId lane, std::uint64_t parent,
   if (labels.empty()) return;
   counters_.unknown_parents += labels.size();
   counters_.waited_in_vain +=
-      waiting_.add(lane.slot, lane.tier, parent, namespace_seed, names, labels);
+      waiting_->add(lane.slot, lane.tier, parent, namespace_seed, names, labels);
   if (labels.size() <= options_.max_waiting) {
     result.waiting = static_cast<std::uint32_t>(labels.size());
   }
@@ -173,14 +173,14 @@ std::uint32_t TreeCore::adopt(Slot slot, std::span<const std::uint64_t> names) {
   std::vector<std::uint64_t> known(names.begin(), names.end());
   std::vector<std::uint64_t> gone;
   std::uint32_t adopted = 0;
-  for (std::size_t i = 0; i < known.size() && waiting_.any(slot); ++i) {
+  for (std::size_t i = 0; i < known.size() && waiting_->any(slot); ++i) {
     while (true) {
       const BlockId parent = find_in_any_tier(slot, known[i]);
       if (parent == kNoId) break;
-      const auto chain = waiting_.take(slot, known[i]);
+      const auto chain = waiting_->take(slot, known[i]);
       if (!chain) break;
       const LaneId lane{slot, chain->tier};
-      const BlockPlace from = tree_.place_of(parent);
+      const BlockPlace from = tree_->place_of(parent);
       store_below(lane, from.node, from.at + 1, chain->names, chain->labels, chain->namespace_seed);
       gone.clear();
       for (std::size_t at = 0; at < chain->names.size(); ++at) {

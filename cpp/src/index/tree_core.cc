@@ -42,7 +42,7 @@ TreeCore::TreeCore(const IndexOptions& options)
     : options_(checked(options)),
       predicted_ttl_(seconds_to_ns(options.predicted_ttl_seconds)),
       limit_(options.memory_limit),
-      waiting_(options.max_waiting, &bytes_.waiting) {}
+      waiting_(std::make_unique<WaitingRoom>(options.max_waiting, &bytes_->waiting)) {}
 
 void TreeCore::set_memory_limit(std::optional<std::size_t> limit) {
   constexpr std::size_t kLeavesAtOnce = 256;
@@ -62,8 +62,8 @@ Holder& TreeCore::holder_of(LaneId lane) {
   auto& holders = holders_[index_of(lane.tier)];
   if (lane.slot >= holders.size()) holders.resize(lane.slot + 1);
   if (holders[lane.slot] == nullptr) {
-    holders[lane.slot] = std::make_unique<Holder>(&bytes_.names);
-    bytes_.names += sizeof(Holder);
+    holders[lane.slot] = std::make_unique<Holder>(&bytes_->names);
+    bytes_->names += sizeof(Holder);
     if (lane.slot >= slot_count_) {
       const std::scoped_lock alone(tree_lock_);
       slot_count_ = lane.slot + 1;
@@ -98,12 +98,12 @@ void TreeCore::note_lower(Slot slot) {
 void TreeCore::find_path(NodeId from, std::uint32_t consumed,
                          std::span<const std::uint64_t> labels) {
   path_.clear();
-  tree_.ensure_path(from, consumed, labels, path_);
+  tree_->ensure_path(from, consumed, labels, path_);
 }
 
 /// Appends to `exact_` which blocks of the segment the lane holds exactly.
 void TreeCore::note_exact(LaneId lane, const Segment& segment) {
-  const Node& node = tree_.node(segment.node);
+  const Node& node = tree_->node(segment.node);
   const std::size_t first = exact_.size();
   exact_.resize(first + segment.end - segment.begin, 0);
   node.coverage_in(lane.tier).mark(lane.slot, segment.begin, segment.end, exact_.data() + first);
@@ -116,7 +116,7 @@ void TreeCore::note_exact(LaneId lane, const Segment& segment) {
 void TreeCore::forget_freed_names() {
   constexpr std::size_t kAhead = 12;
   constexpr std::size_t kKept = 4096;
-  std::vector<FreedName>& freed = tree_.runs().freed_names();
+  std::vector<FreedName>& freed = tree_->runs().freed_names();
   for (std::size_t i = 0; i < freed.size(); ++i) {
     if (i + kAhead < freed.size()) shared_.prefetch(freed[i + kAhead].name);
     shared_.erase(freed[i].name, freed[i].block);
@@ -129,7 +129,7 @@ std::optional<std::uint64_t> TreeCore::namespace_seed_of(Slot slot, std::uint64_
   const std::shared_lock turn(writers_);
   const BlockId block = find_in_any_tier(slot, stored_form(name));
   if (block == kNoId) return std::nullopt;
-  return tree_.runs().namespace_seed(tree_.runs().position(block).run);
+  return tree_->runs().namespace_seed(tree_->runs().position(block).run);
 }
 
 std::size_t TreeCore::held_blocks(Slot slot) const {
@@ -150,11 +150,11 @@ void TreeCore::held_blocks(std::vector<std::size_t>& by_slot) const {
 IndexStats TreeCore::stats() const {
   const std::shared_lock turn(writers_);
   IndexStats stats = counters_;
-  stats.bytes = bytes_;
-  stats.nodes = tree_.size();
-  stats.blocks = tree_.runs().blocks();
+  stats.bytes = *bytes_;
+  stats.nodes = tree_->size();
+  stats.blocks = tree_->runs().blocks();
   stats.pins = pins_;
-  stats.waiting = waiting_.blocks();
+  stats.waiting = waiting_->blocks();
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     for (const auto& holder : holders_[tier]) {
       if (holder == nullptr) continue;

@@ -200,11 +200,12 @@ class TreeCore {
   mutable PhaseFairMutex tree_lock_;
   std::optional<std::size_t> limit_;
 
-  IndexBytes bytes_;
-  NodeTree tree_{bytes_};
-  IdTable shared_{&bytes_.names};                                     // from shared names to blocks
+  // What `restore` replaces as a whole.
+  std::unique_ptr<IndexBytes> bytes_ = std::make_unique<IndexBytes>();
+  std::unique_ptr<NodeTree> tree_ = std::make_unique<NodeTree>(*bytes_);
+  IdTable shared_{&bytes_->names};                                    // from shared names to blocks
   std::array<std::vector<std::unique_ptr<Holder>>, kTiers> holders_;  // by tier and slot
-  WaitingRoom waiting_;
+  std::unique_ptr<WaitingRoom> waiting_;
 
   // Guarded by tree_lock_ for readers.
   std::uint32_t slot_count_ = 0;
