@@ -1,126 +1,191 @@
 #include "index/id_segment.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <utility>
+#include <vector>
 
 namespace kvroute::detail {
 namespace {
 
-// Below this the homes are one: a sorted list that is filled to its last slot.
-constexpr std::uint32_t kListSlots = 16;
-constexpr std::uint32_t kTail = 32;
+// Segments that would need more are divided: 80 KiB.
+constexpr std::uint32_t kMaxLines = 5U << 8;
 
-std::uint32_t tail_of(std::uint32_t slots) { return std::min(slots / 8, kTail); }
-
-std::uint32_t limit_of(std::uint32_t slots) {
-  if (slots <= kListSlots) return slots - 1;
-  const std::uint32_t tail = tail_of(slots);
-  const std::uint32_t homes = slots - tail;
-  return homes - homes / 8 + tail / 2;
+std::uint32_t limit_of(std::uint32_t lines) {
+  const std::uint32_t places = lines * IdSegment::kLineEntries;
+  return places - std::max(places / 8, 1U);
 }
 
-// Sizes are 4, 5, 6 and 7 times the powers of two, so that what one segment leaves fits another.
-std::uint32_t slots_for(std::uint32_t entries) {
+// Sizes are 3, 4 and 5 times the powers of two, so that what one segment leaves fits another.
+std::uint32_t lines_for(std::uint32_t entries) {
   const std::uint32_t wanted = entries + entries / 16 + 1;
-  std::uint32_t slots = IdSegment::kMinSlots;
-  while (limit_of(slots) < wanted) {
-    slots += slots < kListSlots ? IdSegment::kMinSlots : std::bit_floor(slots) / 4;
+  std::uint32_t lines = 1;
+  while (limit_of(lines) < wanted) {
+    const std::uint32_t power = std::bit_floor(lines);
+    lines += std::max(lines == power / 2 * 3 ? power / 2 : power / 4, 1U);
   }
-  return slots;
+  return lines;
 }
 
 }  // namespace
 
-IdSegment::IdSegment(std::uint32_t first_tag, std::uint32_t depth, std::span<const Slots> parts)
-    : depth_(depth & 0xff), prefix_((std::uint64_t{first_tag} >> (32 - depth)) & 0xffffff) {
-  for (const Slots part : parts) {
-    size_ += static_cast<std::uint32_t>(
-        std::ranges::count_if(part, [](std::uint64_t slot) { return slot != kFree; }));
+// Puts entries into a segment that nothing else has been put into. It counts what each line holds,
+// so that no line has to be looked at.
+class IdSegment::Filling {
+ public:
+  explicit Filling(IdSegment& segment)
+      : lines_(segment.lines_.get()),
+        line_count_(segment.line_count_),
+        depth_(segment.depth_),
+        held_(segment.line_count_) {}
+
+  // A free place (id kNoId) of an old segment may be put like an entry: it leaves no trace, and
+  // saves a branch that no processor could foresee.
+  void put(std::uint32_t tag, std::uint32_t id) noexcept {
+    auto at = static_cast<std::uint32_t>(std::uint64_t{tag << depth_} * line_count_ >> 32);
+    std::uint32_t place = held_[at];
+    if (place == kLineEntries) [[unlikely]] {
+      if (id == kNoId) return;
+      do {
+        at = at + 1 == line_count_ ? 0 : at + 1;
+        place = held_[at];
+      } while (place == kLineEntries);
+    }
+    lines_[at].tags[place] = tag;
+    lines_[at].ids[place] = id;
+    held_[at] = static_cast<std::uint16_t>(place + (id == kNoId ? 0U : 1U));
   }
-  const std::uint32_t slots = slots_for(size_);
-  std::uint32_t tail = slots <= kListSlots ? slots - 1 : tail_of(slots);
-  const std::uint32_t homes = slots - tail;
-  for (;;) {
-    allocate(homes, tail);
-    const std::uint32_t end = lay_out(parts);
-    if (end + 2 <= slot_count_) break;
-    // Many entries of the highest tags: room for as many again.
-    tail = 2 * (end + 2 - homes);
-  }
-  limit_ = limit_of(slots);
-  sparse_below_ = slots == kMinSlots ? 0 : slots / 2;
-}
 
-bool IdSegment::divisible(std::uint32_t entries) noexcept { return slots_for(entries) > kMaxSlots; }
+ private:
+  Line* lines_;
+  std::uint32_t line_count_;
+  std::uint32_t depth_;
+  std::vector<std::uint16_t> held_;
+};
 
-bool IdSegment::joinable(std::uint32_t entries) noexcept {
-  return slots_for(entries) <= kMaxSlots / 7 * 4;
-}
-
-void IdSegment::allocate(std::uint32_t homes, std::uint32_t tail) {
-  slot_count_ = homes + tail;
-  homes_ = homes;
-  slots_ = std::make_unique_for_overwrite<std::uint64_t[]>(slot_count_);
-  std::fill_n(slots_.get(), slot_count_, kFree);
-}
-
-// Returns the end of the entries, which is too high if the tail is too short for them. Free of
-// branches: an entry's place is its rank plus the largest lead of a home over its entry's rank so
-// far; a free slot changes nothing and is written where the next entry will be.
-std::uint32_t IdSegment::lay_out(std::span<const Slots> parts) noexcept {
-  std::uint64_t* const out = slots_.get();
-  const std::int64_t last = std::int64_t{slot_count_} - 1;
-  std::int64_t lead = 0;
-  std::int64_t rank = 0;
-  for (const Slots part : parts) {
-    for (const std::uint64_t slot : part) {
-      const bool used = slot != kFree;
-      const auto home =
-          static_cast<std::int64_t>(std::uint64_t{tag_of(slot) << depth_} * homes_ >> 32);
-      lead = std::max(lead, used ? home - rank : 0);
-      out[std::min(lead + rank, last)] = slot;
-      rank += used ? 1 : 0;
+// Calls put(tag, id, whether in the second half) for all places, free ones too. The halves take
+// turns: of entries that follow each other most go into the same line, and would have to wait for
+// its count.
+template <typename Put>
+void IdSegment::for_each_place(Put put) const {
+  const Line* first = lines_.get();
+  const Line* second = first + line_count_ / 2;
+  const Line* const middle = second;
+  const Line* const end = first + line_count_;
+  for (; first != middle; ++first, ++second) {
+    for (std::uint32_t i = 0; i < kLineEntries; ++i) {
+      put(first->tags[i], first->ids[i], false);
+      put(second->tags[i], second->ids[i], true);
     }
   }
-  return static_cast<std::uint32_t>(lead + rank);
+  if (second != end) {
+    for (std::uint32_t i = 0; i < kLineEntries; ++i) put(second->tags[i], second->ids[i], true);
+  }
 }
 
-bool IdSegment::replace(std::uint64_t from, std::uint64_t to) noexcept {
-  std::uint64_t* slot = locate(from);
-  if (slot == nullptr) return false;
-  // Entries of one tag are in the order of their ids.
-  for (; slot[1] < to; ++slot) *slot = slot[1];
-  for (; slot != slots_.get() && slot[-1] > to && slot[-1] != kFree; --slot) *slot = slot[-1];
-  *slot = to;
-  return true;
+// Below 31/64 the entries of a segment of 5 times a power of two fit one of 3 times, of 4 one of
+// 2.5, of 3 one of 2: every second size is passed over.
+IdSegment::IdSegment(std::uint32_t first_tag, std::uint32_t depth, std::uint32_t entries)
+    : line_count_(lines_for(entries)),
+      depth_(depth & 0xff),
+      prefix_((std::uint64_t{first_tag} >> (32 - depth)) & 0xffffff),
+      limit_(limit_of(line_count_)),
+      sparse_below_(line_count_ == 1 ? 0 : line_count_ * kLineEntries * 31 / 64) {
+  lines_ = std::make_unique_for_overwrite<Line[]>(line_count_);
+  Line free;
+  free.tags.fill(0);
+  free.ids.fill(kNoId);
+  std::fill_n(lines_.get(), line_count_, free);
 }
 
-std::pair<IdSegment::Slots, IdSegment::Slots> IdSegment::divided(std::uint32_t tag) const noexcept {
-  const std::uint64_t* slot = home(tag);
-  while (*slot < entry(tag, 0)) ++slot;
-  const auto below = static_cast<std::size_t>(slot - slots_.get());
-  return {slots().first(below), slots().subspan(below)};
+bool IdSegment::divisible(std::uint32_t entries) noexcept { return lines_for(entries) > kMaxLines; }
+
+bool IdSegment::joinable(std::uint32_t entries) noexcept {
+  return lines_for(entries) <= kMaxLines / 5 * 3;
+}
+
+IdSegment IdSegment::rebuilt(const IdSegment& old) {
+  IdSegment segment(old.first_tag(), old.depth_, old.size_);
+  segment.size_ = old.size_;
+  old.for_each_place([filling = Filling(segment)](std::uint32_t tag, std::uint32_t id,
+                                                  bool) mutable { filling.put(tag, id); });
+  return segment;
+}
+
+IdSegment IdSegment::joined(const IdSegment& one, const IdSegment& other) {
+  const std::uint32_t size = one.size_ + other.size_;
+  IdSegment segment(std::min(one.first_tag(), other.first_tag()), one.depth_ - 1, size);
+  segment.size_ = size;
+  Filling filling(segment);
+  const auto put = [&](std::uint32_t tag, std::uint32_t id, bool) { filling.put(tag, id); };
+  one.for_each_place(put);
+  other.for_each_place(put);
+  return segment;
+}
+
+std::pair<IdSegment, IdSegment> IdSegment::divided(const IdSegment& old) {
+  const std::uint32_t depth = old.depth_ + 1;
+  const std::uint32_t bit = 1U << (32 - depth);
+  std::uint32_t ones = 0;
+  for (const Line& line : old.lines()) {
+    for (std::uint32_t i = 0; i < kLineEntries; ++i) {
+      ones += ((line.tags[i] & bit) != 0 ? 1U : 0U) & (line.ids[i] != kNoId ? 1U : 0U);
+    }
+  }
+  IdSegment lower(old.first_tag(), depth, old.size_ - ones);
+  IdSegment upper(old.first_tag() | bit, depth, ones);
+  lower.size_ = old.size_ - ones;
+  upper.size_ = ones;
+  // Nearly all of a half goes the same way; what a free place holds must not spoil the forecast.
+  old.for_each_place([bit, below = Filling(lower), above = Filling(upper)](
+                         std::uint32_t tag, std::uint32_t id, bool second) mutable {
+    const bool up = (tag & bit) != 0;
+    if (id == kNoId ? second : up) {
+      above.put(tag, id);
+    } else {
+      below.put(tag, id);
+    }
+  });
+  return {std::move(lower), std::move(upper)};
+}
+
+// A place in a full line became free: an entry that was turned away from that line takes it, and
+// leaves its own place to the next. Lines up to the first that was not full may hold one.
+void IdSegment::refill(std::uint32_t at, std::uint32_t place) noexcept {
+  for (std::uint32_t from = after(at);; from = after(from)) {
+    Line& line = lines_[from];
+    const std::uint32_t free = places(line.ids, kNoId);
+    const std::uint32_t passed = distance(at, from);
+    std::uint32_t turned_away = 0;
+    for (std::uint32_t i = 0; i < kLineEntries; ++i) {
+      turned_away |= distance(home(line.tags[i]), from) >= passed ? 1U << i : 0U;
+    }
+    turned_away &= ~free;
+    if (turned_away != 0) {
+      const std::uint32_t i = first_place(turned_away);
+      lines_[at].tags[place] = line.tags[i];
+      lines_[at].ids[place] = line.ids[i];
+      line.ids[i] = kNoId;
+      at = from;
+      place = i;
+    }
+    if (free != 0) return;
+  }
 }
 
 bool IdSegment::audit() const {
-  if (slots_ == nullptr || slots().back() != kFree) return false;
+  if (lines_ == nullptr || size_ > limit_) return false;
   std::uint32_t used = 0;
-  std::uint64_t last = 0;
-  for (std::uint32_t at = 0; at < slot_count_; ++at) {
-    const std::uint64_t slot = slots_[at];
-    if (slot == kFree) continue;
-    const std::uint32_t tag = tag_of(slot);
-    if (static_cast<std::uint32_t>(slot) == kNoId || slot < last) return false;
-    if (depth_ != 0 && (tag ^ first_tag()) >> (32 - depth_) != 0) return false;
-    const std::uint64_t* const place = slots_.get() + at;
-    if (home(tag) > place) return false;
-    if (home(tag) != place && place[-1] == kFree) return false;
-    last = slot;
-    ++used;
+  for (std::uint32_t at = 0; at < line_count_; ++at) {
+    for (std::uint32_t i = 0; i < kLineEntries; ++i) {
+      if (lines_[at].ids[i] == kNoId) continue;
+      const std::uint32_t tag = lines_[at].tags[i];
+      if ((std::uint64_t{tag ^ first_tag()} >> (32 - depth_)) != 0) return false;
+      for (std::uint32_t before = home(tag); before != at; before = after(before)) {
+        if (places(lines_[before].ids, kNoId) != 0) return false;
+      }
+      ++used;
+    }
   }
-  return used == size_ && (limit_ == 0 || size_ <= limit_);
+  return used == size_;
 }
 
 }  // namespace kvroute::detail

@@ -28,7 +28,7 @@ void IdTable::clear() noexcept {
 
 // A table without entries has no segments.
 void IdTable::begin() {
-  IdSegment segment(0, 0, {});
+  IdSegment segment(0, 0, 0);
   const std::size_t added = segment.heap_bytes();
   segments_.push_back(std::move(segment), *bytes_);
   *bytes_ += added;
@@ -41,11 +41,7 @@ void IdTable::assign(std::uint32_t at, IdSegment segment) noexcept {
   segments_[at] = std::move(segment);
 }
 
-void IdTable::rebuild(std::uint32_t at) {
-  const IdSegment& old = segments_[at];
-  const std::array parts{old.slots()};
-  assign(at, IdSegment(old.first_tag(), old.depth(), parts));
-}
+void IdTable::rebuild(std::uint32_t at) { assign(at, IdSegment::rebuilt(segments_[at])); }
 
 void IdTable::make_room(std::uint32_t at) {
   const IdSegment& segment = segments_[at];
@@ -61,12 +57,8 @@ void IdTable::make_room(std::uint32_t at) {
 
 void IdTable::divide(std::uint32_t at) {
   if (segments_[at].depth() == depth_) resize_directory(depth_ + 1);
-  const IdSegment& old = segments_[at];
-  const std::uint32_t depth = old.depth() + 1;
-  const std::uint32_t middle = old.first_tag() | 1U << (32 - depth);
-  const auto [below, above] = old.divided(middle);
-  IdSegment lower(old.first_tag(), depth, std::array{below});
-  IdSegment upper(middle, depth, std::array{above});
+  auto [lower, upper] = IdSegment::divided(segments_[at]);
+  const std::uint32_t depth = lower.depth();
   const std::size_t added = upper.heap_bytes();
   segments_.push_back(std::move(upper), *bytes_);
   *bytes_ += added;
@@ -89,10 +81,7 @@ bool IdTable::join(std::uint32_t at) {
   const std::uint32_t buddy = segment_of(segments_[at].first_tag() ^ bit);
   if (segments_[buddy].depth() != depth) return false;
   if (!IdSegment::joinable(segments_[at].size() + segments_[buddy].size())) return false;
-  const bool first = (segments_[at].first_tag() & bit) == 0;
-  const IdSegment& lower = segments_[first ? at : buddy];
-  const IdSegment& upper = segments_[first ? buddy : at];
-  assign(at, IdSegment(lower.first_tag(), depth - 1, std::array{lower.slots(), upper.slots()}));
+  assign(at, IdSegment::joined(segments_[at], segments_[buddy]));
   direct(at);
   if (depth == depth_) deepest_ -= 2;
   drop(buddy);

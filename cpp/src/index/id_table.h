@@ -67,7 +67,7 @@ class IdTable {
       make_room(at);
       at = segment_of(tag);
     }
-    segments_[at].insert(IdSegment::entry(tag, id));
+    segments_[at].insert(tag, id);
     ++size_;
   }
 
@@ -76,7 +76,7 @@ class IdTable {
     if (size_ == 0) return false;
     const std::uint32_t tag = tag_of(key);
     IdSegment& segment = segments_[segment_of(tag)];
-    if (!segment.erase(IdSegment::entry(tag, id))) return false;
+    if (!segment.erase(tag, id)) return false;
     if (--size_ == 0) {
       clear();
     } else if (segment.sparse()) {
@@ -88,16 +88,17 @@ class IdTable {
   /// (key, from) becomes (key, to), in place. \return false if it was not in the table.
   bool replace(std::uint64_t key, std::uint32_t from, std::uint32_t to) {
     const std::uint32_t tag = tag_of(key);
-    return size_ != 0 && segments_[segment_of(tag)].replace(IdSegment::entry(tag, from),
-                                                            IdSegment::entry(tag, to));
+    return size_ != 0 && segments_[segment_of(tag)].replace(tag, from, to);
   }
 
   /// Calls visit(id) for each entry, in no order that means anything.
   template <typename Visit>
   void for_each(Visit visit) const {
     for (const IdSegment& segment : segments()) {
-      for (const std::uint64_t slot : segment.slots()) {
-        if (slot != IdSegment::kFree) visit(static_cast<std::uint32_t>(slot));
+      for (const IdSegment::Line& line : segment.lines()) {
+        for (const std::uint32_t id : line.ids) {
+          if (id != kNoId) visit(id);
+        }
       }
     }
   }
