@@ -79,7 +79,9 @@ inline Scenario draw_bounded_scenario(Choices& choices) {
   scenario.index.memory_limit = std::size_t{1} << 20;
   GeneratorOptions& generator = scenario.generator;
   generator.slots = 20 + choices.below(40);
-  generator.max_length = 100 + choices.below(400);
+  generator.alphabet = 3 + choices.below(4);
+  generator.few_labels = false;
+  generator.max_length = 300 + choices.below(600);
   generator.capacity = 20'000;
   generator.naming = static_cast<Naming>(choices.below(4));
   generator.chaos = false;

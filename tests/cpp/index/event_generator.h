@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -237,7 +238,8 @@ class EventGenerator {
     } else {
       op = of_kind(OpKind::kStoreKnown);
       op.tier = tier;
-      op.names.assign(sequence.names.begin() + begin, sequence.names.begin() + end);
+      const auto names = std::span(sequence.names).subspan(begin, end - begin);
+      op.names.assign(names.begin(), names.end());
       for (const std::uint64_t name : op.names) ++engine.copies[index_of(tier)][name];
     }
     engine.offloaded[index_of(tier)].push_back(op.names);
@@ -266,7 +268,7 @@ class EventGenerator {
   const Cached& some(const std::deque<Cached>& sequences) {
     return sequences[choices_.below(static_cast<std::uint32_t>(sequences.size()))];
   }
-  std::pair<std::ptrdiff_t, std::ptrdiff_t> range_of(std::size_t length) {
+  std::pair<std::size_t, std::size_t> range_of(std::size_t length) {
     const auto size = static_cast<std::uint32_t>(length);
     const std::uint32_t begin = choices_.one_in(2) ? 0 : choices_.below(size + 1);
     return {begin, begin + choices_.below(size - begin + 1)};
