@@ -28,8 +28,13 @@ class OddNames {
   [[nodiscard]] bool empty() const noexcept { return copies_.empty() && aliases_.empty(); }
   [[nodiscard]] bool any_alias() const noexcept { return !aliases_.empty(); }
 
+  [[nodiscard]] std::size_t aliases() const noexcept { return aliases_.size(); }
+  /// Names with further copies.
+  [[nodiscard]] std::size_t copies() const noexcept { return copies_.size(); }
+
   /// One more copy of the block under this name than was known.
   void add_copy(std::uint64_t name) { ++copies_[name]; }
+  void set_copies(std::uint64_t name, std::uint32_t extra) { copies_[name] = extra; }
   /// \return whether there was a further copy, which is gone now.
   bool drop_copy(std::uint64_t name);
   void drop_copies(std::uint64_t name) {

@@ -116,6 +116,17 @@ NodeId NodeTree::add_leaf(NodeId parent, std::span<const std::uint64_t> labels) 
   return id;
 }
 
+void NodeTree::add_run(NodeId parent, std::span<const std::uint64_t> labels,
+                       std::span<const std::uint32_t> lengths, std::uint64_t namespace_seed,
+                       std::vector<NodeId>& nodes) {
+  const NodeId last = add_leaf(parent, labels);
+  runs_.set_namespace_seed(nodes_[last].run, namespace_seed);
+  for (const std::uint32_t length : lengths.first(lengths.size() - 1)) {
+    nodes.push_back(split(last, length));
+  }
+  nodes.push_back(last);
+}
+
 /// With few holders each keeps a cutoff where it stands; with many that would cost more than a
 /// node.
 bool NodeTree::can_grow(NodeId id) const {

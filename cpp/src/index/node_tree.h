@@ -67,6 +67,13 @@ class NodeTree {
   void ensure_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels,
                    std::vector<Segment>& path);
 
+  /// Makes a run of these blocks below `parent`, which has no such child yet, and of the run a node
+  /// for each of `lengths`, which sum up to its length. Appends the nodes to `nodes`. They are to
+  /// be held by someone before anything is pruned.
+  void add_run(NodeId parent, std::span<const std::uint64_t> labels,
+               std::span<const std::uint32_t> lengths, std::uint64_t namespace_seed,
+               std::vector<NodeId>& nodes);
+
   /// Frees what nobody holds and nobody has pinned at the end of the leaf `id` and, where the
   /// whole leaf goes, of those above it that become leaves. Does nothing with an inner node.
   /// \return the lowest node on the way that is left, perhaps to be merged.

@@ -60,6 +60,10 @@ void PrefixTree::set_memory_limit(std::optional<std::size_t> limit) {
 void PrefixTree::for_each_held(const std::function<void(const HeldChain&)>& visit) const {
   core_->for_each_held(visit);
 }
+std::string PrefixTree::snapshot(Nanoseconds now) const { return core_->snapshot(now); }
+void PrefixTree::restore(std::string_view snapshot, Nanoseconds now) {
+  core_->restore(snapshot, now);
+}
 IndexStats PrefixTree::stats() const { return core_->stats(); }
 std::optional<std::string> PrefixTree::audit() const { return core_->audit(); }
 

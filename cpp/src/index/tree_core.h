@@ -12,6 +12,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "index/holder.h"
@@ -22,6 +24,9 @@
 #include "kvroute/index/prefix_tree.h"
 
 namespace kvroute::detail {
+
+class SnapshotReader;
+class SnapshotWriter;
 
 /// What a PrefixTree is made of: the tree, the names of blocks, what waits, and two locks.
 ///
@@ -56,6 +61,9 @@ class TreeCore {
 
   void match(std::span<const std::uint64_t> labels, Overlaps& out) const;
   void for_each_held(const std::function<void(const HeldChain&)>& visit) const;
+
+  [[nodiscard]] std::string snapshot(Nanoseconds now) const;
+  void restore(std::string_view snapshot, Nanoseconds now);
 
   [[nodiscard]] std::optional<std::uint64_t> namespace_seed_of(Slot slot, std::uint64_t name) const;
   [[nodiscard]] std::size_t held_blocks(Slot slot) const;
@@ -172,6 +180,22 @@ class TreeCore {
   };
   void find_stretches(NodeId id, std::vector<Stretch>& stretches) const;
   void note_parent(Slot slot, NodeId id, std::uint32_t begin, HeldChain& chain) const;
+
+  // core_snapshot.cc
+  [[nodiscard]] std::vector<NodeId> first_nodes() const;
+  void write_odd_names(const std::unordered_map<NodeId, std::uint32_t>& ordinals,
+                       SnapshotWriter& out) const;
+
+  // core_restore.cc
+  void load(std::string_view bytes, Nanoseconds now);
+  RunId load_run(SnapshotReader& in, std::vector<NodeId>& nodes);
+  void load_node(SnapshotReader& in, NodeId id, Nanoseconds now);
+  void load_holder(SnapshotReader& in, NodeId id, Tier tier);
+  void load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now);
+  void load_own_names(SnapshotReader& in, RunId run);
+  void load_odd_names(SnapshotReader& in, const std::vector<NodeId>& nodes);
+  void load_chain(SnapshotReader& in);
+  void check_loaded(NodeId id) const;
 
   // core_requests.cc
   std::uint32_t predict_segment(Slot slot, Holder& holder, const Segment& segment,

@@ -1,0 +1,260 @@
+// Reading a tree from the bytes of core_snapshot.cc. Everything is checked as if it came from a
+// stranger: a checksum tells of damage, not of malice.
+
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "index/snapshot_bytes.h"
+#include "index/snapshot_format.h"
+#include "index/tree_core.h"
+
+namespace kvroute::detail {
+namespace {
+
+constexpr std::uint32_t kAnyCount = std::numeric_limits<std::uint32_t>::max() - 1;
+constexpr std::uint32_t kHighestSlot = kMaxTargets - 1;
+constexpr std::uint32_t kHighestLane = kMaxTargets * kTiers - 1;
+
+/// What lies between the magic and the checksum, both of which are as they should be.
+std::string_view checked(std::string_view snapshot) {
+  constexpr std::size_t kChecksum = sizeof(std::uint64_t);
+  if (!snapshot.starts_with(kSnapshotMagic)) {
+    refuse_snapshot("bytes that PrefixTree::snapshot gave",
+                    std::to_string(snapshot.size()) + " bytes that begin otherwise");
+  }
+  if (snapshot.size() < kSnapshotMagic.size() + 1 + kChecksum) {
+    refuse_snapshot("a whole snapshot", std::to_string(snapshot.size()) + " bytes");
+  }
+  const std::string_view before = snapshot.substr(0, snapshot.size() - kChecksum);
+  SnapshotReader reader(before.substr(kSnapshotMagic.size()));
+  if (const std::uint64_t version = reader.any_number(); version != kSnapshotVersion) {
+    refuse_snapshot("version " + std::to_string(kSnapshotVersion),
+                    "version " + std::to_string(version));
+  }
+  const std::uint64_t stated = SnapshotReader(snapshot.substr(before.size())).hash();
+  if (XXH3_64bits(before.data(), before.size()) != stated) {
+    refuse_snapshot("bytes as they were written", "others: they are damaged or cut off");
+  }
+  return before.substr(before.size() - reader.left());
+}
+
+LaneId lane_of(std::uint32_t key) {
+  return {key / static_cast<std::uint32_t>(kTiers), static_cast<Tier>(key % kTiers)};
+}
+
+}  // namespace
+
+// The new content is built aside, while matches and writers go on with the old one.
+void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
+  TreeCore fresh(options_);
+  fresh.load(checked(snapshot), now);
+  {
+    const std::scoped_lock turn(writers_);
+    if (pins_ > 0) {
+      refuse_snapshot("to be loaded while nothing is pinned", std::to_string(pins_) + " pins");
+    }
+    const std::scoped_lock alone(tree_lock_);
+    std::swap(bytes_, fresh.bytes_);
+    std::swap(tree_, fresh.tree_);
+    std::swap(shared_, fresh.shared_);
+    std::swap(holders_, fresh.holders_);
+    std::swap(waiting_, fresh.waiting_);
+    std::swap(lower_slots_, fresh.lower_slots_);
+    slot_count_ = std::max(slot_count_, fresh.slot_count_);
+    tick_.store(fresh.tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    scan_at_ = 1;
+    all_in_use_ = false;
+  }
+  set_memory_limit(limit_);
+}
+
+void TreeCore::load(std::string_view bytes, Nanoseconds now) {
+  SnapshotReader in(bytes);
+  slot_count_ = in.number(kMaxTargets, "slots");
+  tick_.store(1, std::memory_order_relaxed);
+  std::vector<NodeId> nodes{NodeTree::kRoot};
+  std::vector<RunId> runs;
+  for (std::uint32_t left = in.number(kAnyCount, "runs"); left > 0; --left) {
+    runs.push_back(load_run(in, nodes));
+  }
+  for (std::size_t i = 1; i < nodes.size(); ++i) load_node(in, nodes[i], now);
+  for (const RunId run : runs) load_own_names(in, run);
+  for (std::uint32_t left = in.number(kAnyCount, "lanes"); left > 0; --left) {
+    load_odd_names(in, nodes);
+  }
+  for (std::uint32_t left = in.number(kAnyCount, "chains"); left > 0; --left) load_chain(in);
+  if (in.left() > 0) refuse_snapshot("its end", std::to_string(in.left()) + " further bytes");
+  for (std::size_t i = 1; i < nodes.size(); ++i) check_loaded(nodes[i]);
+}
+
+/// Appends its nodes to `nodes`.
+RunId TreeCore::load_run(SnapshotReader& in, std::vector<NodeId>& nodes) {
+  const NodeId parent = nodes[in.number(nodes.size() - 1, "a node")];
+  const std::uint64_t seed = in.hash();
+  std::vector<std::uint32_t> lengths(in.number(in.left(), "windows"));
+  std::uint64_t total = 0;
+  for (std::uint32_t& length : lengths) {
+    length = in.number(kAnyCount, "blocks");
+    total += length;
+    if (length == 0) refuse_snapshot("nodes of at least one block", "an empty one");
+  }
+  const std::vector<std::uint64_t> labels = in.hashes(total);
+  const std::vector<std::uint64_t> names = in.hashes(total);
+  if (labels.empty()) refuse_snapshot("runs of at least one block", "an empty one");
+  if (tree_->child(parent, labels.front()) != kNoNode) {
+    refuse_snapshot("each block once", "the same one twice");
+  }
+  const std::size_t first = nodes.size();
+  tree_->add_run(parent, labels, lengths, seed, nodes);
+  const RunId run = tree_->node(nodes[first]).run;
+  for (std::uint32_t at = 0; at < names.size(); ++at) {
+    if (names[at] == 0) continue;
+    if (find_shared(names[at]) != kNoId) refuse_snapshot("each name once", "one twice");
+    tree_->runs().shared_name({run, at}) = names[at];
+    shared_.insert(names[at], tree_->runs().block({run, at}));
+  }
+  return run;
+}
+
+void TreeCore::load_node(SnapshotReader& in, NodeId id, Nanoseconds now) {
+  Node& node = tree_->node(id);
+  node.last_use.set(tick_.load(std::memory_order_relaxed) -
+                    in.number(std::numeric_limits<std::uint32_t>::max(), "insertions"));
+  for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    for (std::uint32_t left = in.number(kMaxTargets, "holders"); left > 0; --left) {
+      load_holder(in, id, static_cast<Tier>(tier));
+    }
+  }
+  for (std::uint32_t left = in.number(kAnyCount, "predictions"); left > 0; --left) {
+    load_prediction(in, id, now);
+  }
+  tree_->schedule_expiry(id);
+}
+
+void TreeCore::load_holder(SnapshotReader& in, NodeId id, Tier tier) {
+  Node& node = tree_->node(id);
+  const LaneId lane{in.number(kHighestSlot, "a slot"), tier};
+  Holder& holder = holder_of(lane);
+  Coverage& coverage = node.make_coverage_in(tier, bytes_->nodes);
+  if (coverage.held(lane.slot, node.length) > 0) {
+    refuse_snapshot("each holder of a node once", "one twice");
+  }
+  std::uint32_t ranges = in.number(node.length, "ranges");
+  const bool all = ranges == 0;
+  std::uint32_t at = 0;
+  std::uint32_t added = 0;
+  for (ranges = std::max(ranges, 1U); ranges > 0; --ranges) {
+    const std::uint32_t begin = at + (all ? 0 : in.number(node.length - at, "a gap"));
+    const std::uint32_t count = all ? node.length : in.number(node.length - begin, "blocks");
+    if (count == 0) refuse_snapshot("ranges of at least one block", "an empty one");
+    at = begin + count;
+    added += coverage.add(lane.slot, begin, at, node.length, bytes_->coverage);
+  }
+  holder.held += added;
+  if (tier != Tier::device) note_lower(lane.slot);
+}
+
+void TreeCore::load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now) {
+  Node& node = tree_->node(id);
+  PredictedRange range;
+  range.slot = in.number(kHighestSlot, "a slot");
+  range.begin = in.number(node.length, "a block");
+  range.end = range.begin + in.number(node.length - range.begin, "blocks");
+  const bool expires = in.number(1, "a kind of time") == 0;
+  const std::int64_t time = in.difference();
+  range.deadline = expires ? after(now, time) : kFirstInstant + time;
+  if (range.expires() != expires || (!expires && time < 0) || range.begin == range.end) {
+    refuse_snapshot("predictions with a time", "one without");
+  }
+  for (std::uint32_t at = range.begin; at < range.end; ++at) {
+    if (!node.holds_exactly(range.slot, Tier::device, at)) {
+      refuse_snapshot("predictions of blocks that are held, once", "another");
+    }
+  }
+  node.make_extras(bytes_->nodes)
+      .predicted.add(range.slot, range.begin, range.end, range.deadline, bytes_->requests);
+  holder_of({range.slot, Tier::device}).predicted += range.end - range.begin;
+}
+
+void TreeCore::load_own_names(SnapshotReader& in, RunId run) {
+  RunStore& runs = tree_->runs();
+  for (std::uint32_t rows = in.number(kHighestLane, "rows"); rows > 0; --rows) {
+    const LaneId lane = lane_of(in.number(kHighestLane, "a lane"));
+    for (std::uint32_t left = in.number(runs.length(run), "names"); left > 0; --left) {
+      const std::uint32_t offset = in.number(runs.length(run) - 1, "a block");
+      const std::uint64_t name = in.hash();
+      const BlockId block = runs.block({run, offset});
+      if (name == 0 || !holds_exactly(lane, block) || !agrees_on(lane, {run, offset}) ||
+          find_name(lane, holder_of(lane), name) != kNoId) {
+        refuse_snapshot("one own name for a block that is held", "another");
+      }
+      set_own_name(lane, holder_of(lane), block, name, offset + 1);
+    }
+  }
+}
+
+void TreeCore::load_odd_names(SnapshotReader& in, const std::vector<NodeId>& nodes) {
+  const LaneId lane = lane_of(in.number(kHighestLane, "a lane"));
+  Holder& holder = holder_of(lane);
+  for (std::uint32_t left = in.number(kAnyCount, "aliases"); left > 0; --left) {
+    const std::uint64_t name = in.hash();
+    const NodeId id = nodes[in.number(nodes.size() - 1, "a node")];
+    const std::uint32_t at = in.number(kAnyCount, "a block");
+    if (name == 0 || id == NodeTree::kRoot || at >= tree_->node(id).length ||
+        !tree_->node(id).holds_exactly(lane.slot, lane.tier, at) ||
+        find_name(lane, holder, name) != kNoId) {
+      refuse_snapshot("aliases of blocks that are held", "another");
+    }
+    odd_names(holder).add_alias(tree_->block_at(id, at), name);
+  }
+  for (std::uint32_t left = in.number(kAnyCount, "copies"); left > 0; --left) {
+    const std::uint64_t name = in.hash();
+    const std::uint32_t extra = in.number(kAnyCount, "copies");
+    if (extra == 0 || find_name(lane, holder, name) == kNoId) {
+      refuse_snapshot("copies of blocks that are held", "another");
+    }
+    odd_names(holder).set_copies(name, extra);
+  }
+}
+
+void TreeCore::load_chain(SnapshotReader& in) {
+  WaitingChain chain;
+  chain.slot = in.number(kHighestSlot, "a slot");
+  chain.tier = static_cast<Tier>(in.number(kTiers - 1, "a tier"));
+  const std::uint32_t blocks = in.number(kAnyCount, "blocks");
+  chain.parent = in.hash();
+  chain.namespace_seed = in.hash();
+  chain.names = in.hashes(blocks);
+  chain.labels = in.hashes(blocks);
+  for (std::uint32_t i = 0; i < blocks; ++i) {
+    chain.gone.push_back(static_cast<std::uint8_t>(in.number(1, "a mark")));
+  }
+  static_cast<void>(waiting_->add(chain));
+}
+
+void TreeCore::check_loaded(NodeId id) const {
+  const Node& node = tree_->node(id);
+  if (node.children == 0 && node.needed() != node.length) {
+    refuse_snapshot("paths that end with a block that is held", "another");
+  }
+  for (std::uint32_t at = 0; at < node.length; ++at) {
+    const RunStore::Position position = tree_->position(id, at);
+    if (tree_->runs().shared_name(position) != 0) continue;
+    for (std::size_t tier = 0; tier < kTiers; ++tier) {
+      node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
+        const LaneId lane{slot, static_cast<Tier>(tier)};
+        if (node.holds_exactly(slot, lane.tier, at) && first_name(lane, position) == 0) {
+          refuse_snapshot("a name for each block that is held", "none");
+        }
+      });
+    }
+  }
+}
+
+}  // namespace kvroute::detail
