@@ -53,11 +53,60 @@ def test_a_removed_block_cuts_off_what_follows_until_it_returns() -> None:
     assert index.match(LOCAL) == {("w", 0): 4}
 
 
-def test_an_unknown_parent_is_counted_and_nothing_is_stored() -> None:
+def test_blocks_wait_for_their_parent() -> None:
     index = kvroute.PrefixIndex()
-    assert index.store("w", ENGINE, LOCAL, parent=7) == 0
+    assert index.store("w", ENGINE[2:], LOCAL[2:], parent=102) == 0
     assert index.match(LOCAL) == {}
-    assert index.stats().counters["unknown_parents"] > 0
+    assert index.stats().waiting == 2
+    assert index.store("v", ENGINE[:2], LOCAL[:2]) == 2  # another's names are none of its business
+    assert index.store("w", ENGINE[:2], LOCAL[:2]) == 4
+    assert index.match(LOCAL) == {("w", 0): 4, ("v", 0): 2}
+    stats = index.stats()
+    assert stats.waiting == 0
+    assert (stats.counters["unknown_parents"], stats.counters["adopted"]) == (2, 2)
+
+
+def test_nothing_waits_where_nothing_may() -> None:
+    index = kvroute.PrefixIndex(max_waiting=0)
+    assert index.store("w", ENGINE[2:], LOCAL[2:], parent=102) == 0
+    assert index.store("w", ENGINE[:2], LOCAL[:2]) == 2
+    assert index.match(LOCAL) == {("w", 0): 2}
+    assert index.stats().counters["waited_in_vain"] == 2
+    for wrong in (-1, 1.5, None, True):
+        with pytest.raises(kvroute.InvalidArgument, match="^max_waiting: expected an integer"):
+            kvroute.PrefixIndex(max_waiting=wrong)  # type: ignore[arg-type]
+
+
+def test_tiers_add_to_the_device() -> None:
+    index = kvroute.PrefixIndex()
+    index.store("w", ENGINE, LOCAL)
+    assert index.store_known("w", ENGINE[2:], "host") == 2
+    assert index.remove("w", ENGINE[1:]) == 3
+    assert index.store("w", [104], [14], parent=103, tier="disk") == 1
+    index.store("v", ENGINE[:2], LOCAL[:2], tier="external")
+    assert index.match(LOCAL) == {("w", 0): 1}
+    index.store("w", [102], [12], parent=101)
+    targets, depths = index.overlaps(LOCAL)
+    assert targets == [("w", 0), ("v", 0)]
+    assert [list(tier) for tier in depths] == [[2, 0], [4, 0], [4, 0], [4, 2]]
+    assert index.remove("w", [104], tier="host") == 1
+    assert [list(tier) for tier in index.overlaps(LOCAL)[1]] == [[2, 0], [3, 0], [4, 0], [4, 2]]
+    assert index.store_known("w", [999], "host") == 0
+    stats = index.stats()
+    assert (stats.held, stats.held_lower) == (2, 4)
+
+
+def test_a_tier_is_one_of_four() -> None:
+    index = kvroute.PrefixIndex()
+    expected = "^tier: expected 'device', 'host', 'disk' or 'external', got"
+    for call in (
+        lambda tier: index.store("w", [1], [11], tier=tier),
+        lambda tier: index.store_known("w", [1], tier),
+        lambda tier: index.remove("w", [1], tier=tier),
+    ):
+        for wrong in ("gpu", "", None, 0):
+            with pytest.raises(kvroute.InvalidArgument, match=expected):
+                call(wrong)
 
 
 def test_copies_are_counted_unless_told_otherwise() -> None:
@@ -114,6 +163,10 @@ def test_stats_count_what_is_there() -> None:
     assert (stats.blocks, stats.held, stats.targets, stats.predicted) == (4, 8, 2, 0)
     assert stats.memory_limit == 64 * 2**20
     assert stats.bytes >= empty
+    assert sum(stats.bytes_by_kind.values()) == stats.bytes
+    assert stats.bytes_by_kind["waiting"] == 0
+    index.store("w", [9], [9], parent=8)
+    assert index.stats().bytes_by_kind["waiting"] > 0
 
 
 def test_an_index_refuses_pickling() -> None:
@@ -129,7 +182,7 @@ class IndexAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.index = kvroute.PrefixIndex(repeated_stores="set")
+        self.index = kvroute.PrefixIndex(repeated_stores="set", max_waiting=0)
         self.held: dict[tuple[str | int, int], set[tuple[int, ...]]] = {}
 
     @staticmethod
