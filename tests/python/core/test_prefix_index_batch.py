@@ -198,9 +198,11 @@ def test_batches_dumps_and_matches_go_on_beside_each_other() -> None:
     threads = [threading.Thread(target=flap), threading.Thread(target=check)]
     for thread in threads:
         thread.start()
-    for _ in range(100):
-        kvroute.PrefixIndex().apply(index.dump())
-    stop.set()
-    for thread in threads:
-        thread.join(30)
+    try:
+        for _ in range(100):
+            kvroute.PrefixIndex().apply(index.dump())
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
     assert wrong == []

@@ -117,11 +117,13 @@ def test_matches_go_on_while_snapshots_are_made_and_restored() -> None:
     threads = [threading.Thread(target=match), threading.Thread(target=flap)]
     for thread in threads:
         thread.start()
-    for _ in range(300):
-        index.restore(index.snapshot())
-    stop.set()
-    for thread in threads:
-        thread.join(30)
+    try:
+        for _ in range(300):
+            index.restore(index.snapshot())
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
     assert wrong == []
     assert {worker for worker, _ in index.targets()} <= {"w", "flap"}
 
