@@ -105,8 +105,11 @@ class KeyTable {
 };
 
 constexpr std::size_t kAhead = 8;
-constexpr auto kPerEntry =
-    benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert;
+
+benchmark::Counter per_entry(std::size_t count) {
+  return {static_cast<double>(count),
+          benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert};
+}
 
 using Clock = std::chrono::steady_clock;
 
@@ -141,9 +144,8 @@ void table_insert(benchmark::State& state) {
     state.SetIterationTime(seconds_since(start));
     bytes = static_cast<double>(table.bytes());
   }
-  const auto count = static_cast<double>(keys.size());
-  state.counters["bytes_per_entry"] = bytes / count;
-  state.counters["per_entry"] = benchmark::Counter(count, kPerEntry);
+  state.counters["bytes_per_entry"] = bytes / static_cast<double>(keys.size());
+  state.counters["per_entry"] = per_entry(keys.size());
 }
 
 // In another order than they were inserted.
@@ -161,7 +163,7 @@ void table_erase(benchmark::State& state) {
     }
     state.SetIterationTime(seconds_since(start));
   }
-  state.counters["per_entry"] = benchmark::Counter(static_cast<double>(keys.size()), kPerEntry);
+  state.counters["per_entry"] = per_entry(keys.size());
 }
 
 // All of a table's entries in another order, without a prefetch; or as many keys that it lacks.
@@ -181,7 +183,7 @@ void table_find(benchmark::State& state) {
     for (const std::uint64_t key : wanted) found += table.find(key) != detail::kNoId;
     if (found != (kHit ? count : 0)) state.SkipWithError("a wrong answer");
   }
-  state.counters["per_entry"] = benchmark::Counter(static_cast<double>(count), kPerEntry);
+  state.counters["per_entry"] = per_entry(count);
 }
 
 template <typename Table>
