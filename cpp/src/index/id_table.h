@@ -15,10 +15,11 @@ namespace kvroute::detail {
 ///
 /// For the names of blocks (key: engine hash, id: block) and the edges of the tree (key: parent
 /// and first label, id: child). An entry takes 8 bytes, 32 bits of the key's hash and the id; the
-/// entries of a segment lie in the order of their hashes, so that a segment grows, shrinks and is
-/// divided by one pass over its memory, without looking at any key. Segments are small, and each is
-/// changed by itself (extendible hashing: Fagin et al., 1979), so no single operation takes longer
-/// than a pass over one of them, however many entries there are.
+/// lines of a segment are nearly in the order of the hashes, so that a segment grows, shrinks and
+/// is divided by passes over its memory, without looking at any key. Segments are small, and each
+/// is changed by itself (extendible hashing: Fagin et al., 1979), so no single operation takes
+/// longer than a few passes over one of them, however many entries there are; but for the doubling
+/// and halving of the directory of segments. Very many ids under one key make one large segment.
 ///
 /// Not thread-safe. Adds what it allocates to `*bytes`, which outlives it.
 class IdTable {
@@ -42,7 +43,8 @@ class IdTable {
   }
 
   /// The first id under the key's hash for which `is_meant(id)` is true; kNoId if there is none.
-  /// `is_meant` is called for ids of equal hash only.
+  /// `is_meant` is called for ids whose 32 bits of hash are equal only: among 10^8 entries one
+  /// search in 43 asks about an id of another key.
   template <typename IsMeant>
   [[nodiscard]] std::uint32_t find(std::uint64_t key, IsMeant is_meant) const {
     const std::uint32_t tag = tag_of(key);
