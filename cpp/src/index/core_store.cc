@@ -180,14 +180,18 @@ std::uint32_t TreeCore::adopt(Slot slot, std::span<const std::uint64_t> names) {
       const auto chain = waiting_->take(slot, known[i]);
       if (!chain) break;
       const LaneId lane{slot, chain->tier};
-      const BlockPlace from = tree_->place_of(parent);
-      store_below(lane, from.node, from.at + 1, chain->names, chain->labels, chain->namespace_seed);
       gone.clear();
       for (std::size_t at = 0; at < chain->names.size(); ++at) {
-        if (chain->gone[at] != 0) gone.push_back(chain->names[at]);
+        if (chain->gone[at] == 0) {
+          ++adopted;
+        } else if (options_.count_copies ||
+                   find_name(lane, holder_of(lane), chain->names[at]) == kNoId) {
+          gone.push_back(chain->names[at]);  // else it has been announced again since
+        }
       }
+      const BlockPlace from = tree_->place_of(parent);
+      store_below(lane, from.node, from.at + 1, chain->names, chain->labels, chain->namespace_seed);
       if (!gone.empty()) static_cast<void>(remove_held(lane, gone, false));
-      adopted += static_cast<std::uint32_t>(chain->names.size() - gone.size());
       known.insert(known.end(), chain->names.begin(), chain->names.end());
     }
   }

@@ -14,7 +14,7 @@
 namespace kvroute::testing {
 
 /// A prefix tree with a memory limit beside a model without one: the tree may hold less than the
-/// model, never more, and never needs more memory than it is allowed.
+/// model, never more, and after no insertion needs more memory than it is allowed.
 ///
 /// Names must stand for one content each: where a name changes its meaning, a tree that has
 /// forgotten the one or the other may rightly hold what the model does not.
@@ -74,7 +74,9 @@ class BoundedTree {
       case OpKind::kVisit: return visit();
       case OpKind::kSnapshot: return save_and_load(op);
     }
-    return within_limit();
+    const bool inserts =
+        op.kind == OpKind::kStore || op.kind == OpKind::kStoreKnown || op.kind == OpKind::kPredict;
+    return inserts ? within_limit() : std::nullopt;
   }
 
   /// Sizes and every invariant.
