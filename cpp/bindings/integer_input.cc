@@ -36,6 +36,38 @@ inline bool small_value(PyObject* item, std::uint64_t& value) noexcept {
   return true;
 }
 
+// Value of an int of at most 64 bits that is not negative: hashes rarely fit one digit.
+inline bool long_value(PyObject* item, std::uint64_t& value) noexcept {
+  static_assert(PyLong_SHIFT == 30);
+  if (!PyLong_CheckExact(item)) return false;
+  const auto* number = reinterpret_cast<const PyLongObject*>(item);
+#if PY_VERSION_HEX >= 0x030C0000
+  constexpr unsigned kSign = 3;
+  constexpr unsigned kNegative = 2;
+  if ((number->long_value.lv_tag & kSign) == kNegative) return false;
+  const std::size_t digits = number->long_value.lv_tag >> 3;
+  const digit* const parts = number->long_value.ob_digit;
+#else
+  if (Py_SIZE(number) < 0) return false;
+  const auto digits = static_cast<std::size_t>(Py_SIZE(number));
+  const digit* const parts = number->ob_digit;
+#endif
+  if (digits > 3 || (digits == 3 && parts[2] >> 4 != 0)) return false;
+  value = digits > 0 ? parts[0] : 0;
+  if (digits > 1) value |= std::uint64_t{parts[1]} << 30;
+  if (digits > 2) value |= std::uint64_t{parts[2]} << 60;
+  return true;
+}
+
+template <typename T>
+bool plain_value(PyObject* item, std::uint64_t& value) noexcept {
+  if constexpr (std::is_same_v<T, std::uint32_t>) {
+    return small_value(item, value);
+  } else {
+    return long_value(item, value);
+  }
+}
+
 std::string type_name(PyObject* object) { return Py_TYPE(object)->tp_name; }
 
 std::string format_name(const Py_buffer& view) {
@@ -101,7 +133,7 @@ void IntegerInput<T>::take_sequence(py::handle sequence) {
     std::uint64_t value = 0;
     for (; i < count; ++i) {
       __builtin_prefetch(items[std::min(i + kPrefetch, count - 1)]);
-      if (!small_value(items[i], value)) break;
+      if (!plain_value<T>(items[i], value)) break;
       out[i] = static_cast<T>(value);
     }
     if (i < count) out[i] = unusual_element(items[i], i);

@@ -154,6 +154,17 @@ def test_hashes_come_as_lists_or_arrays() -> None:
         index.store("w", ENGINE, LOCAL, parent=-1)
 
 
+def test_hashes_of_every_size_come_through_as_they_are() -> None:
+    edges = [0, 1, 2**30 - 1, 2**30, 2**31, 2**60 - 1, 2**60, 2**63, 2**64 - 1]
+    index = kvroute.PrefixIndex()
+    index.store("w", edges, edges)
+    assert index.match(np.array(edges, dtype="u8")) == {("w", 0): len(edges)}
+    assert index.match(tuple(edges)) == {("w", 0): len(edges)}
+    for wrong in (2**64, 2**90, -1, -(2**40), -(2**62)):
+        with pytest.raises(kvroute.InvalidArgument, match=rf"^local_hashes\[1\]: .*, got {wrong}"):
+            index.match([0, wrong])
+
+
 def test_stats_count_what_is_there() -> None:
     index = kvroute.PrefixIndex(memory_limit="64MiB")
     empty = index.stats().bytes
