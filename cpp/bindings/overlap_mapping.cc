@@ -10,15 +10,13 @@ namespace kvroute::python {
 OverlapMapping::OverlapMapping(const std::vector<std::pair<TargetId, std::uint32_t>>& depths) {
   values_.reserve(depths.size());
   for (const auto& [target, depth] : depths) {
-    py::tuple key = to_python(target);
-    depths_[key] = depth;
-    targets_.append(std::move(key));
+    depths_[to_python(target)] = depth;
     values_.push_back(depth);
   }
 }
 
 py::tuple OverlapMapping::arrays() const {
-  return py::make_tuple(py::list(targets_.attr("copy")()), to_array(values_));
+  return py::make_tuple(py::list(depths_), to_array(values_));
 }
 
 void bind_overlaps(py::module_& module) {

@@ -19,8 +19,7 @@ class OverlapMapping {
 
  private:
   py::dict depths_;
-  py::list targets_;
-  std::vector<std::uint32_t> values_;
+  std::vector<std::uint32_t> values_;  // in the mapping's order
 };
 
 void bind_overlaps(py::module_& module);

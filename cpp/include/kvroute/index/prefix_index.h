@@ -37,7 +37,7 @@ struct ApplyResult {
   std::uint64_t duplicates = 0;  ///< already held, under the same or another engine hash
   std::uint64_t removed = 0;     ///< no longer held
   std::uint64_t waiting = 0;     ///< put aside until their parent comes
-  std::uint64_t unknown = 0;     ///< engine hashes that the target did not hold
+  std::uint64_t unknown = 0;     ///< engine hashes that the target neither held nor had waiting
 };
 
 /// Reachable depths of all targets for one request; the arrays have one entry a target.

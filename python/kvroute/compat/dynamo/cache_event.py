@@ -12,6 +12,13 @@ _MOST_32 = 2**32 - 1
 _MOST_64 = 2**64 - 1
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"expected value, got {name}")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 class CacheEvent(NamedTuple):
     """What happened on one rank of a worker. The hashes are as they came: unchecked."""
 
@@ -32,7 +39,7 @@ def parse(event: bytes | bytearray | memoryview) -> CacheEvent:
     if not isinstance(event, (bytes, bytearray, memoryview)):
         raise TypeError(f"kv_cache_event_bytes: expected bytes, got {type(event).__name__}")
     try:
-        fields = json.loads(bytes(event), parse_constant=_refuse_constant)
+        fields = _JSON.decode(str(event, "utf-8"))
     except (ValueError, RecursionError) as problem:
         raise malformed(str(problem)) from None
     _number(_field(fields, "event_id"), "event_id", _MOST_64)
@@ -87,10 +94,6 @@ def _stored(rank: int, content: Any) -> CacheEvent:
         [_field(block, "block_hash") for block in blocks],
         [_field(block, "tokens_hash") for block in blocks],
     )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"expected value, got {name}")
 
 
 def _field(fields: Any, name: str) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import ItemsView, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kvroute._core import InvalidArgument, PrefixIndex, UnknownWorker
 from kvroute.compat.dynamo.block_uses import BlockUses
@@ -47,6 +47,7 @@ class RadixTree:
         memory_limit: int | str | None = None,
     ) -> None:
         self._index = PrefixIndex(memory_limit, repeated_stores="set")
+        self._has_negative_names = False
         self._uses = None
         if expiration_duration_secs is not None:
             self._uses = BlockUses(expiration_duration_secs)
@@ -59,8 +60,11 @@ class RadixTree:
         """Leading blocks of the request that each target holds without a gap."""
         if isinstance(sequence, (bytes, bytearray, range)):
             sequence = list(sequence)
-        found = self._index.match(sequence)
-        scores = {(_worker_id(name), rank): depth for (name, rank), depth in found.items()}
+        found = self._index.match(sequence).items()
+        if self._has_negative_names:
+            scores = {(_worker_id(name), rank): depth for (name, rank), depth in found}
+        else:
+            scores = dict(cast("ItemsView[tuple[int, int], int]", found))
         if self._uses is None or not scores:
             return OverlapScores(scores)
         reached = _leading(sequence, max(scores.values()))
@@ -77,6 +81,8 @@ class RadixTree:
         name, event = _worker_name(worker_id), parse(kv_cache_event_bytes)
         if event.parent is not None and event.parent in event.block_hashes:
             raise RuntimeError("Failed to apply event: Invalid block sequence")
+        if name < 0:
+            self._has_negative_names = True
         try:
             result = self._index.apply([_index_event(name, event)])
         except InvalidArgument as problem:
