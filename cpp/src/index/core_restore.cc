@@ -90,7 +90,13 @@ void TreeCore::load(std::string_view bytes, Nanoseconds now) {
   }
   for (std::uint32_t left = in.number(kAnyCount, "chains"); left > 0; --left) load_chain(in);
   if (in.left() > 0) refuse_snapshot("its end", std::to_string(in.left()) + " further bytes");
-  for (std::size_t i = 1; i < nodes.size(); ++i) check_loaded(nodes[i]);
+  // What only pins had kept goes.
+  touched_.assign(nodes.begin() + 1, nodes.end());
+  tidy_touched();
+  forget_freed_names();
+  for (std::size_t i = 1; i < nodes.size(); ++i) {
+    if (tree_->live(nodes[i])) check_loaded(nodes[i]);
+  }
 }
 
 /// Appends its nodes to `nodes`.
@@ -168,10 +174,11 @@ void TreeCore::load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now) {
   range.end = range.begin + in.number(node.length - range.begin, "blocks");
   const bool expires = in.number(1, "a kind of time") == 0;
   const std::int64_t time = in.difference();
-  range.deadline = expires ? after(now, time) : kFirstInstant + time;
-  if (range.expires() != expires || (!expires && time < 0) || range.begin == range.end) {
+  constexpr Nanoseconds kLong = kFirstInstant / 2;  // so that sums stay in their range
+  if (time < -kLong || time >= kLong || (!expires && time < 0) || range.begin == range.end) {
     refuse_snapshot("predictions with a time", "one without");
   }
+  range.deadline = expires ? std::min(now + time, kFirstInstant - 1) : kFirstInstant + time;
   for (std::uint32_t at = range.begin; at < range.end; ++at) {
     if (!node.holds_exactly(range.slot, Tier::device, at)) {
       refuse_snapshot("predictions of blocks that are held, once", "another");
@@ -190,8 +197,7 @@ void TreeCore::load_own_names(SnapshotReader& in, RunId run) {
       const std::uint32_t offset = in.number(runs.length(run) - 1, "a block");
       const std::uint64_t name = in.hash();
       const BlockId block = runs.block({run, offset});
-      if (name == 0 || !holds_exactly(lane, block) || !agrees_on(lane, {run, offset}) ||
-          find_name(lane, holder_of(lane), name) != kNoId) {
+      if (name == 0 || !holds_exactly(lane, block) || !agrees_on(lane, {run, offset})) {
         refuse_snapshot("one own name for a block that is held", "another");
       }
       set_own_name(lane, holder_of(lane), block, name, offset + 1);
@@ -240,17 +246,15 @@ void TreeCore::load_chain(SnapshotReader& in) {
 
 void TreeCore::check_loaded(NodeId id) const {
   const Node& node = tree_->node(id);
-  if (node.children == 0 && node.needed() != node.length) {
-    refuse_snapshot("paths that end with a block that is held", "another");
-  }
   for (std::uint32_t at = 0; at < node.length; ++at) {
     const RunStore::Position position = tree_->position(id, at);
-    if (tree_->runs().shared_name(position) != 0) continue;
     for (std::size_t tier = 0; tier < kTiers; ++tier) {
       node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
         const LaneId lane{slot, static_cast<Tier>(tier)};
-        if (node.holds_exactly(slot, lane.tier, at) && first_name(lane, position) == 0) {
-          refuse_snapshot("a name for each block that is held", "none");
+        if (!node.holds_exactly(slot, lane.tier, at)) return;
+        const std::uint64_t name = first_name(lane, position);
+        if (name == 0 || find_name(lane, *find_holder(lane), name) != tree_->block_at(id, at)) {
+          refuse_snapshot("a name of its own for each block that is held", "none");
         }
       });
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <optional>
 #include <string>
 #include <utility>
@@ -29,7 +30,11 @@ DifferentialResult drive(Checked& checked, Choices& choices, const GeneratorOpti
   DifferentialResult result;
   std::optional<std::string> wrong;
   for (; result.operations < steps && !choices.exhausted() && !wrong; ++result.operations) {
-    wrong = checked.apply(events.next());
+    try {
+      wrong = checked.apply(events.next());
+    } catch (const std::exception& refused) {
+      wrong = std::string("refused: ") + refused.what();
+    }
     if (!wrong && result.operations % check_every == 0) wrong = checked.check();
   }
   if (!wrong) wrong = checked.check();
