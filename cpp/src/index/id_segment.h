@@ -68,7 +68,13 @@ class IdSegment {
   /// Whether so many entries are few enough for one segment instead of two.
   [[nodiscard]] static bool joinable(std::uint32_t entries) noexcept;
 
-  void prefetch(std::uint32_t tag) const noexcept { __builtin_prefetch(&lines_[home(tag)]); }
+  void prefetch(std::uint32_t tag) const noexcept {
+    __builtin_prefetch(&lines_[home(tag)], 1);
+#ifdef __GNUC__
+    // For g++ 12 a function that does nothing but prefetch has no effect, and it drops the calls.
+    asm volatile("");
+#endif
+  }
 
   template <typename IsMeant>
   [[nodiscard]] std::uint32_t find(std::uint32_t tag, IsMeant&& is_meant) const {
@@ -79,6 +85,24 @@ class IdSegment {
         if (id != kNoId && is_meant(id)) return id;
       }
       if (places(line.ids, kNoId) != 0) return kNoId;
+    }
+  }
+
+  /// `find`, and where there is none, adds the entry. Requires !full().
+  template <typename IsMeant>
+  std::uint32_t find_or_insert(std::uint32_t tag, std::uint32_t id, IsMeant&& is_meant) {
+    for (std::uint32_t at = home(tag);; at = after(at)) {
+      Line& line = lines_[at];
+      for (std::uint32_t equal = places(line.tags, tag); equal != 0; equal &= equal - 1) {
+        const std::uint32_t known = line.ids[first_place(equal)];
+        if (known != kNoId && is_meant(known)) return known;
+      }
+      if (const std::uint32_t free = places(line.ids, kNoId); free != 0) {
+        line.tags[first_place(free)] = tag;
+        line.ids[first_place(free)] = id;
+        ++size_;
+        return kNoId;
+      }
     }
   }
 

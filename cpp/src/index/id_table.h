@@ -55,21 +55,16 @@ class IdTable {
   /// added.
   template <typename IsMeant>
   std::uint32_t find_or_insert(std::uint64_t key, std::uint32_t id, IsMeant is_meant) {
-    const std::uint32_t found = find(key, is_meant);
-    if (found == kNoId) insert(key, id);
+    const std::uint32_t tag = tag_of(key);
+    const std::uint32_t found = roomy_segment(tag).find_or_insert(tag, id, is_meant);
+    if (found == kNoId) ++size_;
     return found;
   }
 
   /// Adds (key, id), which must not be in the table.
   void insert(std::uint64_t key, std::uint32_t id) {
     const std::uint32_t tag = tag_of(key);
-    if (size_ == 0) begin();
-    std::uint32_t at = segment_of(tag);
-    while (segments_[at].full()) {
-      make_room(at);
-      at = segment_of(tag);
-    }
-    segments_[at].insert(tag, id);
+    roomy_segment(tag).insert(tag, id);
     ++size_;
   }
 
@@ -126,6 +121,16 @@ class IdTable {
   [[nodiscard]] std::span<const IdSegment> segments() const noexcept {
     return segments_.empty() ? std::span<const IdSegment>{}
                              : std::span<const IdSegment>{&segments_[0], segments_.size()};
+  }
+  /// The segment of the tag, which is not full.
+  [[nodiscard]] IdSegment& roomy_segment(std::uint32_t tag) {
+    if (segments_.empty()) begin();
+    std::uint32_t at = segment_of(tag);
+    while (segments_[at].full()) {
+      make_room(at);
+      at = segment_of(tag);
+    }
+    return segments_[at];
   }
   void swap(IdTable& other) noexcept;
   void begin();

@@ -5,14 +5,6 @@
 
 namespace kvroute::detail {
 
-// The ids of a run's granules lie behind its labels and hashes, two to a word.
-std::uint32_t* RunStore::granule_ids(Run& run) {
-  return reinterpret_cast<std::uint32_t*>(run.storage.get() + std::size_t{run.capacity} * 2);
-}
-const std::uint32_t* RunStore::granule_ids(const Run& run) {
-  return reinterpret_cast<const std::uint32_t*>(run.storage.get() + std::size_t{run.capacity} * 2);
-}
-
 void RunStore::reserve(Run& run, std::uint32_t capacity) {
   Run moved;
   moved.capacity = capacity;

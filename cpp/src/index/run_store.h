@@ -128,8 +128,14 @@ class RunStore {
   [[nodiscard]] static std::size_t storage_words(std::uint32_t capacity) {
     return std::size_t{capacity} * 2 + (granules_for(capacity) + 1) / 2;
   }
-  [[nodiscard]] static std::uint32_t* granule_ids(Run& run);
-  [[nodiscard]] static const std::uint32_t* granule_ids(const Run& run);
+  // The ids of a run's granules lie behind its labels and hashes, two to a word.
+  [[nodiscard]] static std::uint32_t* granule_ids(Run& run) {
+    return reinterpret_cast<std::uint32_t*>(run.storage.get() + std::size_t{run.capacity} * 2);
+  }
+  [[nodiscard]] static const std::uint32_t* granule_ids(const Run& run) {
+    return reinterpret_cast<const std::uint32_t*>(run.storage.get() +
+                                                  std::size_t{run.capacity} * 2);
+  }
   [[nodiscard]] static std::uint32_t window_index(const Run& run, std::uint32_t offset);
   void reserve(Run& run, std::uint32_t capacity);
   void fill(RunId id, std::span<const std::uint64_t> labels);
