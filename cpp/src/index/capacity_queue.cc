@@ -11,17 +11,31 @@ CapacityQueue::Queue& CapacityQueue::of(Slot slot) {
 
 std::optional<CapacityQueue::Record> CapacityQueue::pop(Slot slot) {
   if (slot >= slots_.size() || slots_[slot].records.empty()) return std::nullopt;
-  auto& records = slots_[slot].records;
+  Records& records = slots_[slot].records;
   std::pop_heap(records.begin(), records.end(), later);
   const Record record = records.back();
   records.pop_back();
   return record;
 }
 
+void CapacityQueue::clear(Slot slot) {
+  if (slot >= slots_.size()) return;
+  Queue& queue = slots_[slot];
+  const std::optional<std::uint32_t> capacity = queue.capacity;
+  queue = Queue(bytes_);
+  queue.capacity = capacity;
+}
+
+void CapacityQueue::take_capacities(const CapacityQueue& other) {
+  for (Slot slot = 0; slot < std::max(slots_.size(), other.slots_.size()); ++slot) {
+    set_capacity(slot, other.capacity(slot));
+  }
+}
+
 /// What is left goes into order, which is a heap too, so that repetitions are neighbours. Of these
 /// the deepest stays: it is served when it should be.
 void CapacityQueue::finish_sweep(Queue& queue) {
-  auto& records = queue.records;
+  Records& records = queue.records;
   const auto by_place = [](const Record& r) { return std::tuple(r.instant, r.node, ~r.end); };
   std::sort(records.begin(), records.end(),
             [&](const Record& a, const Record& b) { return by_place(a) < by_place(b); });

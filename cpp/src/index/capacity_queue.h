@@ -13,8 +13,8 @@
 
 namespace kvroute::detail {
 
-/// In which order the predicted blocks of slots with a capacity go: least recently predicted first,
-/// of one prediction the deepest first. Each prediction is one instant.
+/// The capacities of slots, and in which order predicted blocks of slots that have one go: least
+/// recently predicted first, of one prediction the deepest first. Each prediction is one instant.
 ///
 /// A record says that a node has blocks that its slot's prediction of that instant was the last to
 /// cover. It may be out of date: those blocks have been predicted again, confirmed or forgotten, or
@@ -40,7 +40,7 @@ class CapacityQueue {
 
   /// O(log records), or O(1) for the newest instant.
   void push(Slot slot, const Record& record) {
-    std::vector<Record, CountingAllocator<Record>>& records = of(slot).records;
+    Records& records = of(slot).records;
     records.push_back(record);
     std::push_heap(records.begin(), records.end(), later);
   }
@@ -70,9 +70,15 @@ class CapacityQueue {
   }
 
   /// The slot has no predicted blocks any more.
-  void clear(Slot slot) {
-    if (slot < slots_.size()) slots_[slot] = Queue(bytes_);
+  void clear(Slot slot);
+
+  /// Most blocks that are predicted for the slot; absent: no such bound.
+  void set_capacity(Slot slot, std::optional<std::uint32_t> blocks) { of(slot).capacity = blocks; }
+  [[nodiscard]] std::optional<std::uint32_t> capacity(Slot slot) const noexcept {
+    return slot < slots_.size() ? slots_[slot].capacity : std::nullopt;
   }
+  /// The capacities become those of `other`.
+  void take_capacities(const CapacityQueue& other);
 
   template <typename Visit>
   void for_each(Slot slot, Visit visit) const {
@@ -83,12 +89,13 @@ class CapacityQueue {
  private:
   static constexpr std::size_t kSlack = 64;
 
+  using Records = std::vector<Record, CountingAllocator<Record>>;
   struct Queue {
     explicit Queue(std::size_t* bytes) : records(CountingAllocator<Record>(bytes)) {}
-    std::vector<Record, CountingAllocator<Record>>
-        records;                 // a heap, the first to be served on top
+    Records records;             // a heap, the first to be served on top
     std::size_t swept_size = 0;  // records after the last sweep
     Nanoseconds passed_over = 0;
+    std::optional<std::uint32_t> capacity;
   };
 
   static bool later(const Record& a, const Record& b) noexcept {

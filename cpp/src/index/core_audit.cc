@@ -81,6 +81,7 @@ std::optional<std::string> TreeCore::audit() const {
     }
   }
   if (auto wrong = audit_shared_names()) return wrong;
+  if (auto wrong = audit_capacities()) return wrong;
   return audit_totals();
 }
 
@@ -100,7 +101,7 @@ std::optional<std::string> TreeCore::audit_node(NodeId id) const {
     if (place.node != id || place.at != at) return "a block id leads elsewhere";
   }
   if (node.children == 0 && node.needed() != node.length) return "a leaf whose end nobody needs";
-  if (!node.predicted().empty() && node.extras().expiry_ticket == 0) {
+  if (node.predicted().earliest() < kFirstInstant && node.extras().expiry_ticket == 0) {
     return "predictions that never expire";
   }
   if (&node.extras() != &Node{}.extras() && node.extras().empty()) return "extras without content";

@@ -10,6 +10,7 @@ void TreeCore::clear(Slot slot, bool release) {
     const std::scoped_lock turn(writers_);
     static_cast<void>(find_holder({slot, Tier::device}));  // checks the slot
     waiting_->clear(slot);
+    if (release) tree_->capacity().set_capacity(slot, std::nullopt);
   }
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     clear_lane({slot, static_cast<Tier>(tier)}, release);
@@ -35,6 +36,7 @@ void TreeCore::clear_lane(LaneId lane, bool release) {
     Holder* const holder = find_holder(lane);
     if (holder == nullptr) return;
     if (holder->held > 0) continue;
+    if (lane.tier == Tier::device) tree_->capacity().clear(lane.slot);
     if (release) {
       bytes_->names -= sizeof(Holder);
       holders_[index_of(lane.tier)][lane.slot].reset();

@@ -61,6 +61,7 @@ void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
     }
     const std::scoped_lock alone(tree_lock_);
     std::swap(bytes_, fresh.bytes_);
+    fresh.tree_->capacity().take_capacities(tree_->capacity());
     std::swap(tree_, fresh.tree_);
     std::swap(shared_, fresh.shared_);
     std::swap(holders_, fresh.holders_);
@@ -187,6 +188,9 @@ void TreeCore::load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now) {
   node.make_extras(bytes_->nodes)
       .predicted.add(range.slot, range.begin, range.end, range.deadline, bytes_->requests);
   holder_of({range.slot, Tier::device}).predicted += range.end - range.begin;
+  if (expires) return;
+  tree_->capacity().skip_to(range.deadline);
+  tree_->queue_prediction(id, range.slot, range.deadline, range.end);
 }
 
 void TreeCore::load_own_names(SnapshotReader& in, RunId run) {

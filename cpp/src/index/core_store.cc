@@ -110,6 +110,7 @@ void TreeCore::hold(LaneId lane, Holder& holder, NodeId id, std::uint32_t begin,
   if (lane.tier == Tier::device && !node.predicted().empty()) {
     const std::uint32_t confirmed =
         node.make_extras(bytes_->nodes).predicted.take(lane.slot, begin, end, bytes_->requests);
+    node.tidy_extras(bytes_->nodes);
     result.confirmed += confirmed;
     holder.predicted -= confirmed;
   }

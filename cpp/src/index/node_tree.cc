@@ -11,7 +11,8 @@ NodeTree::NodeTree(IndexBytes& bytes)
       nodes_(&bytes.nodes),
       runs_(bytes),
       edges_(&bytes.edges),
-      expiry_(&bytes.requests) {
+      expiry_(&bytes.requests),
+      capacity_(&bytes.requests) {
   static_cast<void>(nodes_.allocate());  // the root, kRoot: no labels, no holders
 }
 
@@ -96,7 +97,10 @@ NodeId NodeTree::split(NodeId id, std::uint32_t at) {
   tail.parent = head_id;
   runs_.split_window(tail.run, tail.begin, head_id);
   edges_.insert(edge_key(head_id, tail.labels[0]), id);
-  if (!head.predicted().empty()) schedule_expiry(head_id);
+  if (!head.predicted().empty()) {
+    schedule_expiry(head_id);
+    queue_predictions(head_id, at);
+  }
   head.tidy_extras(bytes_.nodes);
   tail.tidy_extras(bytes_.nodes);
   return head_id;
@@ -247,8 +251,9 @@ void NodeTree::merge_into(NodeId head_id, NodeId tail_id) {
       below.lower[i].put_before(above.lower[i], head.length, tail.length, bytes_.coverage);
     }
   }
+  const std::uint32_t head_length = head.length;
   tail.labels = head.labels;
-  tail.length += head.length;
+  tail.length += head_length;
   tail.start = head.start;
   tail.parent = head.parent;
   tail.begin = head.begin;
@@ -257,16 +262,40 @@ void NodeTree::merge_into(NodeId head_id, NodeId tail_id) {
   head.tidy_extras(bytes_.nodes);
   nodes_.release(head_id);
   schedule_expiry(tail_id);
+  queue_predictions(tail_id, head_length);
   nodes_[tail_id].tidy_extras(bytes_.nodes);
 }
 
 void NodeTree::schedule_expiry(NodeId id) {
   Node& node = nodes_[id];
-  if (node.extras().expiry_ticket != 0 || node.predicted().empty()) return;
-  node.make_extras(bytes_.nodes).expiry_ticket = expiry_.push(node.predicted().earliest(), id);
+  const Nanoseconds earliest = node.predicted().earliest();
+  if (node.extras().expiry_ticket != 0 || earliest >= kFirstInstant) return;
+  node.make_extras(bytes_.nodes).expiry_ticket = expiry_.push(earliest, id);
   expiry_.sweep([this](const ExpiryQueue::Record& record) {
     return live(record.node) && nodes_[record.node].extras().expiry_ticket == record.ticket;
   });
+}
+
+void NodeTree::queue_prediction(NodeId id, Slot slot, Nanoseconds instant, std::uint32_t end) {
+  capacity_.push(slot, {instant, nodes_[id].start + end, id});
+  capacity_.sweep(slot, [this, slot](const CapacityQueue::Record& record) {
+    return live(record.node) && nodes_[record.node].predicted().any(slot, record.instant);
+  });
+}
+
+void NodeTree::queue_predictions(NodeId id, std::uint32_t length) {
+  for (const PredictedRange& range : nodes_[id].predicted().ranges()) {
+    if (range.expires() || range.begin >= length) continue;
+    queue_prediction(id, range.slot, range.deadline, range.end);
+  }
+}
+
+void NodeTree::requeue_predictions(NodeId id, Slot slot) {
+  for (const PredictedRange& range : nodes_[id].predicted().ranges()) {
+    if (range.slot != slot || range.expires()) continue;
+    if (!capacity_.may_have_passed_over(slot, range.deadline)) continue;
+    queue_prediction(id, slot, range.deadline, range.end);
+  }
 }
 
 }  // namespace kvroute::detail

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "index/capacity_queue.h"
 #include "index/expiry_queue.h"
 #include "index/id_table.h"
 #include "index/node.h"
@@ -88,6 +89,16 @@ class NodeTree {
   [[nodiscard]] ExpiryQueue& expiry() noexcept { return expiry_; }
   [[nodiscard]] const ExpiryQueue& expiry() const noexcept { return expiry_; }
 
+  /// Enters the predictions without a deadline that begin in the node's first `length` blocks into
+  /// their slots' queues.
+  void queue_predictions(NodeId id, std::uint32_t length);
+  /// The same of one slot, where they are not there because requests were using the blocks.
+  void requeue_predictions(NodeId id, Slot slot);
+  /// Enters one; `end` counts from the node's beginning.
+  void queue_prediction(NodeId id, Slot slot, Nanoseconds instant, std::uint32_t end);
+  [[nodiscard]] CapacityQueue& capacity() noexcept { return capacity_; }
+  [[nodiscard]] const CapacityQueue& capacity() const noexcept { return capacity_; }
+
  private:
   [[nodiscard]] static std::uint64_t edge_key(NodeId parent, std::uint64_t label) noexcept {
     return label ^ (std::uint64_t{parent} * 0x9e3779b97f4a7c15ULL);
@@ -107,6 +118,7 @@ class NodeTree {
   RunStore runs_;
   IdTable edges_;
   ExpiryQueue expiry_;
+  CapacityQueue capacity_;
 };
 
 }  // namespace kvroute::detail

@@ -35,6 +35,9 @@ std::uint32_t PrefixTree::predict(Slot slot, std::span<const std::uint64_t> loca
                                   Nanoseconds now) {
   return core_->predict(slot, local_hashes, now);
 }
+void PrefixTree::set_capacity(Slot slot, std::optional<std::uint32_t> blocks) {
+  core_->set_capacity(slot, blocks);
+}
 std::size_t PrefixTree::expire(Nanoseconds now) { return core_->expire(now); }
 
 PinResult PrefixTree::pin(Slot slot, std::span<const std::uint64_t> local_hashes) {

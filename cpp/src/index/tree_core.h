@@ -197,10 +197,16 @@ class TreeCore {
   void load_chain(SnapshotReader& in);
   void check_loaded(NodeId id) const;
 
-  // core_requests.cc
+  // core_predict.cc
   std::uint32_t predict_segment(Slot slot, Holder& holder, const Segment& segment,
                                 Nanoseconds deadline);
   std::size_t expire_node(NodeId id, Nanoseconds now);
+
+  // core_capacity.cc
+  void end_outlived(Slot slot, Holder& holder);
+  void end_outlived_in(Slot slot, Holder& holder, const CapacityQueue::Record& record,
+                       std::uint32_t excess);
+  [[nodiscard]] std::optional<std::string> audit_capacities() const;
 
   // core_limit.cc
   bool enforce_limit(NodeId newest, std::size_t most_leaves);

@@ -81,7 +81,7 @@ struct ReferenceSlot {
     while (capacity && predicted.size() > *capacity) {
       auto victim = predicted.end();
       for (auto at = predicted.begin(); at != predicted.end(); ++at) {
-        if (active.contains(at->first)) continue;
+        if (active.contains(at->first) || at->second.deadline) continue;
         const bool first = victim == predicted.end() ||
                            at->second.instant < victim->second.instant ||
                            (at->second.instant == victim->second.instant &&
