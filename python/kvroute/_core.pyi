@@ -140,8 +140,10 @@ class Reservation:
         """Cumulative count of generated tokens; a lower value than before changes nothing."""
 
     def release(self, output_token_ids: TokenIds | None = None) -> None:
-        """Ends the booking. With `output_token_ids`, the blocks that prompt and output fill
-        together are remembered as predicted for the target."""
+        """Ends the booking. With `output_token_ids` (all that were sampled), the blocks that prompt
+        and output fill together are remembered as predicted for the target; the last token was
+        sampled, not computed, and does not count. On a worker with `total_blocks` and without
+        events the prompt counts as just used either way."""
 
     def __enter__(self) -> Reservation: ...
     def __exit__(
@@ -231,7 +233,9 @@ class KvRouter:
         """Adds a worker with `dp_ranks` targets.
 
         An endpoint is rank 0's; rank r has its port + r, or a list names each. An endpoint with
-        `*` makes our side bind. Without kv_events the worker is predicted only. InvalidArgument if
+        `*` makes our side bind. Without kv_events the worker is predicted only: with
+        `total_blocks` (blocks of each rank's KV cache) it is assumed to hold so many, the least
+        recently used go first; otherwise each for `predicted_ttl` seconds. InvalidArgument if
         the name is taken, an endpoint is malformed, or 4,096 targets are in use.
         """
 

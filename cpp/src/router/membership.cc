@@ -1,7 +1,9 @@
 // Adding and removing workers, and closing: Router::Impl's slow side.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "kvroute/base/error.h"
@@ -33,6 +35,11 @@ RouterOptions checked(RouterOptions options) {
   if (!options.clock) options.clock = std::make_shared<MonotonicClock>();
   if (!options.seed) options.seed = Random::entropy();
   return options;
+}
+
+std::uint32_t capacity_of(const detail::Worker& worker) {
+  constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  return static_cast<std::uint32_t>(std::min(*worker.total_blocks, kMost));
 }
 
 }  // namespace
@@ -86,6 +93,7 @@ detail::Worker Router::Impl::take_worker(const WorkerSpec& spec) {
           .block_size = block_size,
           .slots = targets_.take_slots(spec.name, spec.dp_ranks, block_size),
           .total_blocks = spec.total_blocks,
+          .bounded = spec.total_blocks && spec.kv_events.empty(),
           .labels = spec.labels};
 }
 
@@ -147,6 +155,9 @@ void Router::Impl::add_worker(const WorkerSpec& spec) {
   {
     const std::unique_lock lock(targets_mutex_);
     tree = indexes_.acquire(worker.block_size);
+    if (worker.bounded) {
+      for (const Slot slot : worker.slots) tree->set_capacity(slot, capacity_of(worker));
+    }
     const std::lock_guard load_lock(load_mutex_);
     for (const Slot slot : worker.slots) load_.add_target(slot);
   }

@@ -97,16 +97,22 @@ bool Router::Impl::release(const ReservationHandle& handle,
   const auto booking = load_.release(handle.id);
   if (!booking) return false;
   end(*booking);
-  if (!output_tokens.empty()) remember_output(handle, booking->slot, output_tokens);
+  const detail::Worker* const worker = targets_.find(targets_.target(booking->slot).worker);
+  if (!output_tokens.empty() || (worker != nullptr && worker->bounded)) {
+    remember(handle, booking->slot, output_tokens);
+  }
   return true;
 }
 
-// The engine now also holds the blocks that the output has filled, the prompt's last tokens before
-// them.
-void Router::Impl::remember_output(const ReservationHandle& handle, Slot slot,
-                                   std::span<const std::uint32_t> output_tokens) {
+// What the request used on its engine has been used just now. The engine also holds the blocks that
+// the output has filled, the prompt's last tokens before them; but the last token was never
+// computed, since the request ended when it was sampled.
+void Router::Impl::remember(const ReservationHandle& handle, Slot slot,
+                            std::span<const std::uint32_t> output_tokens) {
   std::vector<std::uint32_t> tokens = handle.tail;
-  tokens.insert(tokens.end(), output_tokens.begin(), output_tokens.end());
+  if (!output_tokens.empty()) {
+    tokens.insert(tokens.end(), output_tokens.begin(), output_tokens.end() - 1);
+  }
   std::vector<std::uint64_t> hashes = handle.local_hashes;
   const std::size_t prompt = hashes.size();
   hashes.resize(prompt + full_blocks(tokens.size(), handle.block_size));

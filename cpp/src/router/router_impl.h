@@ -86,8 +86,8 @@ class Router::Impl {
   [[nodiscard]] std::string free_request_id(std::string wanted);
   void expire(Nanoseconds now) const;
   void end(const Booking& booking);
-  void remember_output(const ReservationHandle& handle, Slot slot,
-                       std::span<const std::uint32_t> output_tokens);
+  void remember(const ReservationHandle& handle, Slot slot,
+                std::span<const std::uint32_t> output_tokens);
   [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank) const;
 
   RouterOptions options_;

@@ -19,6 +19,7 @@ struct Worker {
   std::uint32_t block_size = 0;
   std::vector<Slot> slots;  ///< by rank
   std::optional<std::uint64_t> total_blocks;
+  bool bounded = false;  ///< its predictions end by `total_blocks`, not by time
   std::map<std::string, std::string> labels;
 };
 

@@ -97,7 +97,9 @@ class Router {
   void first_token(BookingId id);
   void progress(BookingId id, std::uint64_t output_tokens);
   /// Ends the booking. With output tokens, the blocks that prompt and output fill together become
-  /// predicted for the target. True if this call ended it.
+  /// predicted for the target, but for the last token, which was sampled and not computed. On a
+  /// target whose predictions its capacity bounds, the prompt counts as just used either way.
+  /// True if this call ended it.
   bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens = {});
 
   /// Every target and every term of its cost. Changes nothing.

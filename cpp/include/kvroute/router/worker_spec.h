@@ -19,7 +19,9 @@ struct WorkerSpec {
   std::vector<std::string> kv_events;         ///< KV events; without, the worker is predicted only
   std::vector<std::string> kv_replay;         ///< where missed events can be had again
   std::vector<std::string> load_events;       ///< {"num_waiting_reqs", "kv_cache_usage"} as JSON
-  std::optional<std::uint64_t> total_blocks;  ///< KV blocks of each rank
+  /// KV blocks of each rank. Without KV events they bound what is predicted, in place of a time
+  /// (PrefixTree::set_capacity).
+  std::optional<std::uint64_t> total_blocks;
   std::map<std::string, std::string> labels;
 };
 
