@@ -7,10 +7,19 @@ there, is compared with the engine's true cache. The same trace goes through a r
 every engine's true events, and through round robin.
 
     KVROUTE_TRACES=DIR python benchmarks/python/bench_drift.py [--requests N] [--engines N]
-        [--blocks N] [--ways NAME ...]
+        [--blocks N] [--seed N] [--ways NAME ...]
 
-The whole trace takes about a minute for each way of routing. Deterministic but for what events'
-timing changes in the way `events`.
+12,031 requests take about a minute for each way of routing. The same seed gives the same figures.
+Another seed breaks ties otherwise, and from there on everything goes another way: hit rates that
+differ by less than other seeds' do not differ.
+
+    error           mean difference of predicted and true blocks, over all decisions and engines
+    of the truth    the same, as a share of the true blocks
+    too many, few   how often the prediction was above or below the truth, and the mean of it
+    promised        mean difference, at the chosen engine, of the cached blocks at the choice and
+                    of those that the engine found when it began with the request
+    hit rate        share of the prompts' tokens that the engines found cached
+    first token     from arrival, in virtual seconds
 """
 
 from __future__ import annotations
@@ -18,7 +27,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +37,6 @@ from drift_requests import Conversations, Request
 from kvroute.traces import load_trace
 
 BLOCK_SIZE = 16
-SEED = 42
 TTL_SECONDS = 120.0
 
 
@@ -83,22 +90,20 @@ class Result:
     way: Way
     drift: Drift
     outcome: Outcome
-    held_blocks: float
-    seconds: float
 
 
-def replay(way: Way, requests: Conversations, num_engines: int, num_blocks: int) -> Result:
-    begin = time.perf_counter()
+def replay(
+    way: Way, requests: Conversations, num_engines: int, num_blocks: int, seed: int
+) -> Result:
     clock = kvroute.VirtualClock()
     drift = Drift()
-    held: list[int] = []
     with contextlib.ExitStack() as exits:
         router = exits.enter_context(
             kvroute.KvRouter(
                 BLOCK_SIZE,
                 way.policy,
                 memory_limit=None,
-                seed=SEED,
+                seed=seed,
                 clock=clock,
                 predicted_ttl=TTL_SECONDS,
                 reservation_ttl=1e6,
@@ -124,8 +129,6 @@ def replay(way: Way, requests: Conversations, num_engines: int, num_blocks: int)
             for engine in engines:
                 tokens = predicted.get((engine.name, 0), 0)
                 drift.compare(tokens // BLOCK_SIZE, engine.cache.match(request.names, full))
-            if drift.comparisons % (num_engines * 100) == 0:
-                held.append(sum(target.held_blocks for target in router.stats().targets))
 
         fleet = Fleet(
             engines,
@@ -137,9 +140,7 @@ def replay(way: Way, requests: Conversations, num_engines: int, num_blocks: int)
         )
         if feed is not None:
             feed.owner = fleet.running
-        outcome = fleet.serve(requests)
-    mean_held = statistics.fmean(held) / num_engines if held else 0.0
-    return Result(way, drift, outcome, mean_held, time.perf_counter() - begin)
+        return Result(way, drift, fleet.serve(requests))
 
 
 HEAD = """\
@@ -168,9 +169,10 @@ def row(result: Result) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="How far predictions drift.")
-    parser.add_argument("--requests", type=int, default=20_000, help="at most so many")
+    parser.add_argument("--requests", type=int, default=4000, help="at most so many")
     parser.add_argument("--engines", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=28_000, help="of each engine's cache")
+    parser.add_argument("--seed", type=int, default=42, help="of the router's generator")
     parser.add_argument("--ways", nargs="+", choices=[way.name for way in WAYS], metavar="NAME")
     options = parser.parse_args(arguments)
     trace = load_trace(limit=options.requests)
@@ -180,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(HEAD)
     for way in WAYS:
         if options.ways is None or way.name in options.ways:
-            result = replay(way, requests, options.engines, options.blocks)
+            result = replay(way, requests, options.engines, options.blocks, options.seed)
             print(row(result), flush=True)
 
 
