@@ -11,16 +11,17 @@ namespace {
 
 constexpr std::uint32_t kMaxWords = kMaxTargets / 64;
 
-/// One walk: the depths so far, and the slots that hold everything up to here.
+/// One walk: the depths so far, and the slots that hold everything up to here. The depth of these
+/// is written when the walk leaves them behind.
 class Walk {
  public:
   Walk(Overlaps& out, std::uint32_t slots, bool pinned)
       : held_(out.held.data()),
         active_(out.active.data()),
         slots_(slots),
-        words_((slots + 63) / 64),
+        end_((slots + 63) / 64),
         pinned_(pinned) {
-    std::fill_n(alive_.begin(), words_, ~std::uint64_t{0});
+    std::fill_n(alive_.begin(), end_, ~std::uint64_t{0});
   }
 
   [[nodiscard]] bool goes_on() const noexcept { return holders_ || pinned_; }
@@ -35,41 +36,42 @@ class Walk {
   /// Gives those that hold everything their depth.
   void finish() {
     if (!holders_ || depth_ == 0) return;
-    for (std::uint32_t i = 0; i < words_; ++i) {
-      if (alive_[i] == ~std::uint64_t{0}) {
-        std::fill_n(held_ + std::size_t{i} * 64, 64, depth_);
-      } else {
-        for_each(alive_[i], i, [&](Slot slot) { held_[slot] = depth_; });
-      }
-    }
+    for (std::uint32_t i = begin_; i < end_; ++i) leave(i, alive_[i]);
   }
 
  private:
-  template <typename Visit>
-  static void for_each(std::uint64_t bits, std::uint32_t word, Visit visit) {
-    for (; bits != 0; bits &= bits - 1) {
-      visit(word * 64 + static_cast<Slot>(std::countr_zero(bits)));
+  /// These slots of a word have no more than `depth_`. Where all 64 went on until now, those that
+  /// still do are written too: it is quicker, and they get more later.
+  void leave(std::uint32_t word, std::uint64_t slots) {
+    std::uint32_t* const held = held_ + std::size_t{word} * 64;
+    if (slots != 0 && alive_[word] == ~std::uint64_t{0}) {
+      std::fill_n(held, 64, depth_);
+      return;
     }
+    for (; slots != 0; slots &= slots - 1) held[std::countr_zero(slots)] = depth_;
   }
 
   void pass_holders(const Node& node, std::uint32_t same) {
-    for (const PartialHolder& holder : node.coverage.partial()) {
-      if ((alive_[holder.slot / 64] >> (holder.slot % 64) & 1) != 0) {
-        held_[holder.slot] = depth_ + std::min(holder.lead, same);
-      }
-    }
     const SlotSet& full = node.coverage.full();
-    std::uint64_t any = 0;
-    for (std::uint32_t i = 0; i < words_; ++i) {
+    std::uint32_t begin = end_;
+    std::uint32_t end = begin_;
+    for (std::uint32_t i = begin_; i < end_; ++i) {
       const std::uint64_t left = alive_[i] & full.word(i);
-      if (depth_ > 0) {
-        for_each(alive_[i] & ~left, i,
-                 [&](Slot slot) { held_[slot] = std::max(held_[slot], depth_); });
-      }
+      if (depth_ > 0) leave(i, alive_[i] & ~left);
       alive_[i] = left;
-      any |= left;
+      if (left != 0) {
+        begin = std::min(begin, i);
+        end = i + 1;
+      }
     }
-    holders_ = any != 0;
+    begin_ = begin;
+    end_ = end;
+    holders_ = begin < end;
+    // Who was left behind before has less than `depth_`.
+    for (const PartialHolder& holder : node.coverage.partial()) {
+      std::uint32_t& held = held_[holder.slot];
+      if (held == depth_) held = depth_ + std::min(holder.lead, same);
+    }
   }
 
   // A slot whose requests reach this node has at least `depth_` active blocks; the entries of a
@@ -87,7 +89,8 @@ class Walk {
   std::uint32_t* held_;
   std::uint32_t* active_;
   std::uint32_t slots_;
-  std::uint32_t words_;
+  std::uint32_t begin_ = 0;  // words of `alive_` that are not 0 lie in [begin_, end_)
+  std::uint32_t end_;
   std::uint32_t depth_ = 0;
   bool holders_ = true;
   bool pinned_;

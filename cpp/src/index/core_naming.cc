@@ -42,7 +42,7 @@ bool TreeCore::name_path(LaneId lane, Holder& holder, std::span<const std::uint6
 std::uint32_t TreeCore::name_range(Holder& holder, const Segment& segment, std::size_t first,
                                    std::span<const std::uint64_t> names, StoreResult& result) {
   static const MismatchFunction mismatch = best_mismatch();
-  constexpr std::uint32_t kAhead = 12;
+  constexpr std::uint32_t kAhead = 16;
   RunStore& runs = tree_->runs();
   const RunStore::Position at = tree_->position(segment.node, segment.begin);
   const std::uint32_t count = segment.end - segment.begin;

@@ -11,16 +11,15 @@ constexpr std::uint32_t kMaxLines = 5U << 8;
 
 std::uint32_t limit_of(std::uint32_t lines) {
   const std::uint32_t places = lines * IdSegment::kLineEntries;
-  return places - std::max(places / 8, 1U);
+  return places - std::max(places / 32 * 3, 1U);
 }
 
-// Sizes are 3, 4 and 5 times the powers of two, so that what one segment leaves fits another.
+// Sizes are 4, 5, 6 and 7 times the powers of two, so that what one segment leaves fits another.
 std::uint32_t lines_for(std::uint32_t entries) {
   const std::uint32_t wanted = entries + entries / 16 + 1;
   std::uint32_t lines = 1;
   while (limit_of(lines) < wanted) {
-    const std::uint32_t power = std::bit_floor(lines);
-    lines += std::max(lines == power / 2 * 3 ? power / 2 : power / 4, 1U);
+    lines += std::max(std::bit_floor(lines) / 4, 1U);
   }
   return lines;
 }
@@ -81,8 +80,7 @@ void IdSegment::for_each_place(Put put) const {
   }
 }
 
-// Below 31/64 the entries of a segment of 5 times a power of two fit one of 3 times, of 4 one of
-// 2.5, of 3 one of 2: every second size is passed over.
+// Below 31/64 the entries of a segment fit one that takes six tenths of its memory or less.
 IdSegment::IdSegment(std::uint32_t first_tag, std::uint32_t depth, std::uint32_t entries)
     : line_count_(lines_for(entries)),
       depth_(depth & 0xff),
@@ -148,15 +146,17 @@ std::pair<IdSegment, IdSegment> IdSegment::divided(const IdSegment& old) {
 }
 
 // A place in a full line became free: an entry that was turned away from that line takes it, and
-// leaves its own place to the next. Lines up to the first that was not full may hold one.
+// leaves its own place to the next. Lines up to the first that was not full may hold one: each
+// entry there whose home does not lie behind the free place.
 void IdSegment::refill(std::uint32_t at, std::uint32_t place) noexcept {
   for (std::uint32_t from = after(at);; from = after(from)) {
     Line& line = lines_[from];
     const std::uint32_t free = places(line.ids, kNoId);
-    const std::uint32_t passed = distance(at, from);
+    const std::uint32_t first = first_share(after(at));
+    const std::uint32_t width = first_share(after(from)) - first;
     std::uint32_t turned_away = 0;
     for (std::uint32_t i = 0; i < kLineEntries; ++i) {
-      turned_away |= distance(home(line.tags[i]), from) >= passed ? 1U << i : 0U;
+      turned_away |= (line.tags[i] << depth_) - first >= width ? 1U << i : 0U;
     }
     turned_away &= ~free;
     if (turned_away != 0) {

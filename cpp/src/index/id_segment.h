@@ -170,8 +170,10 @@ class IdSegment {
   [[nodiscard]] std::uint32_t after(std::uint32_t at) const noexcept {
     return at + 1 == line_count_ ? 0 : at + 1;
   }
-  [[nodiscard]] std::uint32_t distance(std::uint32_t from, std::uint32_t to) const noexcept {
-    return to >= from ? to - from : to + line_count_ - from;
+  /// The lowest tag, without the bits that all have in common, whose home is that line.
+  [[nodiscard]] std::uint32_t first_share(std::uint32_t line) const noexcept {
+    return static_cast<std::uint32_t>(((std::uint64_t{line} << 32) + line_count_ - 1) /
+                                      line_count_);
   }
   [[nodiscard]] Location locate(std::uint32_t tag, std::uint32_t id) const noexcept {
     for (std::uint32_t at = home(tag);; at = after(at)) {

@@ -114,7 +114,7 @@ void TreeCore::note_exact(LaneId lane, const Segment& segment) {
 
 /// Takes the names of blocks that have gone out of the shared table. Before any block is made.
 void TreeCore::forget_freed_names() {
-  constexpr std::size_t kAhead = 12;
+  constexpr std::size_t kAhead = 16;
   constexpr std::size_t kKept = 4096;
   std::vector<FreedName>& freed = tree_->runs().freed_names();
   for (std::size_t i = 0; i < freed.size(); ++i) {
