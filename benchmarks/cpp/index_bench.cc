@@ -1,4 +1,4 @@
-// The prefix tree under the three fills of index_workload.h: what a match, a store and a removal
+// The prefix tree under the four fills of index_workload.h: what a match, a store and a removal
 // cost, and how many bytes a (block, slot) pair takes.
 
 #include <benchmark/benchmark.h>
@@ -14,6 +14,7 @@
 
 #include "index_workload.h"
 #include "kvroute/index/prefix_tree.h"
+#include "workload_traces.h"
 
 namespace kvroute::bench {
 namespace {
@@ -147,22 +148,43 @@ void pin_and_unpin(benchmark::State& state) {
   }
 }
 
-const std::vector<std::int64_t> kFills{0, 1, 2};
-const std::vector<std::int64_t> kSlots{8, 64, 512};
+// Fills are numbered as in `Fill`. At 4,096 slots A and C alone: B has 1,000 sequences, and D fewer
+// requests than slots.
+void fills_and_slots(benchmark::internal::Benchmark* benchmark) {
+  for (const std::int64_t fill : {0, 1, 2, 3}) {
+    for (const std::int64_t slots : {8, 64, 512}) benchmark->Args({fill, slots});
+    if (fill == 0 || fill == 2) benchmark->Args({fill, 4'096});
+  }
+}
+void fills_slots_and_names(benchmark::internal::Benchmark* benchmark) {
+  for (const std::int64_t own_names : {0, 1}) {
+    for (const std::int64_t fill : {0, 1, 2, 3}) {
+      for (const std::int64_t slots : {8, 64, 512}) benchmark->Args({fill, slots, own_names});
+    }
+  }
+  benchmark->Args({0, 4'096, 0})->Args({0, 4'096, 1})->Args({2, 4'096, 0});
+}
 
-BENCHMARK(match)->ArgNames({"fill", "slots"})->ArgsProduct({kFills, kSlots});
+BENCHMARK(match)->ArgNames({"fill", "slots"})->Apply(fills_and_slots);
 BENCHMARK(store)
     ->ArgNames({"fill", "slots", "own_names"})
-    ->ArgsProduct({kFills, kSlots, {0, 1}})
+    ->Apply(fills_slots_and_names)
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(remove)
     ->ArgNames({"fill", "slots"})
-    ->ArgsProduct({kFills, kSlots})
+    ->Apply(fills_and_slots)
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(predict_and_expire)->ArgName("blocks")->Arg(128)->Arg(6'250);
 BENCHMARK(pin_and_unpin)->ArgName("blocks")->Arg(128)->Arg(6'250);
+
+/// Says with the figures where the content of A and D comes from.
+const bool kSourcesShown = [] {
+  benchmark::AddCustomContext("fill A", conversations().source);
+  benchmark::AddCustomContext("fill D", agentic_sessions().source);
+  return true;
+}();
 
 }  // namespace
 }  // namespace kvroute::bench
