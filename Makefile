@@ -141,8 +141,8 @@ bench: install $(STAMPS)/group-test ## benchmarks in C++ and from Python
 # Figures of other projects' indexes need cargo, which is not installed here: without it kvroute is
 # measured alone.
 .PHONY: bench-peers
-bench-peers: system ## the prefix index beside Dynamo's and SMG's, one table; ARGS="--quick"
-	timeout 5400 "$$(scripts/find_python.sh)" benchmarks/bench_peers.py $(ARGS)
+bench-peers: install ## the prefix index beside Dynamo's and SMG's, one table; ARGS="--quick"
+	timeout 5400 $(BIN)/python benchmarks/bench_peers.py $(ARGS)
 
 # --- Wheels --------------------------------------------------------------------------------------
 

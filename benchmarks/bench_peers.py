@@ -8,7 +8,8 @@ from a process of its own; processes of all indexes take turns, and the table ha
     python benchmarks/bench_peers.py [--quick] [--json FILE]
 
 Needs CMake and a C++ compiler, and cargo for the peers; without cargo it measures kvroute alone.
-`KVROUTE_TRACES=DIR` names the folder of conversation_trace.jsonl for fill A.
+Then, from Python, PrefixIndex beside Dynamo's RadixTree (see peer_python.py).
+`KVROUTE_TRACES=DIR` names the folder of the traces for fills A and D.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from peer_cells import FILLS, JOBS, OURS, Result, Results, spread, table
+from peer_cells import BIG_FILLS, FILLS, JOBS, OURS, Job, Result, Results, spread, table
+from peer_python import python_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CARGO_TARGET = ROOT / "build" / "peers"
@@ -31,7 +33,7 @@ OUR_PROGRAM = ROOT / "build" / "release" / "benchmarks" / "cpp" / "index_peer_si
 PEER_PROGRAM = CARGO_TARGET / "release" / "kvroute-peers"
 BUILD_SECONDS = 1500
 RUN_SECONDS = 300
-WRITER_ROUNDS = 12
+BIG_FILL_BYTES = 6 << 30
 
 
 def build_ours() -> None:
@@ -63,24 +65,41 @@ def build_peers() -> bool:
     return True
 
 
-def write_fills(folder: Path) -> dict[str, Path]:
+def available_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def write_fills(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Files by fill, and where the content of the traces among them comes from."""
     files = {fill: folder / fill.replace(" ", "-") for fill in (*FILLS, "tokens")}
+    sources = {}
     for fill, (number, slots, own_names) in FILLS.items():
+        if fill in BIG_FILLS and available_bytes() < BIG_FILL_BYTES:
+            print(f"{fill} is left out: it needs {BIG_FILL_BYTES >> 30} GiB of free memory")
+            del files[fill]
+            continue
         arguments = [str(number), str(slots), "1" if own_names else "0"]
-        subprocess.run(
-            [OUR_PROGRAM, "write", files[fill], *arguments], check=True, timeout=RUN_SECONDS
+        done = subprocess.run(
+            [OUR_PROGRAM, "write", files[fill], *arguments],
+            check=True,
+            timeout=RUN_SECONDS,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        sources[f"fill {fill[0]}"] = done.stdout.strip()
     subprocess.run([OUR_PROGRAM, "write-tokens", files["tokens"]], check=True, timeout=RUN_SECONDS)
-    return files
+    return files, {fill: source for fill, source in sources.items() if source != "computed"}
 
 
-def measure(index: str, mode: str, file: Path, rounds: int) -> Result:
+def measure(index: str, job: Job, file: Path, quick: bool) -> Result:
     program: list[str | Path] = [OUR_PROGRAM] if index == OURS else [PEER_PROGRAM, index]
-    done = subprocess.run(
-        [*program, mode, file, str(rounds)], capture_output=True, text=True, timeout=RUN_SECONDS
-    )
+    command = [*program, job.program_mode, file, *job.numbers(quick)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS)
     if done.returncode != 0:
-        sys.exit(f"{index} {mode} {file.name} failed:\n{done.stderr}")
+        sys.exit(f"{index} {job.mode} {file.name} failed:\n{done.stderr}")
     result: Result = json.loads(done.stdout)
     return result
 
@@ -88,14 +107,15 @@ def measure(index: str, mode: str, file: Path, rounds: int) -> Result:
 def measure_all(files: dict[str, Path], repeats: int, with_peers: bool) -> Results:
     results: Results = {}
     for repeat in range(repeats):
-        for mode, fill, peers in JOBS:
-            indexes = [OURS, *(peers if with_peers else ())]
+        for job in JOBS:
+            if job.fill not in files:
+                continue
+            indexes = [OURS, *(job.peers if with_peers else ())]
             turn = repeat % len(indexes)
             for index in indexes[turn:] + indexes[:turn]:
-                rounds = WRITER_ROUNDS if mode == "writer" else 5 if repeats > 1 else 3
-                result = measure(index, mode, files[fill], rounds)
-                results.setdefault((index, mode, fill), []).append(result)
-            print(f"  {repeat + 1}/{repeats} {mode} {fill}", file=sys.stderr)
+                result = measure(index, job, files[job.fill], repeats == 1)
+                results.setdefault((index, job.mode, job.fill), []).append(result)
+            print(f"  {repeat + 1}/{repeats} {job.mode} {job.fill}", file=sys.stderr)
     checksums = {
         index: runs[0]["checksum"] for (index, mode, _), runs in results.items() if mode == "hash"
     }
@@ -124,17 +144,17 @@ def main() -> None:
 
     build_ours()
     with_peers = build_peers()
-    trace = Path(os.environ.get("KVROUTE_TRACES", "")) / "conversation_trace.jsonl"
-    real = "KVROUTE_TRACES" in os.environ and trace.is_file()
-    about = {**machine(), "fill A": trace.name if real else "generated trace"}
+    about = machine()
     with tempfile.TemporaryDirectory(prefix="kvroute-peers-") as folder:
-        files = write_fills(Path(folder))
+        files, sources = write_fills(Path(folder))
         results = measure_all(files, 1 if arguments.quick else 3, with_peers)
-    about["load after"] = machine()["load"]
+    about.update({**sources, "load after": machine()["load"]})
+    from_python = python_table(arguments.quick)
 
     print("\n".join(f"{name}: {value}" for name, value in about.items()))
     print(spread(results), end="\n\n")
-    print(table(results))
+    print(table(results), end="\n\n")
+    print(from_python)
     if arguments.json:
         runs = [
             {"index": index, "mode": mode, "fill": fill, "runs": figures}

@@ -23,28 +23,59 @@ FILLS = {
     "A 8": (0, 8, False),
     "A 64": (0, 64, False),
     "A 512": (0, 512, False),
+    "A 4096": (0, 4096, False),
     "B 64": (1, 64, False),
     "C 64": (2, 64, False),
     "C 512": (2, 512, False),
+    "C 4096": (2, 4096, False),
+    "D 64": (3, 64, False),
+    "D 512": (3, 512, False),
     "A 64 own": (0, 64, True),
     "B 64 own": (1, 64, True),
     "C 512 own": (2, 512, True),
+    "D 64 own": (3, 64, True),
 }
+# 25.6 M block holders, which a peer's process keeps four times: as read, as events, in the index.
+BIG_FILLS = ("C 4096",)
 
-SHARED_MEMORY = ("A 64", "B 64", "C 512")
-OWN_MEMORY = ("A 64 own", "B 64 own", "C 512 own")
+SHARED_MEMORY = ("A 64", "B 64", "C 512", "D 64", "A 4096", "C 4096")
+OWN_MEMORY = ("A 64 own", "B 64 own", "C 512 own", "D 64 own")
+CYCLED = ("B 64", "B 64 own")
+CYCLES = 8
 
-# Which indexes are measured, by mode and fill. Dynamo's trees know one name a block, so that own
-# names are nothing for them; the two faces of ChainIndex differ in lookups alone.
-JOBS: list[tuple[str, str, tuple[str, ...]]] = [
-    ("hash", "tokens", ("dynamo", "chain")),
-    *(
-        ("speed", fill, ("radix", "crtc", "chain", "chain_into"))
-        for fill in ("A 8", "A 64", "A 512", "B 64", "C 64", "C 512")
-    ),
-    *(("memory", fill, ("radix", "crtc", "chain")) for fill in SHARED_MEMORY),
-    *(("memory", fill, ("chain",)) for fill in OWN_MEMORY),
-    ("writer", "A 64", ("crtc", "chain", "chain_into")),
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement of kvroute and of these peers."""
+
+    mode: str  # "speed", "memory", "hash", or "readers 1" for one reader
+    fill: str
+    peers: tuple[str, ...]
+
+    @property
+    def program_mode(self) -> str:
+        return self.mode.split()[0]
+
+    def numbers(self, quick: bool) -> list[str]:
+        """The program's last arguments."""
+        if self.program_mode == "readers":
+            return ["12", self.mode.split()[1]]
+        if self.mode == "memory":
+            return [str(CYCLES if self.fill in CYCLED else 0)]
+        if self.fill in BIG_FILLS:
+            return ["1"]
+        return ["3" if quick else "5"]
+
+
+# Dynamo's trees know one name a block, so that own names are nothing for them; the two faces of
+# ChainIndex differ in lookups alone.
+SPEED_FILLS = ("A 8", "A 64", "A 512", "A 4096", "B 64", "C 64", "C 512", "C 4096", "D 64", "D 512")
+JOBS = [
+    Job("hash", "tokens", ("dynamo", "chain")),
+    *(Job("speed", fill, ("radix", "crtc", "chain", "chain_into")) for fill in SPEED_FILLS),
+    *(Job("memory", fill, ("radix", "crtc", "chain")) for fill in SHARED_MEMORY),
+    *(Job("memory", fill, ("chain",)) for fill in OWN_MEMORY),
+    *(Job(f"readers {n}", "A 64", ("crtc", "chain", "chain_into")) for n in (1, 2)),
 ]
 
 
@@ -79,11 +110,22 @@ def _rows() -> list[Row]:
         "B 64": ("≤ 1.0", ""),
         "C 64": ("≤ 1.8", ""),
         "C 512": ("≤ 1.8", ""),
+        "A 4096": ("", ""),
+        "C 4096": ("", ""),
+        "D 64": ("", ""),
+        "D 512": ("", ""),
     }
     for fill, (p50, p99) in lookups.items():
         rows.append(Row(f"lookup {fill}, p50 µs", "speed", fill, "lookup_p50_ns", p50, 1e-3))
         rows.append(Row(f"lookup {fill}, p99 µs", "speed", fill, "lookup_p99_ns", p99, 1e-3))
-    writes = {"A 64": ("≥ 12", "≥ 13"), "B 64": ("≥ 20", "≥ 24"), "C 64": ("≥ 150", "≥ 150")}
+    writes = {
+        "A 64": ("≥ 12", "≥ 13"),
+        "B 64": ("≥ 20", "≥ 24"),
+        "C 64": ("≥ 150", "≥ 150"),
+        "D 64": ("", ""),
+        "A 4096": ("", ""),
+        "C 4096": ("", ""),
+    }
     for fill, targets in writes.items():
         for verb, target in zip(("store", "remove"), targets, strict=True):
             rows.append(
@@ -97,26 +139,39 @@ def _rows() -> list[Row]:
                     skipped=("chain_into",),
                 )
             )
-    sizes = dict(zip(SHARED_MEMORY + OWN_MEMORY, (28, 28, 1, 44, 40, 20), strict=True))
-    for fill, size in sizes.items():
+    sizes = {"A 64": 28, "B 64": 28, "C 512": 1, "A 64 own": 44, "B 64 own": 40, "C 512 own": 20}
+    for fill in SHARED_MEMORY + OWN_MEMORY:
         for kind in ("live", "resident"):
             label = f"bytes per block and holder {fill}, {kind}"
-            rows.append(Row(label, "memory", fill, kind, f"≤ {size}"))
-    for kind in ("live", "resident"):
-        label = f"the same B 64, all removed, {kind}"
-        rows.append(Row(label, "memory", "B 64", f"{kind}_left"))
-    rows += [
-        Row("reader beside a writer A 64, p50 µs", "writer", "A 64", "reader_p50_ns", "", 1e-3),
-        Row("reader beside a writer A 64, p99 µs", "writer", "A 64", "reader_p99_ns", "≤ 2", 1e-3),
-        Row("that writer, M blocks/s", "writer", "A 64", "written_mps", "≥ 6", compared=False),
-        Row(
-            "that writer, M blocks per s of processor time",
-            "writer",
-            "A 64",
-            "written_busy_mps",
-            compared=False,
-        ),
-    ]
+            target = f"≤ {sizes[fill]}" if fill in sizes else ""
+            rows.append(Row(label, "memory", fill, kind, target))
+    moments = {
+        "_left": "all removed",
+        "_cycled": f"after {CYCLES} cycles of other content",
+        "_cycled_left": f"after {CYCLES} cycles, all removed",
+    }
+    for fill in CYCLED:
+        for suffix, moment in moments.items():
+            for kind in ("live", "resident"):
+                label = f"the same {fill}, {moment}, {kind}"
+                rows.append(Row(label, "memory", fill, kind + suffix))
+    for readers, who in ((1, "1 reader"), (2, "2 readers")):
+        mode = f"readers {readers}"
+        p99 = "≤ 2" if readers == 1 else ""
+        writer = "≥ 6" if readers == 1 else ""
+        rows += [
+            Row(f"{who} beside a writer A 64, p50 µs", mode, "A 64", "reader_p50_ns", "", 1e-3),
+            Row(f"{who} beside a writer A 64, p99 µs", mode, "A 64", "reader_p99_ns", p99, 1e-3),
+            Row(f"{who}, M lookups/s", mode, "A 64", "lookups_mps", more_is_better=True),
+            Row("that writer, M blocks/s", mode, "A 64", "written_mps", writer, compared=False),
+            Row(
+                "that writer, M blocks per s of processor time",
+                mode,
+                "A 64",
+                "written_busy_mps",
+                compared=False,
+            ),
+        ]
     return rows
 
 

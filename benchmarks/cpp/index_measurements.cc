@@ -14,6 +14,7 @@
 
 #include "kvroute/hash/block_hash.h"
 #include "kvroute/index/prefix_tree.h"
+#include "label_mixing.h"
 #include "process_memory.h"
 
 namespace kvroute::bench {
@@ -32,10 +33,7 @@ double processor_seconds(clockid_t clock) {
 
 double thread_seconds() { return processor_seconds(CLOCK_THREAD_CPUTIME_ID); }
 
-/// Processor time of all threads but this one.
-double other_threads_seconds() {
-  return processor_seconds(CLOCK_PROCESS_CPUTIME_ID) - thread_seconds();
-}
+double process_seconds() { return processor_seconds(CLOCK_PROCESS_CPUTIME_ID); }
 
 double nanoseconds(Clock::duration time) {
   return static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
@@ -122,44 +120,68 @@ void measure_speed(const FlatWorkload& workload, std::size_t rounds) {
             << ", \"remove_mps\": " << holders / quantile(removals, 0.5) * 1e-6 << "}\n";
 }
 
-void measure_memory(const FlatWorkload& workload) {
+void measure_memory(FlatWorkload& workload, std::size_t cycles) {
   const auto holders = static_cast<double>(workload.block_holders());
   count_allocations();
   const std::ptrdiff_t live = live_bytes();
   const std::ptrdiff_t resident = resident_bytes();
+  const auto print_bytes = [&](const char* suffix) {
+    std::cout << "\"live" << suffix << "\": " << static_cast<double>(live_bytes() - live) / holders
+              << ", \"resident" << suffix
+              << "\": " << static_cast<double>(resident_bytes() - resident) / holders << ", ";
+  };
   PrefixTree tree;
   store_all(tree, workload);
-  const auto live_full = static_cast<double>(live_bytes() - live);
-  const auto resident_full = static_cast<double>(resident_bytes() - resident);
   const IndexStats stats = tree.stats();
   require(stats.held_exact == workload.block_holders(), "a store is wrong");
+  std::cout << "{";
+  print_bytes("");
   (void)ask_all(tree, workload, 0);
   remove_all(tree, workload);
-  std::cout << "{\"live\": " << live_full / holders << ", \"resident\": " << resident_full / holders
-            << ", \"own_count\": " << static_cast<double>(stats.bytes.total()) / holders
-            << ", \"live_left\": " << static_cast<double>(live_bytes() - live) / holders
-            << ", \"resident_left\": " << static_cast<double>(resident_bytes() - resident) / holders
-            << "}\n";
+  print_bytes("_left");
+  for (std::size_t cycle = 1; cycle <= cycles; ++cycle) {
+    workload.relabel(mix(cycle));
+    store_all(tree, workload);
+    require(tree.stats().held_exact == workload.block_holders(), "a store is wrong");
+    if (cycle == cycles) print_bytes("_cycled");
+    remove_all(tree, workload);
+    if (cycle == cycles) print_bytes("_cycled_left");
+  }
+  std::cout << "\"own_count\": " << static_cast<double>(stats.bytes.total()) / holders << "}\n";
 }
 
-void measure_reader_beside_writer(const FlatWorkload& workload, std::size_t rounds) {
+void measure_readers_beside_writer(const FlatWorkload& workload, std::size_t rounds,
+                                   std::size_t readers) {
   const auto events = workload.events();
   const std::size_t half = events.size() / 2;
   PrefixTree tree;
   for (const auto& event : events.first(half)) store(tree, event);
-  Overlaps overlaps;
-  std::vector<double> times;
   std::vector<std::span<const std::uint64_t>> whole;
-  for (const auto labels : workload.lookups()) {
-    if (ask(tree, labels, overlaps, times) == labels.size()) whole.push_back(labels);
+  {
+    Overlaps overlaps;
+    std::vector<double> times;
+    for (const auto labels : workload.lookups()) {
+      if (ask(tree, labels, overlaps, times) == labels.size()) whole.push_back(labels);
+    }
   }
-  times.clear();
-  times.reserve(std::size_t{1} << 24);  // not while it is measured
-
   std::size_t written = 0;
   for (const auto& event : events.subspan(half)) written += 2 * event.names.size() * rounds;
+
+  std::vector<std::vector<double>> times_of(readers);
+  std::vector<double> busy_of(readers);
+  for (auto& times : times_of) times.reserve(std::size_t{1} << 24);  // not while it is measured
   std::atomic<bool> done{false};
-  const double processor = other_threads_seconds();
+  std::atomic<bool> right{true};
+  const auto read = [&](std::size_t reader) {
+    const double processor = thread_seconds();
+    Overlaps overlaps;
+    for (std::size_t i = reader * whole.size() / readers; !done.load(std::memory_order_relaxed);
+         i = (i + 1) % whole.size()) {
+      if (ask(tree, whole[i], overlaps, times_of[reader]) != whole[i].size()) right.store(false);
+    }
+    busy_of[reader] = thread_seconds() - processor;
+  };
+  const double processor = process_seconds();
   const auto begin = Clock::now();
   std::thread writing([&] {
     for (std::size_t round = 0; round < rounds; ++round) {
@@ -170,16 +192,20 @@ void measure_reader_beside_writer(const FlatWorkload& workload, std::size_t roun
     }
     done.store(true);
   });
-  bool right = true;
-  for (std::size_t i = 0; !done.load(std::memory_order_relaxed); i = (i + 1) % whole.size()) {
-    right &= ask(tree, whole[i], overlaps, times) == whole[i].size();
-  }
+  std::vector<std::thread> others;
+  for (std::size_t reader = 1; reader < readers; ++reader) others.emplace_back(read, reader);
+  read(0);
+  for (auto& other : others) other.join();
   writing.join();
   const double seconds = nanoseconds(Clock::now() - begin) * 1e-9;
-  const double busy = other_threads_seconds() - processor;
-  require(right, "a match beside the writer is wrong");
+  double busy = process_seconds() - processor;
+  for (const double reading : busy_of) busy -= reading;
+  require(right.load(), "a match beside the writer is wrong");
+  std::vector<double> times;
+  for (const auto& some : times_of) times.insert(times.end(), some.begin(), some.end());
   std::cout << "{\"reader_p50_ns\": " << quantile(times, 0.5)
-            << ", \"reader_p99_ns\": " << quantile(times, 0.99) << ", \"lookups\": " << times.size()
+            << ", \"reader_p99_ns\": " << quantile(times, 0.99)
+            << ", \"lookups_mps\": " << static_cast<double>(times.size()) / seconds * 1e-6
             << ", \"written_mps\": " << static_cast<double>(written) / seconds * 1e-6
             << ", \"written_busy_mps\": " << static_cast<double>(written) / busy * 1e-6 << "}\n";
 }

@@ -14,13 +14,15 @@ namespace kvroute::bench {
 /// thread's processor time, medians of `rounds` fresh trees, the first of which is asked.
 void measure_speed(const FlatWorkload& workload, std::size_t rounds);
 
-/// Bytes per block and slot, live and resident, when all is stored and when all is removed again.
-void measure_memory(const FlatWorkload& workload);
+/// Bytes per block and slot, live and resident, when all is stored and when all is removed again;
+/// and both once more after `cycles` times the same with other names and labels.
+void measure_memory(FlatWorkload& workload, std::size_t cycles);
 
 /// Nanoseconds of a lookup beside a writer: one thread stores the second half of the events and
-/// removes it again, `rounds` times at full speed; this one asks the requests that the first half
-/// answers whole meanwhile, so each must be answered whole at every moment.
-void measure_reader_beside_writer(const FlatWorkload& workload, std::size_t rounds);
+/// removes it again, `rounds` times at full speed; `readers` others ask the requests that the first
+/// half answers whole meanwhile, so each must be answered whole at every moment.
+void measure_readers_beside_writer(const FlatWorkload& workload, std::size_t rounds,
+                                   std::size_t readers);
 
 /// Microseconds for the block hashes of each lookup, whose labels are token ids; block size 16.
 void measure_hashing(const FlatWorkload& workload);

@@ -2,9 +2,13 @@
 // the prefix tree in the same way and from the same workload file. One measurement a process,
 // printed as one line of JSON.
 //
-//   index_peer_side write FILE FILL(0..2) SLOTS OWN_NAMES(0|1)
+//   index_peer_side write FILE FILL(0..3) SLOTS OWN_NAMES(0|1)
 //   index_peer_side write-tokens FILE
-//   index_peer_side speed|memory|writer|hash FILE [ROUNDS]
+//   index_peer_side speed|hash FILE [ROUNDS]
+//   index_peer_side memory FILE CYCLES
+//   index_peer_side readers FILE ROUNDS READERS
+//
+// `write` prints where the content comes from.
 
 #include <cstdint>
 #include <exception>
@@ -40,25 +44,27 @@ int run(const std::vector<std::string>& arguments) {
   if (mode == "write" && arguments.size() == 5) {
     const auto fill = static_cast<Fill>(std::stoul(arguments[2]));
     const auto slots = static_cast<std::uint32_t>(std::stoul(arguments[3]));
-    write_workload(make_workload(fill, slots, arguments[4] == "1"), path);
+    const Workload workload = make_workload(fill, slots, arguments[4] == "1");
+    write_workload(workload, path);
+    std::cout << workload.source << '\n';
     return 0;
   }
   if (mode == "write-tokens") {
     write_workload(token_workload(), path);
     return 0;
   }
-  const FlatWorkload workload(path);
+  FlatWorkload workload(path);
   const std::size_t rounds = arguments.size() > 2 ? std::stoul(arguments[2]) : 5;
   if (mode == "speed") {
     measure_speed(workload, rounds);
   } else if (mode == "memory") {
-    measure_memory(workload);
-  } else if (mode == "writer") {
-    measure_reader_beside_writer(workload, rounds);
+    measure_memory(workload, rounds);
+  } else if (mode == "readers" && arguments.size() == 4) {
+    measure_readers_beside_writer(workload, rounds, std::stoul(arguments[3]));
   } else if (mode == "hash") {
     measure_hashing(workload);
   } else {
-    throw std::runtime_error("unknown mode " + mode);
+    throw std::runtime_error("unknown mode, or too few arguments: " + mode);
   }
   return 0;
 }

@@ -76,4 +76,13 @@ FlatWorkload::FlatWorkload(const std::string& path) {
   }
 }
 
+void FlatWorkload::relabel(std::uint64_t key) {
+  for (Words* words : {&names_, &labels_, &removed_}) {
+    for (std::uint64_t& word : *words) word ^= key;
+  }
+  for (Event& event : events_) {
+    if (event.parent) *event.parent ^= key;
+  }
+}
+
 }  // namespace kvroute::bench

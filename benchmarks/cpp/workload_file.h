@@ -33,6 +33,10 @@ class FlatWorkload {
   FlatWorkload(const FlatWorkload&) = delete;
   FlatWorkload& operator=(const FlatWorkload&) = delete;
 
+  /// Gives all blocks other names and labels, which differ by `key` in every bit that it has; the
+  /// lookups stay. Allocates nothing.
+  void relabel(std::uint64_t key);
+
   [[nodiscard]] std::span<const Event> events() const { return events_; }
   [[nodiscard]] std::span<const std::span<const std::uint64_t>> lookups() const { return lookups_; }
   [[nodiscard]] std::size_t block_holders() const { return names_.size(); }

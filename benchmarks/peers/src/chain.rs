@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use kv_index::{ChainBlockMap, ChainIndex, ContentHash, SequenceHash, StoredBlock};
 
-use crate::index::{Change, Lookup, PeerIndex};
+use crate::index::{Change, ConcurrentIndex, Lookup, PeerIndex};
 use crate::measure::thread_seconds;
 use crate::workload::Workload;
 
@@ -24,7 +24,11 @@ pub struct Chain<const INTO: bool> {
     index: Arc<ChainIndex>,
     workers: Vec<u32>,
     maps: Vec<ChainBlockMap>,
-    scores: RefCell<Vec<(u32, u32)>>,
+}
+
+thread_local! {
+    /// The buffer that a reader's lookups report to.
+    static SCORES: RefCell<Vec<(u32, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
 fn apply(
@@ -80,7 +84,6 @@ impl<const INTO: bool> PeerIndex for Chain<INTO> {
         Self {
             workers: (0..slots).map(worker).collect(),
             maps: (0..slots).map(|_| ChainBlockMap::new()).collect(),
-            scores: RefCell::new(Vec::with_capacity(slots)),
             index: Arc::new(index),
         }
     }
@@ -95,23 +98,21 @@ impl<const INTO: bool> PeerIndex for Chain<INTO> {
 
     fn lookup(&self, input: &ChainInput, number: usize) -> Lookup {
         let labels = &input.lookups[number];
-        let begin;
-        let nanoseconds;
-        let depth;
-        if INTO {
-            let mut scores = self.scores.borrow_mut();
-            begin = Instant::now();
-            scores.clear();
-            let report = |worker, score| scores.push((worker, score));
-            self.index.score_into(labels, |label| label.0, false, report);
-            nanoseconds = begin.elapsed().as_nanos() as f64;
-            depth = scores.iter().map(|&(_, score)| score).max();
+        let (nanoseconds, depth) = if INTO {
+            SCORES.with_borrow_mut(|scores| {
+                let begin = Instant::now();
+                scores.clear();
+                let report = |worker, score| scores.push((worker, score));
+                self.index.score_into(labels, |label| label.0, false, report);
+                let nanoseconds = begin.elapsed().as_nanos() as f64;
+                (nanoseconds, scores.iter().map(|&(_, score)| score).max())
+            })
         } else {
-            begin = Instant::now();
+            let begin = Instant::now();
             let answer = self.index.find_matches(labels, false);
-            nanoseconds = begin.elapsed().as_nanos() as f64;
-            depth = answer.scores.values().copied().max();
-        }
+            let nanoseconds = begin.elapsed().as_nanos() as f64;
+            (nanoseconds, answer.scores.values().copied().max())
+        };
         Lookup { nanoseconds, depth: depth.unwrap_or(0) as usize }
     }
 
@@ -119,11 +120,24 @@ impl<const INTO: bool> PeerIndex for Chain<INTO> {
         self.index.current_size()
     }
 
+    fn relabel(input: &mut ChainInput, key: u64) {
+        input.workload.relabel(key);
+        for block in input.stored.iter_mut().flatten() {
+            block.seq_hash.0 ^= key;
+            block.content_hash.0 ^= key;
+        }
+        for hash in input.removed.iter_mut().flatten() {
+            hash.0 ^= key;
+        }
+    }
+}
+
+impl<const INTO: bool> ConcurrentIndex for Chain<INTO> {
     fn start_writer(
         &mut self,
         input: &Arc<ChainInput>,
         changes: Vec<Change>,
-    ) -> Option<(Instant, JoinHandle<()>)> {
+    ) -> (Instant, JoinHandle<()>) {
         let (index, input) = (Arc::clone(&self.index), Arc::clone(input));
         let (workers, mut maps) = (self.workers.clone(), std::mem::take(&mut self.maps));
         let begin = Instant::now();
@@ -132,6 +146,6 @@ impl<const INTO: bool> PeerIndex for Chain<INTO> {
                 apply(&index, &workers, &mut maps, &input, change);
             }
         });
-        Some((begin, writing))
+        (begin, writing)
     }
 }

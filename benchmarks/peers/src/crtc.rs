@@ -13,7 +13,7 @@ use dynamo_kv_router::protocols::{KvCacheEventData, RouterEvent};
 use dynamo_kv_router::{ConcurrentRadixTreeCompressed, SyncIndexer, ThreadPoolIndexer};
 
 use crate::dynamo_events::{deepest, DynamoInput};
-use crate::index::{Change, Lookup, PeerIndex};
+use crate::index::{Change, ConcurrentIndex, Lookup, PeerIndex};
 use crate::measure::other_threads_seconds;
 use crate::workload::Workload;
 
@@ -86,11 +86,17 @@ impl PeerIndex for Crtc {
         self.pool.backend().dump_events().into_iter().flatten().map(blocks).sum()
     }
 
+    fn relabel(input: &mut DynamoInput, key: u64) {
+        input.workload.relabel(key);
+    }
+}
+
+impl ConcurrentIndex for Crtc {
     fn start_writer(
         &mut self,
         input: &Arc<DynamoInput>,
         changes: Vec<Change>,
-    ) -> Option<(Instant, JoinHandle<()>)> {
+    ) -> (Instant, JoinHandle<()>) {
         let events: Vec<_> = changes.iter().map(|&change| input.event(change)).collect();
         let begin = Instant::now();
         for event in events {
@@ -100,7 +106,7 @@ impl PeerIndex for Crtc {
         let waiting = thread::spawn(move || {
             block_on(pool.flush_and_wait()).expect("the pool runs");
         });
-        Some((begin, waiting))
+        (begin, waiting)
     }
 }
 

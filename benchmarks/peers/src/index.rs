@@ -33,12 +33,18 @@ pub trait PeerIndex: Sized {
     fn lookup(&self, input: &Self::Input, number: usize) -> Lookup;
     /// Blocks held, all workers together.
     fn held(&self) -> usize;
+    /// Gives all blocks other names and labels, which differ by `key`; the lookups stay. Allocates
+    /// nothing.
+    fn relabel(input: &mut Self::Input, key: u64);
+}
 
+/// An index whose lookups run beside each other and beside changes.
+pub trait ConcurrentIndex: PeerIndex + Sync {
     /// Starts to apply the changes in another thread, at full speed. Returns when nothing but
-    /// applying is left to do; absent if lookups cannot run beside changes.
+    /// applying is left to do.
     fn start_writer(
         &mut self,
         input: &Arc<Self::Input>,
         changes: Vec<Change>,
-    ) -> Option<(Instant, JoinHandle<()>)>;
+    ) -> (Instant, JoinHandle<()>);
 }

@@ -2,7 +2,9 @@
 //! from the same workload file, as benchmarks/cpp/index_peer_side.cc measures of kvroute's. One
 //! measurement a process, printed as one line of JSON.
 //!
-//!     kvroute-peers INDEX speed|memory|writer|hash FILE [ROUNDS]
+//!     kvroute-peers INDEX speed|hash FILE [ROUNDS]
+//!     kvroute-peers INDEX memory FILE CYCLES
+//!     kvroute-peers INDEX readers FILE ROUNDS READERS
 
 mod chain;
 mod crtc;
@@ -16,7 +18,7 @@ mod workload;
 
 use chain::Chain;
 use crtc::Crtc;
-use index::PeerIndex;
+use index::{ConcurrentIndex, PeerIndex};
 use process_memory::CountingAllocator;
 use radix_tree::Radix;
 use workload::Workload;
@@ -24,30 +26,51 @@ use workload::Workload;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-fn run<Index: PeerIndex>(mode: &str, workload: Workload, rounds: usize) -> Result<String, String> {
+/// Rounds or cycles, and readers.
+type Numbers = [usize; 2];
+
+fn run<Index: PeerIndex>(
+    mode: &str,
+    workload: Workload,
+    numbers: Numbers,
+) -> Result<String, String> {
     match mode {
-        "speed" => Ok(measure::speed::<Index>(workload, rounds)),
-        "memory" => Ok(measure::memory::<Index>(workload)),
-        "writer" => measure::writer::<Index>(workload, rounds),
-        _ => Err(format!("unknown mode {mode}")),
+        "speed" => Ok(measure::speed::<Index>(workload, numbers[0])),
+        "memory" => Ok(measure::memory::<Index>(workload, numbers[0])),
+        _ => Err(format!("this index has no {mode}")),
+    }
+}
+
+fn run_concurrent<Index: ConcurrentIndex>(
+    mode: &str,
+    workload: Workload,
+    numbers: Numbers,
+) -> Result<String, String> {
+    match mode {
+        "readers" => measure::readers::<Index>(workload, numbers[0], numbers[1]),
+        _ => run::<Index>(mode, workload, numbers),
     }
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [index, mode, path] = &arguments[..arguments.len().min(3)] else {
-        eprintln!("expected: INDEX speed|memory|writer|hash FILE [ROUNDS]");
+        eprintln!("expected: INDEX speed|memory|readers|hash FILE [ROUNDS [READERS]]");
         std::process::exit(2);
     };
-    let rounds = arguments.get(3).map_or(5, |text| text.parse().expect("ROUNDS is a number"));
+    let number = |at, default| {
+        let parsed = arguments.get(at).map(|text: &String| text.parse().expect("a number"));
+        parsed.unwrap_or(default)
+    };
+    let numbers = [number(3, 5), number(4, 1)];
     let workload = Workload::read(path).expect("a workload file");
     let result = match (index.as_str(), mode.as_str()) {
         ("dynamo", "hash") => Ok(hashing::measure(&workload, hashing::dynamo)),
         ("chain", "hash") => Ok(hashing::measure(&workload, hashing::chain)),
-        ("radix", _) => run::<Radix>(mode, workload, rounds),
-        ("crtc", _) => run::<Crtc>(mode, workload, rounds),
-        ("chain", _) => run::<Chain<false>>(mode, workload, rounds),
-        ("chain_into", _) => run::<Chain<true>>(mode, workload, rounds),
+        ("radix", _) => run::<Radix>(mode, workload, numbers),
+        ("crtc", _) => run_concurrent::<Crtc>(mode, workload, numbers),
+        ("chain", _) => run_concurrent::<Chain<false>>(mode, workload, numbers),
+        ("chain_into", _) => run_concurrent::<Chain<true>>(mode, workload, numbers),
         _ => Err(format!("unknown index {index}")),
     };
     match result {

@@ -1,9 +1,11 @@
 //! The measurements, each for one index and one workload in a process of its own.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
-use crate::index::{Change, PeerIndex};
+use crate::index::{Change, ConcurrentIndex, PeerIndex};
 use crate::process_memory::{count_allocations, live_bytes, resident_bytes};
 use crate::workload::Workload;
 
@@ -30,6 +32,14 @@ pub fn thread_seconds() -> f64 {
 /// Processor time of all threads but this one.
 pub fn other_threads_seconds() -> f64 {
     processor_seconds(libc::CLOCK_PROCESS_CPUTIME_ID) - thread_seconds()
+}
+
+/// The bijection of benchmarks/cpp/label_mixing.h.
+fn mix(number: u64) -> u64 {
+    let x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 fn stores(workload: &Workload) -> Vec<Change> {
@@ -103,32 +113,51 @@ fn write_in_parts<Index: PeerIndex>(index: &mut Index, input: &Index::Input, cha
     index.write(input, &part);
 }
 
-pub fn memory<Index: PeerIndex>(workload: Workload) -> String {
-    let input = Index::prepare(workload);
+/// Bytes per block and slot when all is stored and when all is removed again; and both once more
+/// after `cycles` times the same with other names and labels.
+pub fn memory<Index: PeerIndex>(workload: Workload, cycles: usize) -> String {
+    let mut input = Index::prepare(workload);
     let workload = Index::workload(&input);
-    let holders = workload.block_holders() as f64;
+    let (all, slots) = (workload.block_holders(), workload.slots());
     let (storing, removing) = (stores(workload), removals(workload));
     count_allocations();
     let (live, resident) = (live_bytes(), resident_bytes());
-    let mut index = Index::create(workload.slots());
+    let bytes = |suffix: &str| {
+        let each = |bytes: isize| bytes as f64 / all as f64;
+        let (live, resident) = (each(live_bytes() - live), each(resident_bytes() - resident));
+        format!("\"live{suffix}\": {live}, \"resident{suffix}\": {resident}")
+    };
+    let mut index = Index::create(slots);
+    let mut figures = Vec::with_capacity(4);
     write_in_parts(&mut index, &input, &storing);
-    let (live_full, resident_full) = (live_bytes() - live, resident_bytes() - resident);
-    assert_eq!(index.held(), workload.block_holders(), "a store is wrong");
+    figures.push(bytes(""));
+    assert_eq!(index.held(), all, "a store is wrong");
     ask_all(&index, &input, 0);
     write_in_parts(&mut index, &input, &removing);
-    format!(
-        "{{\"live\": {}, \"resident\": {}, \"live_left\": {}, \"resident_left\": {}}}",
-        live_full as f64 / holders,
-        resident_full as f64 / holders,
-        (live_bytes() - live) as f64 / holders,
-        (resident_bytes() - resident) as f64 / holders,
-    )
+    figures.push(bytes("_left"));
+    for cycle in 1..=cycles {
+        Index::relabel(&mut input, mix(cycle as u64));
+        write_in_parts(&mut index, &input, &storing);
+        if cycle == cycles {
+            figures.push(bytes("_cycled"));
+            assert_eq!(index.held(), all, "a store is wrong");
+        }
+        write_in_parts(&mut index, &input, &removing);
+    }
+    if cycles > 0 {
+        figures.push(bytes("_cycled_left"));
+    }
+    format!("{{{}}}", figures.join(", "))
 }
 
 /// One thread stores the second half of the events and removes it again, `rounds` times at full
-/// speed; this one asks the requests that the first half answers whole meanwhile, so each must be
-/// answered whole at every moment.
-pub fn writer<Index: PeerIndex>(workload: Workload, rounds: usize) -> Result<String, String> {
+/// speed; `readers` others ask the requests that the first half answers whole meanwhile, so each
+/// must be answered whole at every moment.
+pub fn readers<Index: ConcurrentIndex>(
+    workload: Workload,
+    rounds: usize,
+    readers: usize,
+) -> Result<String, String> {
     let input = Arc::new(Index::prepare(workload));
     let workload = Index::workload(&input);
     let half = workload.events.len() / 2;
@@ -146,30 +175,49 @@ pub fn writer<Index: PeerIndex>(workload: Workload, rounds: usize) -> Result<Str
         changes.extend_from_slice(&removals(workload)[..workload.events.len() - half]);
     }
     let once: usize = (half..workload.events.len()).map(|event| workload.names(event).len()).sum();
-    let mut times = Vec::with_capacity(1 << 24); // not while it is measured
+    // Not while it is measured.
+    let buffers: Vec<Vec<f64>> = (0..readers).map(|_| Vec::with_capacity(1 << 24)).collect();
     let processor = other_threads_seconds();
-    let Some((begin, writing)) = index.start_writer(&input, changes) else {
-        return Err("this index is not concurrent".into());
-    };
-    for &(number, length) in whole.iter().cycle() {
-        if writing.is_finished() {
-            break;
+    let (begin, writing) = index.start_writer(&input, changes);
+    let (index, whole, written) = (&index, &whole, &AtomicBool::new(false));
+    let read = |reader: usize, mut times: Vec<f64>| {
+        let processor = thread_seconds();
+        for &(number, length) in whole.iter().cycle().skip(reader * whole.len() / readers) {
+            if written.load(Relaxed) {
+                break;
+            }
+            let lookup = index.lookup(&input, number);
+            assert_eq!(lookup.depth, length, "a match beside the writer is wrong");
+            times.push(lookup.nanoseconds);
         }
-        let lookup = index.lookup(&input, number);
-        assert_eq!(lookup.depth, length, "a match beside the writer is wrong");
-        times.push(lookup.nanoseconds);
+        (times, thread_seconds() - processor)
+    };
+    let read = &read;
+    let (seconds, answers) = thread::scope(|scope| {
+        let start = |(reader, times)| scope.spawn(move || read(reader, times));
+        let reading: Vec<_> = buffers.into_iter().enumerate().map(start).collect();
+        let end = writing.join();
+        let seconds = begin.elapsed().as_secs_f64();
+        written.store(true, Relaxed);
+        let answers: Vec<_> = reading.into_iter().map(|reader| reader.join()).collect();
+        end.map(|()| (seconds, answers))
+    })
+    .map_err(|_| "the writer failed")?;
+    let mut busy = other_threads_seconds() - processor;
+    let mut times = Vec::new();
+    for answer in answers {
+        let (some, reading) = answer.map_err(|_| "a match beside the writer is wrong")?;
+        times.extend(some);
+        busy -= reading;
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    writing.join().map_err(|_| "the writer failed")?;
-    let busy = other_threads_seconds() - processor;
-    let written = (2 * once * rounds) as f64 * 1e-6;
+    let blocks = (2 * once * rounds) as f64 * 1e-6;
     Ok(format!(
-        "{{\"reader_p50_ns\": {}, \"reader_p99_ns\": {}, \"lookups\": {}, \"written_mps\": {}, \
-         \"written_busy_mps\": {}}}",
+        "{{\"reader_p50_ns\": {}, \"reader_p99_ns\": {}, \"lookups_mps\": {}, \
+         \"written_mps\": {}, \"written_busy_mps\": {}}}",
         quantile(&mut times, 0.5),
         quantile(&mut times, 0.99),
-        times.len(),
-        written / seconds,
-        written / busy,
+        times.len() as f64 / seconds * 1e-6,
+        blocks / seconds,
+        blocks / busy,
     ))
 }

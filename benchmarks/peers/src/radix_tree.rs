@@ -1,7 +1,5 @@
 //! Dynamo's RadixTree, which one thread reads and writes.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use dynamo_kv_router::RadixTree;
@@ -51,11 +49,7 @@ impl PeerIndex for Radix {
         self.tree.current_size()
     }
 
-    fn start_writer(
-        &mut self,
-        _input: &Arc<DynamoInput>,
-        _changes: Vec<Change>,
-    ) -> Option<(Instant, JoinHandle<()>)> {
-        None
+    fn relabel(input: &mut DynamoInput, key: u64) {
+        input.workload.relabel(key);
     }
 }

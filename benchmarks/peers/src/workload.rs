@@ -67,6 +67,16 @@ impl Workload {
         Ok(Self { events, names, labels, lookups, asked })
     }
 
+    /// Gives all blocks other names and labels, which differ by `key`; the lookups stay.
+    pub fn relabel(&mut self, key: u64) {
+        for word in self.names.iter_mut().chain(&mut self.labels) {
+            *word ^= key;
+        }
+        for parent in self.events.iter_mut().filter_map(|event| event.parent.as_mut()) {
+            *parent ^= key;
+        }
+    }
+
     pub fn slots(&self) -> usize {
         self.events.iter().map(|event| event.slot + 1).max().unwrap_or(0)
     }
