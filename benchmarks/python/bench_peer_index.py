@@ -93,7 +93,7 @@ def matching(radix_tree: type, repeats: int) -> list[str]:
                 partial(index.match, labels),
                 partial(index.match, as_array),
             ]
-            label = f"match, {depth:,} blocks, {holders} holders"
+            label = f"match, {depth:,} blocks, {holders} holder{'s' if holders > 1 else ''}"
             rows.append(row(label, *time_in_turn(calls, repeats)))
     return rows
 
