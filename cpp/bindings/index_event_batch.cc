@@ -13,14 +13,14 @@ namespace kvroute::python {
 namespace {
 
 std::string_view kind_of(const py::tuple& fields) {
-  if (fields.size() > 0 && PyUnicode_Check(fields[0].ptr())) {
+  if (!fields.empty() && PyUnicode_Check(fields[0].ptr())) {
     const auto kind = *text_or_none(fields[0], "kind");
     for (const auto* known : {"store", "store_known", "remove", "clear"}) {
       if (kind == known) return known;
     }
   }
   throw InvalidArgument("[0]: expected 'store', 'store_known', 'remove' or 'clear', got " +
-                        (fields.size() > 0 ? describe(fields[0]) : std::string("an empty tuple")));
+                        (!fields.empty() ? describe(fields[0]) : std::string("an empty tuple")));
 }
 
 void check_length(const py::tuple& fields, std::size_t least, std::size_t most, const char* form) {

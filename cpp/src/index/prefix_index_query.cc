@@ -105,8 +105,8 @@ std::optional<std::string> PrefixIndex::audit() const {
     if (named != slots_.size()) return "a name without a slot";
     tree_->held_blocks(held);
     for (Slot slot = 0; slot < held.size(); ++slot) {
-      const bool known = slot < places_.size();
-      if (held[slot] > 0 && !(known && (places_[slot].target || places_[slot].sweeps > 0))) {
+      const Place place = slot < places_.size() ? places_[slot] : Place{};
+      if (held[slot] > 0 && !place.target && place.sweeps == 0) {
         return "slot " + std::to_string(slot) + ": holds blocks for no target";
       }
     }
