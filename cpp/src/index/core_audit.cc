@@ -118,11 +118,13 @@ std::optional<std::string> TreeCore::audit_totals() const {
   std::size_t coverage = 0;
   std::size_t tickets = 0;
   std::vector<std::uint32_t> children(tree_->id_end());
+  std::vector<NodeId> children_xor(tree_->id_end());
   for (NodeId id = 1; id < tree_->id_end(); ++id) {
     if (!tree_->live(id)) continue;
     const Node& node = tree_->node(id);
     ++nodes;
     ++children[node.parent];
+    children_xor[node.parent] ^= id;
     blocks += node.length;
     for (std::size_t tier = 0; tier < kTiers; ++tier) {
       coverage += node.coverage_in(static_cast<Tier>(tier)).heap_bytes(node.length);
@@ -130,8 +132,9 @@ std::optional<std::string> TreeCore::audit_totals() const {
     tickets += node.extras().expiry_ticket != 0 ? 1U : 0U;
   }
   for (NodeId id = 0; id < tree_->id_end(); ++id) {
-    if (tree_->live(id) && tree_->node(id).children != children[id])
-      return "children are miscounted";
+    if (!tree_->live(id)) continue;
+    if (tree_->node(id).children != children[id]) return "children are miscounted";
+    if (tree_->node(id).children_xor != children_xor[id]) return "children are mixed up";
   }
   if (nodes != tree_->size() || nodes != tree_->edges().size()) return "nodes and edges disagree";
   if (!tree_->edges().audit()) return "the table of edges is out of order";

@@ -27,7 +27,7 @@ void TreeCore::end_outlived(Slot slot, Holder& holder) {
     const auto excess = static_cast<std::uint32_t>(holder.predicted - *capacity);
     end_outlived_in(slot, holder, *record, excess);
   }
-  forget_freed_names();
+  update_shared_names();
   all_in_use_ = false;
 }
 

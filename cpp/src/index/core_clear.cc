@@ -82,7 +82,7 @@ void TreeCore::clear_some(LaneId lane, Holder& holder, SweepPlace& place) {
     const std::scoped_lock alone(tree_lock_);
     tidy_touched();
   }
-  forget_freed_names();
+  update_shared_names();
   all_in_use_ = false;
 }
 

@@ -94,7 +94,7 @@ void TreeCore::forget_suffix(NodeId id) {
     touched_.assign(1, id);
     tidy_touched();
   }
-  forget_freed_names();
+  update_shared_names();
 }
 
 }  // namespace kvroute::detail

@@ -164,7 +164,7 @@ std::uint32_t TreeCore::drop_exact_names(LaneId lane, Holder& holder, const Segm
 
 OddNames& TreeCore::odd_names(Holder& holder) {
   if (holder.odd == nullptr) {
-    holder.odd = std::make_unique<OddNames>(&bytes_->names);
+    holder.odd = std::make_unique<OddNames>(&bytes_->names, &tree_->fixed_blocks());
     bytes_->names += sizeof(OddNames);
   }
   return *holder.odd;

@@ -81,7 +81,7 @@ std::size_t TreeCore::expire(Nanoseconds now) {
     tree_->node(record->node).make_extras(bytes_->nodes).expiry_ticket = 0;
     gone += expire_node(record->node, now);
   }
-  forget_freed_names();
+  update_shared_names();
   counters_.expired += gone;
   if (gone > 0) all_in_use_ = false;
   return gone;

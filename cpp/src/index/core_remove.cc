@@ -36,7 +36,7 @@ RemoveResult TreeCore::remove_held(LaneId lane, std::span<const std::uint64_t> n
     tidy_touched();
   }
   tidy_odd_names(holder);
-  forget_freed_names();
+  update_shared_names();
   return result;
 }
 

@@ -59,7 +59,7 @@ std::uint32_t TreeCore::unpin(Slot slot, Pin pin) {
     touched_.assign(1, place.node);
     tidy_touched();
   }
-  forget_freed_names();
+  update_shared_names();
   all_in_use_ = false;
   return stopped;
 }

@@ -94,7 +94,7 @@ void TreeCore::load(std::string_view bytes, Nanoseconds now) {
   // What only pins had kept goes.
   touched_.assign(nodes.begin() + 1, nodes.end());
   tidy_touched();
-  forget_freed_names();
+  update_shared_names();
   for (std::size_t i = 1; i < nodes.size(); ++i) {
     if (tree_->live(nodes[i])) check_loaded(nodes[i]);
   }

@@ -66,7 +66,7 @@ StoreResult TreeCore::store_path(LaneId lane, std::span<const std::uint64_t> nam
     const std::scoped_lock alone(tree_lock_);
     hold_path(lane, holder, namespace_seed, path_changed, result);
   }
-  forget_freed_names();
+  update_shared_names();
   counters_.stored += result.applied;
   counters_.duplicates += result.duplicates;
   counters_.confirmed += result.confirmed;

@@ -29,6 +29,7 @@ BlockId OddNames::find_alias(std::uint64_t name) const {
 
 void OddNames::add_alias(BlockId block, std::uint64_t name) {
   aliases_.emplace(name, block);
+  ++*fixed_blocks_;
   aliases_of_.try_emplace(block, CountingAllocator<std::uint64_t>(bytes_))
       .first->second.push_back(name);
 }
@@ -37,6 +38,7 @@ bool OddNames::drop_alias(BlockId block, std::uint64_t name) {
   const auto found = aliases_.find(name);
   if (found == aliases_.end() || found->second != block) return false;
   aliases_.erase(found);
+  --*fixed_blocks_;
   shrink(aliases_, aliases_.capacity());
   const auto others = aliases_of_.find(block);
   std::erase(others->second, name);

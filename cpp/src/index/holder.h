@@ -19,8 +19,10 @@ namespace kvroute::detail {
 /// What a lane knows of names beyond the first one of each block.
 class OddNames {
  public:
-  explicit OddNames(std::size_t* bytes)
+  /// `fixed_blocks` counts the ids of blocks that are kept here (NodeTree::fixed_blocks).
+  OddNames(std::size_t* bytes, std::size_t* fixed_blocks)
       : bytes_(bytes),
+        fixed_blocks_(fixed_blocks),
         copies_(Copies::allocator_type(bytes)),
         aliases_(Aliases::allocator_type(bytes)),
         aliases_of_(AliasesOf::allocator_type(bytes)) {}
@@ -72,6 +74,7 @@ class OddNames {
                                         CountingAllocator<std::pair<const BlockId, Others>>>;
 
   std::size_t* bytes_;
+  std::size_t* fixed_blocks_;
   Copies copies_;         // beyond the first, by name
   Aliases aliases_;       // second and further names
   AliasesOf aliases_of_;  // the same by block

@@ -55,6 +55,7 @@ class Node {
   std::uint32_t start = 0;  // blocks before this node
   NodeId parent = 0;
   std::uint32_t children = 0;
+  NodeId children_xor = 0;  // of their ids: the only child's, where there is one
   RunId run = 0;
   std::uint32_t begin = 0;  // of the window in its run
   Stamp last_use;

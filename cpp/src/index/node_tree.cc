@@ -76,6 +76,8 @@ NodeId NodeTree::split(NodeId id, std::uint32_t at) {
   head.start = tail.start;
   head.parent = tail.parent;
   head.children = 1;
+  head.children_xor = id;
+  nodes_[head.parent].children_xor ^= id ^ head_id;
   head.run = tail.run;
   head.begin = tail.begin;
   head.last_use = tail.last_use;
@@ -116,6 +118,7 @@ NodeId NodeTree::add_leaf(NodeId parent, std::span<const std::uint64_t> labels) 
   leaf.parent = parent;
   leaf.start = above.start + above.length;
   ++above.children;
+  above.children_xor ^= id;
   edges_.insert(edge_key(parent, labels.front()), id);
   return id;
 }
@@ -188,6 +191,7 @@ void NodeTree::free_leaf(NodeId id) {
   Node& leaf = nodes_[id];
   edges_.erase(edge_key(leaf.parent, leaf.labels[0]), id);
   --nodes_[leaf.parent].children;
+  nodes_[leaf.parent].children_xor ^= id;
   leaf.coverage.clear(leaf.length, bytes_.coverage);
   if (leaf.extras().expiry_ticket != 0) {
     leaf.make_extras(bytes_.nodes).expiry_ticket = 0;
@@ -215,26 +219,45 @@ void NodeTree::merge(NodeId id) {
   if (above != kRoot && only_follower(above) == left) merge_into(above, left);
 }
 
-/// The only child of the node, if it goes on in the same run and nearly the same slots hold it.
+/// The only child of the node, if nearly the same slots hold it.
 NodeId NodeTree::only_follower(NodeId id) const {
   constexpr std::uint32_t kFew = 4;
   const Node& head = nodes_[id];
   if (head.children != 1) return kNoNode;
-  const NodeId child = runs_.window_beginning(head.run, head.begin + head.length);
-  if (child == kNoNode || nodes_[child].parent != id) return kNoNode;
-  const Node& tail = nodes_[child];
+  const Node& tail = nodes_[head.children_xor];
+  if (tail.run != head.run && !may_move(head, tail)) return kNoNode;
   if (Coverage::partial_if_joined(head.coverage, tail.coverage) > kFew) return kNoNode;
   for (std::size_t i = 0; i + 1 < kTiers; ++i) {
     if (Coverage::partial_if_joined(head.extras().lower[i], tail.extras().lower[i]) > kFew) {
       return kNoNode;
     }
   }
-  return child;
+  return head.children_xor;
+}
+
+/// Whether the run that begins with `tail` may become the end of that which ends with `head`. A
+/// long one stays: moving it takes long, and one node more is little beside it.
+bool NodeTree::may_move(const Node& head, const Node& tail) const {
+  constexpr std::uint32_t kShort = 256;
+  return runs_.length(tail.run) <= kShort && fixed_blocks_ == 0 && tail.pins().empty() &&
+         runs_.own_names(tail.run).empty() &&
+         runs_.namespace_seed(head.run) == runs_.namespace_seed(tail.run);
+}
+
+void NodeTree::move_run(RunId from, RunId to) {
+  const std::uint32_t shift = runs_.length(to);
+  runs_.for_each_window(from, [&](const Run::Window& window) {
+    nodes_[window.node].run = to;
+    nodes_[window.node].begin += shift;
+  });
+  runs_.move_to_end(from, to);
+  refresh_labels(to);
 }
 
 void NodeTree::merge_into(NodeId head_id, NodeId tail_id) {
   Node& head = nodes_[head_id];
   Node& tail = nodes_[tail_id];
+  if (tail.run != head.run) move_run(tail.run, head.run);
   edges_.erase(edge_key(head_id, tail.labels[0]), tail_id);
   edges_.replace(edge_key(head.parent, head.labels[0]), head_id, tail_id);
   tail.coverage.put_before(head.coverage, head.length, tail.length, bytes_.coverage);
@@ -256,6 +279,7 @@ void NodeTree::merge_into(NodeId head_id, NodeId tail_id) {
   tail.length += head_length;
   tail.start = head.start;
   tail.parent = head.parent;
+  nodes_[tail.parent].children_xor ^= head_id ^ tail_id;
   tail.begin = head.begin;
   tail.last_use.raise(head.last_use);
   runs_.merge_windows(tail.run, tail.begin + head.length);

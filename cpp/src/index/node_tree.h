@@ -31,8 +31,8 @@ struct Segment {
 /// The shape of the tree: nodes, runs and edges. Knows how to find, grow, split and prune; what
 /// the coverage of a node says is its callers' business. Not synchronised.
 /// A node without children ends with a block that someone holds or has pinned; `prune` sees to it.
-/// A node with one child whose blocks follow in the same run, and whom much the same slots hold, is
-/// one with it; `merge` sees to that.
+/// A node with one child that much the same slots hold is one with it, unless that were a lot of
+/// work; `merge` sees to that.
 class NodeTree {
  public:
   static constexpr NodeId kRoot = 0;
@@ -81,8 +81,12 @@ class NodeTree {
   NodeId prune(NodeId id);
 
   /// Makes one node of `id` and its only child, where they can be one; and the same of `id` and the
-  /// node above it. The child's id stays, the other goes.
+  /// node above it. The child's id stays, the other goes. Blocks may get other ids.
   void merge(NodeId id);
+
+  /// How many ids of blocks are kept where nobody hears of other ones; while there are any, no
+  /// block gets another id.
+  [[nodiscard]] std::size_t& fixed_blocks() noexcept { return fixed_blocks_; }
 
   /// Sees to it that `expire` looks at the node in time.
   void schedule_expiry(NodeId id);
@@ -111,6 +115,8 @@ class NodeTree {
   void free_leaf(NodeId id);
   void refresh_labels(RunId run);
   [[nodiscard]] NodeId only_follower(NodeId id) const;
+  [[nodiscard]] bool may_move(const Node& head, const Node& tail) const;
+  void move_run(RunId from, RunId to);
   void merge_into(NodeId head, NodeId tail);
 
   IndexBytes& bytes_;
@@ -119,6 +125,7 @@ class NodeTree {
   IdTable edges_;
   ExpiryQueue expiry_;
   CapacityQueue capacity_;
+  std::size_t fixed_blocks_ = 0;
 };
 
 }  // namespace kvroute::detail

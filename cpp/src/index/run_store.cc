@@ -63,12 +63,39 @@ void RunStore::truncate(RunId id, std::uint32_t length) {
   blocks_ -= run.length - length;
   run.length = length;
   if (length == 0) {
-    bytes_.labels -= storage_words(run.capacity) * sizeof(std::uint64_t);
-    bytes_.nodes -= run.later.heap_bytes();
-    runs_.release(id);
+    release(id);
   } else if (length < run.capacity / 2) {
     reserve(run, length);
   }
+}
+
+void RunStore::release(RunId id) {
+  Run& run = runs_[id];
+  bytes_.labels -= storage_words(run.capacity) * sizeof(std::uint64_t);
+  run.later.erase(0, run.later.size(), bytes_.nodes);
+  runs_.release(id);
+}
+
+void RunStore::move_to_end(RunId from_id, RunId to_id) {
+  Run& from = runs_[from_id];
+  Run& to = runs_[to_id];
+  const std::uint32_t shift = to.length;
+  append(to_id, {from.storage.get(), from.length});
+  for (std::uint32_t at = 0; at < from.length; ++at) {
+    const std::uint64_t name = shared_names(from_id)[at];
+    shared_names(to_id)[shift + at] = name;
+    if (name == 0) continue;
+    moved_names_.push_back({name, block({from_id, at}), block({to_id, shift + at})});
+  }
+  to.later.push_back({shift, from.first}, bytes_.nodes);
+  for (const Run::Window& window : from.later) {
+    to.later.push_back({shift + window.begin, window.node}, bytes_.nodes);
+  }
+  for (std::uint32_t i = 0; i < granules_for(from.length); ++i) {
+    granules_.release(granule_ids(from)[i]);
+  }
+  blocks_ -= from.length;
+  release(from_id);
 }
 
 /// Windows that begin at or before the block, without the first one.
@@ -105,13 +132,6 @@ void RunStore::merge_windows(RunId id, std::uint32_t begin) {
   NodeId& head = at == 1 ? run.first : run.later[at - 2].node;
   head = run.later[at - 1].node;
   run.later.erase(at - 1, bytes_.nodes);
-}
-
-NodeId RunStore::window_beginning(RunId id, std::uint32_t begin) const {
-  const Run& run = runs_[id];
-  if (begin == 0) return run.first;
-  const std::uint32_t at = window_index(run, begin);
-  return at > 0 && run.later[at - 1].begin == begin ? run.later[at - 1].node : kNoNode;
 }
 
 }  // namespace kvroute::detail

@@ -44,6 +44,13 @@ struct FreedName {
   BlockId block;
 };
 
+/// A block that has another id now, and its shared name.
+struct MovedName {
+  std::uint64_t name;
+  BlockId from;
+  BlockId to;
+};
+
 /// All runs, and the block ids that lead into them. Ids are given out in granules of 16 blocks, so
 /// that a run may grow and move without a new name for any block.
 class RunStore {
@@ -63,6 +70,12 @@ class RunStore {
   /// Gives back what lies beyond `length`; the run itself with length 0. May move the labels. No
   /// lane may have a name of its own there. Shared names that go are added to `freed_names`.
   void truncate(RunId run, std::uint32_t length);
+  /// The blocks of `from` follow those of `to` from now on, under other ids, and its windows those
+  /// of `to`; `from` is no more. No lane may have a name of its own in it. Shared names of the
+  /// blocks are added to `moved_names`. The caller corrects the nodes.
+  void move_to_end(RunId from, RunId to);
+  /// Blocks that have moved since this was last emptied; to be heeded before `freed_names`.
+  [[nodiscard]] std::vector<MovedName>& moved_names() noexcept { return moved_names_; }
   /// Blocks that have gone since this was last emptied, whose shared names the caller has to forget
   /// before a block id is given out again.
   [[nodiscard]] std::vector<FreedName>& freed_names() noexcept { return freed_names_; }
@@ -106,8 +119,6 @@ class RunStore {
   void drop_last_window(RunId run);
   /// The window of `head`, which ends at `begin`, becomes a part of the one that begins there.
   void merge_windows(RunId run, std::uint32_t begin);
-  /// The node of the window that begins at `begin`, kNoNode if none does.
-  [[nodiscard]] NodeId window_beginning(RunId run, std::uint32_t begin) const;
 
   template <typename Visit>
   void for_each_window(RunId run, Visit visit) const {
@@ -138,11 +149,13 @@ class RunStore {
   }
   [[nodiscard]] static std::uint32_t window_index(const Run& run, std::uint32_t offset);
   void reserve(Run& run, std::uint32_t capacity);
+  void release(RunId id);
   void fill(RunId id, std::span<const std::uint64_t> labels);
 
   std::size_t blocks_ = 0;
   IndexBytes& bytes_;
   std::vector<FreedName> freed_names_;
+  std::vector<MovedName> moved_names_;
   Slab<Run> runs_;
   Slab<Granule> granules_;
 };

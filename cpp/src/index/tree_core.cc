@@ -112,10 +112,14 @@ void TreeCore::note_exact(LaneId lane, const Segment& segment) {
   }
 }
 
-/// Takes the names of blocks that have gone out of the shared table. Before any block is made.
-void TreeCore::forget_freed_names() {
+/// Brings the shared table up to date with blocks that have moved or gone. Before any block is
+/// made, and before any name is looked up.
+void TreeCore::update_shared_names() {
   constexpr std::size_t kAhead = 16;
   constexpr std::size_t kKept = 4096;
+  std::vector<MovedName>& moved = tree_->runs().moved_names();
+  for (const MovedName& name : moved) shared_.replace(name.name, name.from, name.to);
+  moved.clear();
   std::vector<FreedName>& freed = tree_->runs().freed_names();
   for (std::size_t i = 0; i < freed.size(); ++i) {
     if (i + kAhead < freed.size()) shared_.prefetch(freed[i + kAhead].name);

@@ -85,7 +85,7 @@ class TreeCore {
   [[nodiscard]] Holder* find_holder(LaneId lane);
   void find_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels);
   void note_exact(LaneId lane, const Segment& segment);
-  void forget_freed_names();
+  void update_shared_names();
   void note_lower(Slot slot);
   [[nodiscard]] std::uint32_t next_tick() noexcept {
     return tick_.fetch_add(1, std::memory_order_relaxed) + 1;
