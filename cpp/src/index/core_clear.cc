@@ -17,6 +17,15 @@ void TreeCore::clear(Slot slot, bool release) {
   }
 }
 
+void TreeCore::clear(Slot slot, Tier tier) {
+  {
+    const std::scoped_lock turn(writers_);
+    static_cast<void>(find_holder({slot, tier}));  // checks the slot
+    waiting_->clear(slot, tier);
+  }
+  clear_lane({slot, tier}, false);
+}
+
 /// Sweeps the tree in small steps, with the names of a block going together with the block: between
 /// two steps the tree is as whole as after any event, and other writers and readers get their turn.
 /// A node that another writer splits or merges meanwhile may leave a part behind the sweep, so it

@@ -125,7 +125,7 @@ NodeId TreeCore::next_on_way(NodeId from, std::span<const std::uint64_t> labels,
   return id;
 }
 
-void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out) const {
+void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out, Tier deepest) const {
   const std::shared_lock together(tree_lock_);
   out.held.assign(slot_count_, 0);
   out.active.assign(pins_ > 0 ? slot_count_ : 0, 0);
@@ -141,7 +141,7 @@ void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out) const
     if (same < tree_->node(id).length) break;
   }
   walk.finish();
-  match_lower(labels, out);
+  match_lower(labels, out, deepest);
   if (id != NodeTree::kRoot) {
     const std::uint32_t now = tick_.load(std::memory_order_relaxed);
     const Stamp& last_use = tree_->node(id).last_use;
@@ -151,12 +151,14 @@ void TreeCore::match(std::span<const std::uint64_t> labels, Overlaps& out) const
 
 /// The depths with further tiers, for the slots that hold anything there: a walk of its own for
 /// each, since few do.
-void TreeCore::match_lower(std::span<const std::uint64_t> labels, Overlaps& out) const {
+void TreeCore::match_lower(std::span<const std::uint64_t> labels, Overlaps& out,
+                           Tier deepest) const {
   for (auto& depths : out.lower) depths.clear();
   if (lower_slots_.empty()) return;
-  for (auto& depths : out.lower) depths = out.held;
+  const std::size_t further = index_of(deepest);
+  for (std::size_t tier = 1; tier <= further; ++tier) out.lower[tier - 1] = out.held;
   for (const Slot slot : lower_slots_) {
-    for (std::size_t tier = 1; tier < kTiers; ++tier) {
+    for (std::size_t tier = 1; tier <= further; ++tier) {
       out.lower[tier - 1][slot] = depth_within(labels, slot, static_cast<Tier>(tier));
     }
   }

@@ -180,6 +180,12 @@ std::uint32_t TreeCore::adopt(Slot slot, std::span<const std::uint64_t> names) {
       if (parent == kNoId) break;
       const auto chain = waiting_->take(slot, known[i]);
       if (!chain) break;
+      const BlockPlace from = tree_->place_of(parent);
+      if (chain->namespace_seed != tree_->runs().namespace_seed(tree_->node(from.node).run)) {
+        counters_.waited_in_vain += static_cast<std::uint64_t>(
+            std::count(chain->gone.begin(), chain->gone.end(), std::uint8_t{0}));
+        continue;
+      }
       const LaneId lane{slot, chain->tier};
       gone.clear();
       for (std::size_t at = 0; at < chain->names.size(); ++at) {
@@ -190,7 +196,6 @@ std::uint32_t TreeCore::adopt(Slot slot, std::span<const std::uint64_t> names) {
           gone.push_back(chain->names[at]);  // else it has been announced again since
         }
       }
-      const BlockPlace from = tree_->place_of(parent);
       store_below(lane, from.node, from.at + 1, chain->names, chain->labels, chain->namespace_seed);
       if (!gone.empty()) static_cast<void>(remove_held(lane, gone, false));
       known.insert(known.end(), chain->names.begin(), chain->names.end());

@@ -29,6 +29,7 @@ RemoveResult PrefixTree::remove(Slot slot, std::span<const std::uint64_t> engine
 }
 
 void PrefixTree::clear(Slot slot) { core_->clear(slot, false); }
+void PrefixTree::clear(Slot slot, Tier tier) { core_->clear(slot, tier); }
 void PrefixTree::release_slot(Slot slot) { core_->clear(slot, true); }
 
 std::uint32_t PrefixTree::predict(Slot slot, std::span<const std::uint64_t> local_hashes,
@@ -45,8 +46,9 @@ PinResult PrefixTree::pin(Slot slot, std::span<const std::uint64_t> local_hashes
 }
 std::uint32_t PrefixTree::unpin(Slot slot, Pin pin) { return core_->unpin(slot, pin); }
 
-void PrefixTree::match(std::span<const std::uint64_t> local_hashes, Overlaps& out) const {
-  core_->match(local_hashes, out);
+void PrefixTree::match(std::span<const std::uint64_t> local_hashes, Overlaps& out,
+                       Tier deepest) const {
+  core_->match(local_hashes, out, deepest);
 }
 
 std::optional<std::uint64_t> PrefixTree::namespace_seed_of(Slot slot,

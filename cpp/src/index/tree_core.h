@@ -50,6 +50,7 @@ class TreeCore {
   StoreResult store_known(LaneId lane, std::span<const std::uint64_t> names);
   RemoveResult remove(LaneId lane, std::span<const std::uint64_t> names);
   void clear(Slot slot, bool release);
+  void clear(Slot slot, Tier tier);
   void set_capacity(Slot slot, std::optional<std::uint32_t> blocks);
 
   std::uint32_t predict(Slot slot, std::span<const std::uint64_t> labels, Nanoseconds now);
@@ -59,7 +60,7 @@ class TreeCore {
 
   void set_memory_limit(std::optional<std::size_t> limit);
 
-  void match(std::span<const std::uint64_t> labels, Overlaps& out) const;
+  void match(std::span<const std::uint64_t> labels, Overlaps& out, Tier deepest) const;
   void for_each_held(const std::function<void(const HeldChain&)>& visit) const;
 
   [[nodiscard]] std::string snapshot(Nanoseconds now) const;
@@ -97,7 +98,7 @@ class TreeCore {
   // core_match.cc
   [[nodiscard]] NodeId next_on_way(NodeId from, std::span<const std::uint64_t> labels,
                                    std::uint32_t& same) const;
-  void match_lower(std::span<const std::uint64_t> labels, Overlaps& out) const;
+  void match_lower(std::span<const std::uint64_t> labels, Overlaps& out, Tier deepest) const;
   [[nodiscard]] std::uint32_t depth_within(std::span<const std::uint64_t> labels, Slot slot,
                                            Tier tier) const;
 

@@ -10,7 +10,7 @@ WaitingRoom::WaitingRoom(std::size_t most, std::size_t* bytes)
       chains_(CountingAllocator<Chain>(bytes)),
       by_name_(bytes),
       by_parent_(bytes),
-      by_slot_(bytes) {}
+      by_lane_(bytes) {}
 
 std::size_t WaitingRoom::add(Slot slot, Tier tier, std::uint64_t parent,
                              std::uint64_t namespace_seed, std::span<const std::uint64_t> names,
@@ -61,8 +61,8 @@ void WaitingRoom::enter(Chain& chain) {
   chain.place = std::prev(chains_.end());
   chain.live = chain.blocks.size();
   by_parent_.push(chain);
-  by_slot_.push(chain);
-  waits_[chain.slot] = true;
+  by_lane_.push(chain);
+  waits_[chain.slot] |= bit_of(chain.tier);
   size_ += chain.live;
   live_ += chain.live;
 }
@@ -80,8 +80,10 @@ std::size_t WaitingRoom::drop(Chain& chain) {
     if (!block.gone()) by_name_.erase(block);
   }
   by_parent_.erase(chain);
-  by_slot_.erase(chain);
-  waits_[chain.slot] = by_slot_.front(chain.slot) != nullptr;
+  by_lane_.erase(chain);
+  if (by_lane_.front(ByLane::key_of(chain)) == nullptr) {
+    waits_[chain.slot] &= static_cast<std::uint8_t>(~bit_of(chain.tier));
+  }
   size_ -= chain.blocks.size();
   live_ -= waited;
   chains_.erase(chain.place);
@@ -111,7 +113,13 @@ std::size_t WaitingRoom::remove(Slot slot, Tier tier, std::uint64_t name, bool a
 
 std::size_t WaitingRoom::clear(Slot slot) {
   std::size_t gone = 0;
-  while (Chain* const chain = by_slot_.front(slot)) gone += drop(*chain);
+  for (std::size_t tier = 0; tier < kTiers; ++tier) gone += clear(slot, static_cast<Tier>(tier));
+  return gone;
+}
+
+std::size_t WaitingRoom::clear(Slot slot, Tier tier) {
+  std::size_t gone = 0;
+  while (Chain* const chain = by_lane_.front({slot, tier})) gone += drop(*chain);
   return gone;
 }
 
@@ -145,7 +153,8 @@ void WaitingRoom::for_each(const std::function<void(const WaitingChain&)>& visit
 std::optional<std::string> WaitingRoom::audit() const {
   std::size_t size = 0;
   std::size_t live = 0;
-  std::bitset<kMaxTargets> waits;
+  Waits waits{};
+  std::size_t lanes = 0;
   for (const Chain& chain : chains_) {
     if (&*chain.place != &chain) return "a waiting chain's place";
     if (chain.live == 0) return "a waiting chain of which nothing is left";
@@ -160,14 +169,15 @@ std::optional<std::string> WaitingRoom::audit() const {
     if (here != chain.live) return "a waiting chain's count of blocks";
     if (chain.same_parent.newer->same_parent.older != &chain) return "a queue below one parent";
     if (by_parent_.front(ByParent::key_of(chain)) == nullptr) return "a parent without queue";
-    if (chain.same_slot.newer->same_slot.older != &chain) return "a slot's queue of chains";
+    if (chain.same_lane.newer->same_lane.older != &chain) return "a lane's queue of chains";
     size += chain.blocks.size();
     live += here;
-    waits[chain.slot] = true;
+    if ((waits[chain.slot] & bit_of(chain.tier)) == 0) ++lanes;
+    waits[chain.slot] |= bit_of(chain.tier);
   }
   if (size != size_ || live != live_) return "the number of waiting blocks";
   if (size_ > most_) return "more waiting blocks than allowed";
-  if (waits != waits_ || waits.count() != by_slot_.size()) return "which slots wait";
+  if (waits != waits_ || lanes != by_lane_.size()) return "which slots wait";
   return std::nullopt;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <bitset>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -56,7 +56,7 @@ class WaitingRoom {
   std::size_t add(const WaitingChain& chain);
 
   /// Whether any chain of the slot waits. One load, for every stored event asks it.
-  [[nodiscard]] bool any(Slot slot) const noexcept { return waits_[slot]; }
+  [[nodiscard]] bool any(Slot slot) const noexcept { return waits_[slot] != 0; }
   /// Blocks that wait, without those that are gone.
   [[nodiscard]] std::size_t blocks() const noexcept { return live_; }
 
@@ -69,6 +69,8 @@ class WaitingRoom {
 
   /// The slot's chains go. \return how many blocks that were, without those already gone.
   std::size_t clear(Slot slot);
+  /// The same of those that wait to be held in this tier.
+  std::size_t clear(Slot slot, Tier tier);
   /// The oldest chain goes. \return how many blocks that were, without those already gone.
   std::size_t drop_oldest();
 
@@ -99,7 +101,7 @@ class WaitingRoom {
     std::vector<Block, CountingAllocator<Block>> blocks;
     std::size_t live = 0;  // blocks that are not gone
     QueueLink<Chain> same_parent;
-    QueueLink<Chain> same_slot;
+    QueueLink<Chain> same_lane;
     Chains::iterator place;
   };
 
@@ -117,12 +119,17 @@ class WaitingRoom {
     static Key key_of(const Chain& chain) { return {chain.parent, chain.slot}; }
     static auto& link_of(Chain& chain) { return chain.same_parent; }
   };
-  struct BySlot {
+  struct ByLane {
     using Item = Chain;
-    using Key = Slot;
-    static Key key_of(const Chain& chain) { return chain.slot; }
-    static auto& link_of(Chain& chain) { return chain.same_slot; }
+    using Key = std::tuple<Slot, Tier>;
+    static Key key_of(const Chain& chain) { return {chain.slot, chain.tier}; }
+    static auto& link_of(Chain& chain) { return chain.same_lane; }
   };
+  /// For each slot, a bit for each tier of which a chain waits.
+  using Waits = std::array<std::uint8_t, kMaxTargets>;
+  [[nodiscard]] static std::uint8_t bit_of(Tier tier) noexcept {
+    return static_cast<std::uint8_t>(1U << index_of(tier));
+  }
 
   /// Room for `size` blocks, if there can be. \return how many blocks had to go.
   std::size_t make_room(std::size_t size);
@@ -139,8 +146,8 @@ class WaitingRoom {
   Chains chains_;         // oldest first
   KeyedQueues<ByName> by_name_;
   KeyedQueues<ByParent> by_parent_;
-  KeyedQueues<BySlot> by_slot_;
-  std::bitset<kMaxTargets> waits_;
+  KeyedQueues<ByLane> by_lane_;
+  Waits waits_{};
 };
 
 }  // namespace kvroute::detail

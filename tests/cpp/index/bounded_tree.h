@@ -30,7 +30,7 @@ class BoundedTree {
     switch (op.kind) {
       case OpKind::kStore:
         static_cast<void>(
-            tree_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed, op.tier));
+            tree_.store(op.slot, op.parent, op.names, op.labels, seed_of(tree_, op), op.tier));
         model_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed, op.tier);
         break;
       case OpKind::kStoreKnown:
@@ -44,6 +44,10 @@ class BoundedTree {
       case OpKind::kClear:
         tree_.clear(op.slot);
         model_.clear(op.slot);
+        break;
+      case OpKind::kClearTier:
+        tree_.clear(op.slot, op.tier);
+        model_.clear(op.slot, op.tier);
         break;
       case OpKind::kRelease:
         tree_.release_slot(op.slot);

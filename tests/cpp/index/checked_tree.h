@@ -40,6 +40,10 @@ class CheckedTree {
         tree_.clear(op.slot);
         model_.clear(op.slot);
         return std::nullopt;
+      case OpKind::kClearTier:
+        tree_.clear(op.slot, op.tier);
+        model_.clear(op.slot, op.tier);
+        return std::nullopt;
       case OpKind::kRelease:
         tree_.release_slot(op.slot);
         model_.release(op.slot);
@@ -100,10 +104,10 @@ class CheckedTree {
   }
 
   std::optional<std::string> store(const Op& op) {
-    const StoreResult got =
-        tree_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed, op.tier);
+    const std::uint64_t its_seed = seed_of(tree_, op);
+    const StoreResult got = tree_.store(op.slot, op.parent, op.names, op.labels, its_seed, op.tier);
     const StoreResult expected =
-        model_.store(op.slot, op.parent, op.names, op.labels, op.namespace_seed, op.tier);
+        model_.store(op.slot, op.parent, op.names, op.labels, its_seed, op.tier);
     if (auto wrong = difference(got, expected)) return wrong;
     if (op.names.empty()) return std::nullopt;
     const auto seed = tree_.namespace_seed_of(op.slot, op.names.back());

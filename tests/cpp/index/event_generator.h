@@ -36,7 +36,8 @@ struct GeneratorOptions {
 /// Events as engines send them, for several engines that share prefixes: requests that reuse what
 /// is cached and store the rest, decoding that grows a sequence block by block, copies stored
 /// twice, eviction of the least recently used sequence from its tail or its head, offloading,
-/// clears and flaps; between them the router's own calls. In chaos mode also everything else.
+/// clears of a tier or of all, and flaps; between them the router's own calls. In chaos mode also
+/// everything else.
 class EventGenerator {
  public:
   EventGenerator(Choices& choices, const GeneratorOptions& options)
@@ -109,13 +110,14 @@ class EventGenerator {
       case 17: return options_.tiers ? offload(engine) : serve(engine);
       case 18: return options_.tiers ? evict_offloaded(engine) : evict(engine);
       case 19: return options_.tiers ? bring_back(engine) : grow(engine);
-      case 20: return seldom();
+      case 20: return seldom(engine);
       default: return with_labels(OpKind::kMatch, request());
     }
   }
 
-  Op seldom() {
-    const std::uint32_t which = choices_.below(16);
+  Op seldom(Engine& engine) {
+    const std::uint32_t which = choices_.below(18);
+    if (which > 15) return clear_tier(engine);
     if (which < 5 && options_.predictive) {
       Op op = of_kind(OpKind::kSetCapacity);
       if (!choices_.one_in(5)) op.capacity = 1 + choices_.below(2 * options_.max_length);
@@ -190,6 +192,8 @@ class EventGenerator {
       ++engine.copies[index_of(tier)][sequence.names[i]];
     }
     op.namespace_seed = seed_of(sequence.labels);
+    // Engines name what separates a namespace in a sequence's first block only.
+    op.orphan_seed = choices_.one_in(3) ? 40 : op.namespace_seed;
     return op;
   }
 
@@ -283,10 +287,20 @@ class EventGenerator {
     return of_kind(choices_.one_in(2) ? OpKind::kRelease : OpKind::kClear);
   }
 
+  Op clear_tier(Engine& engine) {
+    Op op = of_kind(OpKind::kClearTier);
+    if (options_.tiers) op.tier = static_cast<Tier>(choices_.below(kTiers));
+    engine.copies[index_of(op.tier)].clear();
+    engine.offloaded[index_of(op.tier)].clear();
+    if (op.tier == Tier::device) engine.sequences.clear();
+    return op;
+  }
+
   Op chaos(Engine& engine) {
     Op op = with_labels(choices_.one_in(3) ? OpKind::kRemove : OpKind::kStore, request());
     if (options_.tiers && choices_.one_in(3)) op.tier = static_cast<Tier>(choices_.below(kTiers));
     op.namespace_seed = seed_of(op.labels);
+    op.orphan_seed = op.namespace_seed;
     for (std::size_t i = 0; i < op.labels.size(); ++i) {
       op.names.push_back(choices_.one_in(3) ? choices_.below(8) : mix(op.labels[i]));
     }

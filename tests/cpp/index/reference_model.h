@@ -99,6 +99,12 @@ class ReferenceModel {
     state.predicted.clear();
     waiting_.clear(slot);
   }
+  void clear(Slot slot, Tier tier) {
+    ReferenceSlot& state = slots_[slot];
+    state.in(tier) = {};
+    if (tier == Tier::device) state.predicted.clear();
+    waiting_.clear(slot, tier);
+  }
   void release(Slot slot) {
     clear(slot);
     slots_[slot].capacity.reset();
@@ -314,6 +320,10 @@ class ReferenceModel {
       while (const auto place = state.find(parent)) {
         const auto chain = waiting_.take(slot, parent);
         if (!chain) break;
+        if (chain->namespace_seed != places_.namespace_seed(*place)) {
+          counters_.waited_in_vain += chain->alive();
+          continue;
+        }
         // Removed while it waited, and not announced again since then (a copy would be one more).
         std::vector<std::uint64_t> gone;
         for (std::size_t i = 0; i < chain->names.size(); ++i) {

@@ -79,6 +79,9 @@ class ReferenceWaiting {
   void clear(Slot slot) {
     chains_.remove_if([&](const Chain& chain) { return chain.slot == slot; });
   }
+  void clear(Slot slot, Tier tier) {
+    chains_.remove_if([&](const Chain& chain) { return chain.slot == slot && chain.tier == tier; });
+  }
 
   /// Blocks that wait now.
   [[nodiscard]] std::size_t blocks() const {

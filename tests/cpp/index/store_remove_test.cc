@@ -118,6 +118,19 @@ TEST(Store, RemembersTheNamespaceForChildren) {
   EXPECT_EQ(tree.namespace_seed_of(0, 12345), std::nullopt);
 }
 
+TEST(Store, DropsWhatWaitedForAParentOfAnotherNamespace) {
+  PrefixTree tree;
+  tree.store(0, kNames[1], part(kNames, 2, 4), part(kLabels, 2, 4), 77);
+  tree.store(0, kNames[1], part(kNames, 4, 5), part(kLabels, 4, 5), 1);
+  EXPECT_EQ(tree.store(0, std::nullopt, part(kNames, 0, 2), part(kLabels, 0, 2), 77).adopted, 2U);
+  EXPECT_EQ(held(tree, 0, kLabels), 4U);
+  const IndexStats stats = tree.stats();
+  EXPECT_EQ(stats.waited_in_vain, 1U);
+  EXPECT_EQ(stats.waiting, 0U);
+  EXPECT_EQ(stats.blocks, 4U);
+  EXPECT_EQ(tree.audit(), std::nullopt);
+}
+
 TEST(Remove, InTheMiddleHidesWhatIsBelowUntilTheBlockReturns) {
   PrefixTree tree;
   tree.store(0, std::nullopt, kNames, kLabels);
@@ -172,6 +185,29 @@ TEST(Clear, TakesAwayOneSlotOnly) {
   EXPECT_EQ(held(tree, 1, kLabels), 10U);
   EXPECT_EQ(tree.stats().held_predicted, 0U);
   EXPECT_TRUE(tree.store(0, kNames[3], kNames, kLabels).unknown_parent);
+}
+
+TEST(Clear, OfATierLeavesTheOthers) {
+  PrefixTree tree;
+  const auto chain = [&](std::size_t begin, std::size_t end, Tier tier) {
+    const auto parent = begin > 0 ? std::optional(kNames[begin - 1]) : std::nullopt;
+    return tree.store(0, parent, part(kNames, begin, end), part(kLabels, begin, end), 0, tier);
+  };
+  chain(0, 6, Tier::device);
+  chain(0, 4, Tier::host);
+  tree.predict(0, kLabels, 0);
+  tree.store(0, 777, hashes(2, 8), hashes(2, 9));
+  tree.store(0, 777, hashes(3, 8), hashes(3, 9), 0, Tier::disk);
+  tree.clear(0, Tier::device);
+  Overlaps overlaps;
+  tree.match(kLabels, overlaps);
+  EXPECT_EQ(overlaps.depth(0, Tier::device), 0U);
+  EXPECT_EQ(overlaps.depth(0, Tier::host), 4U);
+  EXPECT_EQ(tree.stats().held_predicted, 0U);
+  EXPECT_EQ(tree.stats().waiting, 3U) << "what waits to be held on the disk";
+  EXPECT_TRUE(chain(6, 6, Tier::device).unknown_parent) << "its name was the device's alone";
+  EXPECT_EQ(chain(4, 6, Tier::device).applied, 2U) << "its parent is still known";
+  EXPECT_EQ(tree.audit(), std::nullopt);
 }
 
 TEST(ReleaseSlot, LetsTheNumberBeUsedAgain) {

@@ -40,6 +40,7 @@ class UncheckedWriter {
       case OpKind::kStoreKnown: tree_.store_known(op.slot, op.names, op.tier); break;
       case OpKind::kRemove: tree_.remove(op.slot, op.names, op.tier); break;
       case OpKind::kClear: tree_.clear(op.slot); break;
+      case OpKind::kClearTier: tree_.clear(op.slot, op.tier); break;
       case OpKind::kRelease: tree_.release_slot(op.slot); break;
       case OpKind::kPredict: tree_.predict(op.slot, op.labels, op.now); break;
       case OpKind::kSetCapacity: tree_.set_capacity(op.slot, op.capacity); break;

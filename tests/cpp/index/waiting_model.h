@@ -70,6 +70,14 @@ class WaitingModel {
     return before - blocks();
   }
 
+  std::size_t clear(Slot slot, Tier tier) {
+    const std::size_t before = blocks();
+    std::erase_if(chains_, [slot, tier](const Chain& chain) {
+      return chain.slot == slot && chain.tier == tier;
+    });
+    return before - blocks();
+  }
+
   std::size_t drop_oldest() {
     if (chains_.empty()) return 0;
     const std::size_t gone = live(chains_.front());

@@ -104,6 +104,8 @@ TEST(WaitingRoom, DoesWhatAPlainListOfChainsDoes) {
         ASSERT_EQ(room.remove(slot, tier, name, all), model.remove(slot, tier, name, all));
       } else if (kind < 97) {
         ASSERT_EQ(room.clear(slot), model.clear(slot));
+      } else if (kind < 98) {
+        ASSERT_EQ(room.clear(slot, tier), model.clear(slot, tier));
       } else {
         ASSERT_EQ(room.drop_oldest(), model.drop_oldest());
       }

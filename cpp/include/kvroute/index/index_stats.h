@@ -58,7 +58,7 @@ struct IndexStats {
   std::uint64_t renamed = 0;              ///< engine hashes announced again for other content
   std::uint64_t unknown_parents = 0;      ///< blocks that came before their parent
   std::uint64_t adopted = 0;              ///< of them: were attached when it came
-  std::uint64_t waited_in_vain = 0;       ///< of them: made room for others, or found none
+  std::uint64_t waited_in_vain = 0;       ///< of them: found no room, or another namespace
   std::uint64_t removed = 0;              ///< blocks that stopped being held by removal
   std::uint64_t unknown_removed = 0;      ///< removals of engine hashes that the slot did not hold
   std::uint64_t predicted = 0;            ///< blocks that became held by assumption

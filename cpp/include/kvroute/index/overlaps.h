@@ -22,9 +22,16 @@ struct Overlaps {
   std::vector<std::uint32_t> active;
   /// lower[i]: reachable depth where a block may lie in any tier from the device to tier i + 1, so
   /// lower[0] counts device and host, lower[2] all four. Never less than `held`, and not
-  /// decreasing with i. All empty while the tree holds nothing below the device: then the depth
-  /// with further tiers is `held`.
+  /// decreasing with i. Empty for tiers that the match was not asked for; all empty while the tree
+  /// holds nothing below the device: then the depth with further tiers is `held`.
   std::array<std::vector<std::uint32_t>, kTiers - 1> lower;
+
+  /// Reachable depths with all tiers up to `tier`, by slot.
+  [[nodiscard]] const std::vector<std::uint32_t>& depths(Tier tier) const noexcept {
+    if (tier == Tier::device) return held;
+    const auto& further = lower[index_of(tier) - 1];
+    return further.empty() ? held : further;
+  }
 
   /// Reachable depth of a slot with all tiers up to `tier`.
   [[nodiscard]] std::uint32_t depth(std::size_t slot, Tier tier) const noexcept {

@@ -115,7 +115,8 @@ class PrefixTree {
   ///
   /// A chain whose parent this slot does not hold in any tier, by name, is never attached to the
   /// root: it waits (at most IndexOptions::max_waiting blocks do) and is stored, with the chains
-  /// that wait for its blocks in turn, as soon as the parent is.
+  /// that wait for its blocks in turn, as soon as the parent is. If the parent then turns out to be
+  /// of another namespace, the chain is dropped: its local hashes are not what they should be.
   /// `namespace_seed` is remembered with the blocks for `namespace_seed_of`; the local hashes must
   /// have been computed under it, so that one place has one seed.
   /// O(blocks); what is stored, named and held as expected is handled by ranges.
@@ -143,6 +144,10 @@ class PrefixTree {
   /// slot meanwhile may stay or go, each block with its name.
   /// O(nodes of the tree + blocks of the slot).
   void clear(Slot slot);
+
+  /// The same of one tier: copies in other tiers stay, and so do names that are held there. The
+  /// device's predictions go with it.
+  void clear(Slot slot, Tier tier);
 
   /// `clear`, and the slot's tables are given back. For a slot whose target is gone: the number
   /// may then be given to another target. Pins of the slot stay until they are unpinned.
@@ -176,9 +181,12 @@ class PrefixTree {
   std::uint32_t unpin(Slot slot, Pin pin);
 
   /// One walk of the tree: reachable and active depth for every slot.
-  /// O(blocks compared + nodes passed × slots / 64 + slots); takes no exclusive lock, and
-  /// allocates only while `out` grows to the number of slots.
-  void match(std::span<const std::uint64_t> local_hashes, Overlaps& out) const;
+  /// The depths with tiers beyond `deepest` are not looked for, and left empty.
+  /// O(blocks compared + nodes passed × slots / 64 + slots), and a walk for each further tier of
+  /// each slot that holds anything below its device; takes no exclusive lock, and allocates only
+  /// while `out` grows to the number of slots.
+  void match(std::span<const std::uint64_t> local_hashes, Overlaps& out,
+             Tier deepest = Tier::external) const;
 
   /// The namespace seed of a block that the slot has announced, so that a child announced below it
   /// inherits it; absent if the slot does not hold such a block.
