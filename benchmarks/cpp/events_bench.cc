@@ -34,7 +34,7 @@ class CountingSink final : public EventSink {
   void on_removed(std::uint32_t, const BlockRemoved& event) override {
     blocks_.fetch_add(event.engine_hashes.size(), std::memory_order_relaxed);
   }
-  void on_cleared(std::uint32_t) override {}
+  void on_cleared(std::uint32_t, Tier) override {}
   void on_invalidated(std::uint32_t, InvalidationReason) override { invalidated_ = true; }
 
   [[nodiscard]] std::uint64_t blocks() const { return blocks_.load(std::memory_order_relaxed); }

@@ -120,12 +120,10 @@ void EventReader::deliver_removed(Delivery& delivery, const EventDraft& draft) {
 
 void EventReader::deliver_cleared(Delivery& delivery, const EventDraft& draft) {
   EventCounts& counts = delivery.counts;
-  if (tier_of(draft, counts) != Tier::device) {
-    ++counts.other_tier;
-    return;
-  }
+  const Tier tier = tier_of(draft, counts);
   ++counts.events;
-  delivery.sink.on_cleared(delivery.dp_rank);
+  if (tier != Tier::device) ++counts.other_tier;
+  delivery.sink.on_cleared(delivery.dp_rank, tier);
 }
 
 void EventReader::read_extra(Delivery& delivery, const EventDraft& draft, BlockStored& event) {

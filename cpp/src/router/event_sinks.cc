@@ -25,7 +25,9 @@ std::optional<std::uint32_t> IndexSink::known(std::uint32_t dp_rank) {
   return std::nullopt;
 }
 
-// A child inherits its parent's namespace, since engines name a salt in the first block only.
+// A child inherits its parent's namespace, since engines name a salt in the first block only. Where
+// the parent is not known, the tree lets the child wait, and drops it if this was not its
+// namespace.
 std::uint64_t IndexSink::seed_of(Slot slot, const BlockStored& event) const {
   if (event.parent) {
     if (const auto inherited = tree_->namespace_seed_of(slot, *event.parent)) return *inherited;
@@ -46,41 +48,40 @@ void IndexSink::hash(const BlockStored& event, std::uint64_t seed) {
   }
 }
 
+StoreResult IndexSink::store(Slot slot, const BlockStored& event) {
+  if (event.token_ids.empty()) return tree_->store_known(slot, event.engine_hashes, event.tier);
+  const std::uint64_t seed = seed_of(slot, event);
+  hash(event, seed);
+  return tree_->store(slot, event.parent, event.engine_hashes, hashes_, seed, event.tier);
+}
+
 void IndexSink::on_stored(std::uint32_t dp_rank, const BlockStored& event) {
   const auto rank = known(dp_rank);
   if (!rank) return;
+  const StoreResult result = store(slots_[*rank], event);
   Counters& counters = counters_[*rank];
-  if (event.tier != Tier::device || event.token_ids.empty()) {
-    ++counters.ignored;
-    return;
-  }
-  const Slot slot = slots_[*rank];
-  const std::uint64_t seed = seed_of(slot, event);
-  hash(event, seed);
-  const StoreResult result = tree_->store(slot, event.parent, event.engine_hashes, hashes_, seed);
-  counters.stored_blocks += result.applied;
+  const bool device = event.tier == Tier::device;
+  (device ? counters.stored_blocks : counters.stored_lower) += result.applied + result.adopted;
   counters.duplicates += result.duplicates + result.aliased;
+  counters.unknown_blocks += result.unknown;
   if (result.unknown_parent) ++counters.unknown_parents;
 }
 
 void IndexSink::on_removed(std::uint32_t dp_rank, const BlockRemoved& event) {
   const auto rank = known(dp_rank);
   if (!rank) return;
+  const RemoveResult result = tree_->remove(slots_[*rank], event.engine_hashes, event.tier);
   Counters& counters = counters_[*rank];
-  if (event.tier != Tier::device) {
-    ++counters.ignored;
-    return;
-  }
-  const RemoveResult result = tree_->remove(slots_[*rank], event.engine_hashes);
-  counters.removed_blocks += result.removed;
+  const bool device = event.tier == Tier::device;
+  (device ? counters.removed_blocks : counters.removed_lower) += result.removed;
   counters.unknown_blocks += result.unknown;
 }
 
-void IndexSink::on_cleared(std::uint32_t dp_rank) {
+void IndexSink::on_cleared(std::uint32_t dp_rank, Tier tier) {
   const auto rank = known(dp_rank);
   if (!rank) return;
   ++counters_[*rank].clears;
-  tree_->clear(slots_[*rank]);
+  tree_->clear(slots_[*rank], tier);
 }
 
 void IndexSink::on_invalidated(std::uint32_t dp_rank, InvalidationReason /*reason*/) {
@@ -91,6 +92,8 @@ SinkStats IndexSink::stats(std::uint32_t dp_rank) const {
   const Counters& counters = counters_[dp_rank];
   return {.stored_blocks = counters.stored_blocks,
           .removed_blocks = counters.removed_blocks,
+          .stored_lower = counters.stored_lower,
+          .removed_lower = counters.removed_lower,
           .duplicates = counters.duplicates,
           .unknown_parents = counters.unknown_parents,
           .unknown_blocks = counters.unknown_blocks,

@@ -16,7 +16,8 @@
 namespace kvroute::detail {
 
 /// Brings one worker's events into the prefix tree: hashes tokens under their namespace and stores
-/// them for the slot of the event's rank. Only the device tier is indexed.
+/// them in their tier for the slot of the event's rank. An event without tokens says where blocks
+/// lie that are known already.
 class IndexSink final : public EventSink {
  public:
   /// `slots` by rank; `worker` names it in the log.
@@ -24,7 +25,7 @@ class IndexSink final : public EventSink {
 
   void on_stored(std::uint32_t dp_rank, const BlockStored& event) override;
   void on_removed(std::uint32_t dp_rank, const BlockRemoved& event) override;
-  void on_cleared(std::uint32_t dp_rank) override;
+  void on_cleared(std::uint32_t dp_rank, Tier tier) override;
   void on_invalidated(std::uint32_t dp_rank, InvalidationReason reason) override;
 
   /// Thread-safe; `dp_rank` is one of the worker's.
@@ -34,6 +35,8 @@ class IndexSink final : public EventSink {
   struct Counters {
     std::atomic<std::uint64_t> stored_blocks{0};
     std::atomic<std::uint64_t> removed_blocks{0};
+    std::atomic<std::uint64_t> stored_lower{0};
+    std::atomic<std::uint64_t> removed_lower{0};
     std::atomic<std::uint64_t> duplicates{0};
     std::atomic<std::uint64_t> unknown_parents{0};
     std::atomic<std::uint64_t> unknown_blocks{0};
@@ -47,6 +50,7 @@ class IndexSink final : public EventSink {
   [[nodiscard]] std::optional<std::uint32_t> known(std::uint32_t dp_rank);
   [[nodiscard]] std::uint64_t seed_of(Slot slot, const BlockStored& event) const;
   void hash(const BlockStored& event, std::uint64_t seed);
+  StoreResult store(Slot slot, const BlockStored& event);
 
   std::string worker_;
   std::shared_ptr<PrefixTree> tree_;

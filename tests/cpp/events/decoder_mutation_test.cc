@@ -35,7 +35,7 @@ class CheckingSink : public EventSink {
   void on_removed(std::uint32_t, const BlockRemoved& event) override {
     for (const std::uint64_t hash : event.engine_hashes) sum_ += hash;
   }
-  void on_cleared(std::uint32_t) override { ++sum_; }
+  void on_cleared(std::uint32_t, Tier) override { ++sum_; }
   void on_invalidated(std::uint32_t, InvalidationReason) override {}
 
   std::uint64_t sum_ = 0;

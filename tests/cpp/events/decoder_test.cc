@@ -98,7 +98,22 @@ TEST_F(DecoderTest, ReadsClearedInBothForms) {
     ASSERT_EQ(calls.size(), 1U) << hex;
     EXPECT_EQ(calls[0].kind, SinkCall::Kind::cleared);
     EXPECT_EQ(calls[0].dp_rank, 0U);
+    EXPECT_EQ(calls[0].tier, Tier::device);
   }
+}
+
+TEST_F(DecoderTest, ReadsTheMediumOfACleared) {
+  const auto calls = decode(batch_of(1, [](Packer& packer) {
+    packer.pack_map(2);
+    packer.pack("type");
+    packer.pack("AllBlocksCleared");
+    packer.pack("medium");
+    packer.pack("CPU");
+  }));
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(calls[0].kind, SinkCall::Kind::cleared);
+  EXPECT_EQ(calls[0].tier, Tier::host);
+  EXPECT_EQ(counts_.other_tier, 1U);
 }
 
 TEST_F(DecoderTest, CastsSignedHashes) {

@@ -58,8 +58,8 @@ class RecordingSink : public EventSink {
     call.group_idx = event.group_idx;
     add(std::move(call));
   }
-  void on_cleared(std::uint32_t dp_rank) override {
-    add({.kind = SinkCall::Kind::cleared, .dp_rank = dp_rank});
+  void on_cleared(std::uint32_t dp_rank, Tier tier) override {
+    add({.kind = SinkCall::Kind::cleared, .dp_rank = dp_rank, .tier = tier});
   }
   void on_invalidated(std::uint32_t dp_rank, InvalidationReason reason) override {
     add({.kind = SinkCall::Kind::invalidated, .dp_rank = dp_rank, .reason = reason});

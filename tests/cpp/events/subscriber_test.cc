@@ -108,7 +108,7 @@ class CountingSink : public EventSink {
  public:
   void on_stored(std::uint32_t, const BlockStored&) override {}
   void on_removed(std::uint32_t, const BlockRemoved&) override {}
-  void on_cleared(std::uint32_t) override {}
+  void on_cleared(std::uint32_t, Tier) override {}
   void on_invalidated(std::uint32_t, InvalidationReason) override {}
   void on_batch_end(std::uint32_t, std::uint64_t) override { ++batches; }
 

@@ -41,8 +41,10 @@ class EventSink {
   virtual void on_stored(std::uint32_t dp_rank, const BlockStored& event) = 0;
   virtual void on_removed(std::uint32_t dp_rank, const BlockRemoved& event) = 0;
 
-  /// The engine has dropped every block of this rank on its device (other tiers survive).
-  virtual void on_cleared(std::uint32_t dp_rank) = 0;
+  /// The engine has dropped every block of this rank on this tier. An event that names none is of
+  /// the device, as vLLM means it: what it has offloaded survives. (SGLang's is the same event, but
+  /// it drops its host memory too.)
+  virtual void on_cleared(std::uint32_t dp_rank, Tier tier) = 0;
 
   /// What this rank was told to hold, on every tier, is to be forgotten: it may be wrong. What
   /// comes afterwards is true again, though not complete where a replay could not be had. Called

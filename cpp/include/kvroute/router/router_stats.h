@@ -13,20 +13,22 @@ namespace kvroute {
 
 /// What became of one target's events on their way into the index. Counters never fall.
 struct SinkStats {
-  std::uint64_t stored_blocks = 0;    ///< newly held
-  std::uint64_t removed_blocks = 0;   ///< no longer held
-  std::uint64_t duplicates = 0;       ///< stored again while held
-  std::uint64_t unknown_parents = 0;  ///< stored events whose parent was never announced: dropped
-  std::uint64_t unknown_blocks = 0;   ///< removed without having been announced
+  std::uint64_t stored_blocks = 0;    ///< newly held on the device, those that had waited included
+  std::uint64_t removed_blocks = 0;   ///< no longer held on the device
+  std::uint64_t stored_lower = 0;     ///< newly held in a tier below the device
+  std::uint64_t removed_lower = 0;    ///< no longer held in a tier below the device
+  std::uint64_t duplicates = 0;       ///< stored again in the tier in which they are held
+  std::uint64_t unknown_parents = 0;  ///< stored events that came before their parent, and wait
+  std::uint64_t unknown_blocks = 0;   ///< removed, or moved without tokens, but never announced
   std::uint64_t clears = 0;
-  std::uint64_t ignored = 0;  ///< events of other tiers, and of ranks the worker was not added with
+  std::uint64_t ignored = 0;  ///< events of ranks that the worker was not added with
 };
 
 struct TargetStats {
   TargetId target;
   TargetLoad load;
   std::optional<double> load_age_seconds;     ///< since the last report
-  std::uint64_t held_blocks = 0;              ///< exact and predicted
+  std::uint64_t held_blocks = 0;              ///< on the device, exact and predicted
   std::optional<std::uint64_t> total_blocks;  ///< as the worker was added with
   SinkStats sink;
   std::optional<StreamStats> stream;  ///< absent for a target without events
