@@ -87,8 +87,10 @@ void bind_decisions(RouterClass& router) {
           py::arg("session_id") = none, py::arg("lora") = none, py::arg("salt") = none,
           py::arg("namespace") = none, "Every target and every term of its cost. Changes nothing.")
       .def("overlaps", &RouterFace::overlaps, py::arg("token_ids"), py::kw_only(),
-           py::arg("lora") = none, py::arg("salt") = none, py::arg("namespace") = none,
-           "Cached tokens of each target that holds at least one leading block.");
+           py::arg("tier") = "device", py::arg("lora") = none, py::arg("salt") = none,
+           py::arg("namespace") = none,
+           "Cached tokens of each target that holds at least one leading block, in any tier from "
+           "the device to `tier`.");
 }
 
 }  // namespace

@@ -47,6 +47,8 @@ py::dict event_counters(const TargetStats& target) {
   counters["batches"] = stream.batches;
   counters["stored_blocks"] = target.sink.stored_blocks;
   counters["removed_blocks"] = target.sink.removed_blocks;
+  counters["stored_lower"] = target.sink.stored_lower;
+  counters["removed_lower"] = target.sink.removed_lower;
   counters["clears"] = target.sink.clears;
   counters["duplicates"] = target.sink.duplicates;
   counters["unknown_parents"] = target.sink.unknown_parents;

@@ -11,6 +11,7 @@
 #include "integer_input.h"
 #include "kvroute/base/error.h"
 #include "memory_size.h"
+#include "tier_name.h"
 #include "worker_name.h"
 
 namespace kvroute::python {
@@ -242,8 +243,9 @@ Explanation RouterFace::explain(py::handle token_ids, const RequestArguments& ar
   return router.explain(request.get());
 }
 
-py::dict RouterFace::overlaps(py::handle token_ids, py::handle lora, py::handle salt,
-                              py::handle name_space) const {
+py::dict RouterFace::overlaps(py::handle token_ids, py::handle tier, py::handle lora,
+                              py::handle salt, py::handle name_space) const {
+  const Tier deepest = tier_of(tier, "tier");
   const TokenIds tokens(token_ids, "token_ids");
   const py::none none;
   const PythonRequest request(
@@ -253,7 +255,7 @@ py::dict RouterFace::overlaps(py::handle token_ids, py::handle lora, py::handle 
   std::vector<std::pair<TargetId, std::uint64_t>> cached;
   {
     const GilRelease released;
-    cached = router.overlaps(request.get());
+    cached = router.overlaps(request.get(), deepest);
   }
   py::dict overlaps;
   for (const auto& [target, tokens_cached] : cached) overlaps[to_python(target)] = tokens_cached;

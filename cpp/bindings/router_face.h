@@ -72,8 +72,8 @@ class RouterFace {
                                                          py::handle expected_output_tokens,
                                                          const RequestArguments& arguments);
   [[nodiscard]] Explanation explain(py::handle token_ids, const RequestArguments& arguments) const;
-  [[nodiscard]] py::dict overlaps(py::handle token_ids, py::handle lora, py::handle salt,
-                                  py::handle name_space) const;
+  [[nodiscard]] py::dict overlaps(py::handle token_ids, py::handle tier, py::handle lora,
+                                  py::handle salt, py::handle name_space) const;
 
   void update_load(py::handle worker, py::handle dp_rank, py::handle waiting, py::handle running,
                    py::handle kv_usage);

@@ -309,11 +309,13 @@ class KvRouter:
         self,
         token_ids: TokenIds,
         *,
+        tier: Tier = "device",
         lora: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
     ) -> dict[tuple[WorkerName, int], int]:
-        """Cached tokens of each target that holds at least one leading block."""
+        """Cached tokens of each target that holds at least one leading block, where a block may lie
+        in any tier from the device to `tier`. Policies look at the device only."""
 
     def update_load(
         self,
@@ -361,7 +363,7 @@ class TargetStats:
 
     @property
     def held_blocks(self) -> int:
-        """Blocks that the target holds: exact and predicted."""
+        """Blocks that the target holds on its device: exact and predicted."""
 
     @property
     def total_blocks(self) -> int | None:
@@ -386,10 +388,11 @@ class TargetStats:
     @property
     def events(self) -> dict[str, int]:
         """Counters of its event stream, all 0 without one: `batches`, `stored_blocks`,
-        `removed_blocks`, `clears`, `duplicates`, `unknown_parents`, `unknown_blocks`,
-        `refused_block_size`, `gaps`, `replays`, `failed_replays`, `lost_batches`, `restarts`,
-        `invalidations`, `undecodable`, `bad_events`, `ignored`, `last_sequence` (-1 before the
-        first), `connected` (0 or 1), `partial` (1: the engine's past is not wholly known)."""
+        `removed_blocks` (both on the device), `stored_lower`, `removed_lower` (below it), `clears`,
+        `duplicates`, `unknown_parents`, `unknown_blocks`, `refused_block_size`, `gaps`, `replays`,
+        `failed_replays`, `lost_batches`, `restarts`, `invalidations`, `undecodable`, `bad_events`,
+        `ignored`, `last_sequence` (-1 before the first), `connected` (0 or 1), `partial` (1: the
+        engine's past is not wholly known)."""
 
 @final
 class IndexStats:
@@ -448,9 +451,9 @@ class IndexStats:
     def counters(self) -> dict[str, int]:
         """Since the index was made, in blocks: `stored`, `duplicates`, `confirmed`, `renamed`,
         `unknown_parents` (came before their parent), of them `adopted` (it came) and
-        `waited_in_vain` (they made room for others), `removed`, `unknown_removed`, `predicted`,
-        `expired`, `outlived` (beyond a target's capacity), `forgotten_exact`,
-        `forgotten_predicted` (for the memory limit)."""
+        `waited_in_vain` (they made room for others, or it was of another namespace), `removed`,
+        `unknown_removed`, `predicted`, `expired`, `outlived` (beyond a target's capacity),
+        `forgotten_exact`, `forgotten_predicted` (for the memory limit)."""
 
 @final
 class RouterStats:
@@ -584,9 +587,7 @@ class PrefixIndex:
 
     def overlaps(
         self, local_hashes: Hashes
-    ) -> tuple[
-        list[tuple[WorkerName, int]], tuple[array[int], array[int], array[int], array[int]]
-    ]:
+    ) -> tuple[list[tuple[WorkerName, int]], tuple[array[int], array[int], array[int], array[int]]]:
         """All targets, and four array('I') with one depth for each target: on the device alone, and
         with host, disk and external added one after the other (so none is below the one before)."""
 

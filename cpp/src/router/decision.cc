@@ -76,19 +76,19 @@ void Decision::find_candidates(const Request& request, const TargetTable& target
   }
 }
 
-void Decision::match(const TargetTable& targets, const IndexPool& indexes) {
+void Decision::match(const TargetTable& targets, const IndexPool& indexes, Tier tier) {
   held_.assign(targets.slot_count(), 0);
   active_.assign(targets.slot_count(), 0);
   for (std::size_t i = 0; i < sizes_; ++i) {
     const Hashes& hashes = hashes_[i];
     const PrefixTree* const tree = indexes.find(hashes.block_size);
     if (tree == nullptr || hashes.view.empty()) continue;
-    tree->match(hashes.view, overlaps_);
-    take_depths(overlaps_, hashes.block_size, targets);
+    tree->match(hashes.view, overlaps_, tier);
+    take_depths(overlaps_, tier, hashes.block_size, targets);
   }
 }
 
-void Decision::take_depths(const Overlaps& overlaps, std::uint32_t block_size,
+void Decision::take_depths(const Overlaps& overlaps, Tier tier, std::uint32_t block_size,
                            const TargetTable& targets) {
   const auto sizes = targets.block_sizes();
   const auto copy = [&](const std::vector<std::uint32_t>& from, std::vector<std::uint32_t>& to) {
@@ -97,7 +97,7 @@ void Decision::take_depths(const Overlaps& overlaps, std::uint32_t block_size,
       if (sizes[slot] == block_size) to[slot] = from[slot];
     }
   };
-  copy(overlaps.held, held_);
+  copy(overlaps.depths(tier), held_);
   copy(overlaps.active, active_);
 }
 

@@ -26,8 +26,9 @@ class Decision {
   /// Who may be chosen. \throws InvalidArgument, UnknownWorker, NoEligibleWorker
   void find_candidates(const Request& request, const TargetTable& targets);
 
-  /// Walks the tree of every block size: fills `held` and `active` for all slots.
-  void match(const TargetTable& targets, const IndexPool& indexes);
+  /// Walks the tree of every block size: fills `held` and `active` for all slots. Held is what lies
+  /// in any tier from the device to `tier`.
+  void match(const TargetTable& targets, const IndexPool& indexes, Tier tier = Tier::device);
 
   /// What a policy sees; views into this object.
   [[nodiscard]] ScoreInput input(std::uint32_t router_block_size, const TargetTable& targets,
@@ -49,7 +50,8 @@ class Decision {
   };
 
   [[nodiscard]] Hashes& next_hashes(std::uint32_t block_size);
-  void take_depths(const Overlaps& overlaps, std::uint32_t block_size, const TargetTable& targets);
+  void take_depths(const Overlaps& overlaps, Tier tier, std::uint32_t block_size,
+                   const TargetTable& targets);
 
   std::uint64_t num_tokens_ = 0;
   std::vector<Hashes> hashes_;  // the first `sizes_` are in use

@@ -92,14 +92,14 @@ Explanation Router::Impl::explain(const Request& request) const {
   return explanation;
 }
 
-std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(
-    const Request& request) const {
+std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(const Request& request,
+                                                                       Tier tier) const {
   const std::shared_lock lock(targets_mutex_);
   check_open();
   Decision& decision = Decision::of_this_thread();
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
-  decision.match(targets_, indexes_);
+  decision.match(targets_, indexes_, tier);
   const ScoreInput input = decision.input(options_.block_size, targets_, {}, now());
   std::vector<std::pair<TargetId, std::uint64_t>> overlaps;
   for (const Slot slot : targets_.listed()) {

@@ -33,8 +33,9 @@ bool Router::release(const ReservationHandle& handle,
 }
 
 Explanation Router::explain(const Request& request) const { return impl_->explain(request); }
-std::vector<std::pair<TargetId, std::uint64_t>> Router::overlaps(const Request& request) const {
-  return impl_->overlaps(request);
+std::vector<std::pair<TargetId, std::uint64_t>> Router::overlaps(const Request& request,
+                                                                 Tier tier) const {
+  return impl_->overlaps(request, tier);
 }
 void Router::update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load) {
   impl_->update_load(name, dp_rank, load);

@@ -47,8 +47,8 @@ class Router::Impl {
   bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens);
 
   [[nodiscard]] Explanation explain(const Request& request) const;
-  [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(
-      const Request& request) const;
+  [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(const Request& request,
+                                                                         Tier tier) const;
   void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
   [[nodiscard]] RouterStats stats() const;
   void close();
@@ -88,7 +88,8 @@ class Router::Impl {
   void end(const Booking& booking);
   void remember(const ReservationHandle& handle, Slot slot,
                 std::span<const std::uint32_t> output_tokens);
-  [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank) const;
+  [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank,
+                                         std::span<const std::size_t> held) const;
 
   RouterOptions options_;
   std::unique_ptr<Policy> policy_;

@@ -1,17 +1,20 @@
 // What a router tells of itself.
 
 #include <map>
+#include <span>
+#include <vector>
 
 #include "router/router_impl.h"
 
 namespace kvroute {
 
-TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t rank) const {
+TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t rank,
+                                       std::span<const std::size_t> held) const {
   const Slot slot = worker.slots[rank];
   TargetStats stats{.target = targets_.target(slot),
                     .load = load_.loads()[slot],
                     .load_age_seconds = std::nullopt,
-                    .held_blocks = indexes_.find(worker.block_size)->held_blocks(slot),
+                    .held_blocks = slot < held.size() ? held[slot] : 0,
                     .total_blocks = worker.total_blocks,
                     .sink = {},
                     .stream = std::nullopt};
@@ -31,12 +34,16 @@ RouterStats Router::Impl::stats() const {
   check_open();
   expire(now());
   RouterStats stats;
+  std::map<std::uint32_t, std::vector<std::size_t>> held;  // by block size, then by slot
+  indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {
+    tree.held_blocks(held[block_size]);
+  });
   const std::lock_guard load_lock(load_mutex_);
   std::map<std::uint32_t, std::size_t> users;
   for (const detail::Worker* worker : targets_.workers()) {
     users[worker->block_size] += worker->slots.size();
     for (std::size_t rank = 0; rank < worker->slots.size(); ++rank) {
-      stats.targets.push_back(target_stats(*worker, rank));
+      stats.targets.push_back(target_stats(*worker, rank, held[worker->block_size]));
     }
   }
   indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {

@@ -148,8 +148,10 @@ class _Families:
     )
     _INDEX_GAUGES = (
         ("blocks", "Distinct blocks in the index."),
-        ("held", "Pairs of target and block."),
-        ("predicted", "Those of them that are assumed from the router's own decisions."),
+        ("held", "Pairs of target and block on its device."),
+        ("held_lower", "Triples of target, block and tier below the device."),
+        ("predicted", "Pairs that are assumed from the router's own decisions."),
+        ("waiting", "Blocks that wait for the event of their parent."),
         ("nodes", "Nodes of the index."),
         ("bytes", "Memory of the index."),
     )
@@ -174,6 +176,16 @@ class _Families:
             name: GaugeMetricFamily(f"kvroute_index_{name}", text, labels=["model", "block_size"])
             for name, text in self._INDEX_GAUGES
         }
+        self._memory = GaugeMetricFamily(
+            "kvroute_index_memory_bytes",
+            "Memory of the index by what it is for.",
+            labels=["model", "block_size", "kind"],
+        )
+        self._blocks = CounterMetricFamily(
+            "kvroute_index_block_changes",
+            "Blocks by what became of them in the index.",
+            labels=["model", "block_size", "kind"],
+        )
         self._forgotten = CounterMetricFamily(
             "kvroute_index_forgotten",
             "Pairs of target and block dropped to stay below the memory limit.",
@@ -205,6 +217,10 @@ class _Families:
             labels = [model, str(index.block_size)]
             for name, family in self._indexes.items():
                 family.add_metric(labels, getattr(index, name))
+            for kind, size in index.bytes_by_kind.items():
+                self._memory.add_metric([*labels, kind], size)
+            for kind, count in index.counters.items():
+                self._blocks.add_metric([*labels, kind], count)
             self._forgotten.add_metric(labels, index.forgotten)
 
     def all(self) -> Iterator[Metric]:
@@ -213,6 +229,8 @@ class _Families:
         yield self._events
         yield from self._stream_state.values()
         yield from self._indexes.values()
+        yield self._memory
+        yield self._blocks
         yield self._forgotten
         yield self._reservations
         yield self._expired

@@ -30,8 +30,13 @@ def stored(
     }
 
 
-def removed(hashes: list[int]) -> dict[str, Any]:
-    return {"type": "BlockRemoved", "block_hashes": hashes, "medium": "GPU"}
+def offloaded(hashes: list[int], medium: str) -> dict[str, Any]:
+    """As vLLM's offloading connector says it: by name alone."""
+    return stored(hashes, [], medium=medium)
+
+
+def removed(hashes: list[int], medium: str = "GPU") -> dict[str, Any]:
+    return {"type": "BlockRemoved", "block_hashes": hashes, "medium": medium}
 
 
 CLEARED = {"type": "AllBlocksCleared"}

@@ -6,11 +6,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import kvroute
 import pytest
 import zmq
-from engine_events import CLEARED, EventPublisher, removed, stored
+from engine_events import CLEARED, EventPublisher, offloaded, removed, stored
 
 PROMPT = list(range(64))  # four blocks of 16
 NAMES = [101, 102, 103, 104]
@@ -158,6 +159,50 @@ def test_a_salt_named_in_the_first_block_separates_its_children(
     eventually(lambda: router.overlaps(PROMPT, salt="tenant-a") == {("w", 0): 64}, "salted")
     assert router.overlaps(PROMPT) == {}
     assert router.overlaps(PROMPT, salt="tenant-b") == {}
+
+
+def test_a_salted_child_that_came_before_its_parent_is_found_when_announced_again(
+    router: kvroute.KvRouter, publisher: EventPublisher
+) -> None:
+    follow(router, publisher)
+    publisher.publish(stored(NAMES[2:], PROMPT[32:], parent=102))
+    publisher.publish(stored(NAMES[:2], PROMPT[:32], extra_keys=[["tenant-a"], None]))
+    eventually(lambda: router.overlaps(PROMPT, salt="tenant-a") == {("w", 0): 32}, "the parent")
+    assert router.stats().indexes[0].counters["waited_in_vain"] == 2
+    assert router.overlaps(PROMPT) == {}
+    publisher.publish(stored(NAMES[2:], PROMPT[32:], parent=102))
+    eventually(lambda: router.overlaps(PROMPT, salt="tenant-a") == {("w", 0): 64}, "again")
+
+
+def test_what_lies_below_the_device_is_shown_by_tier(
+    router: kvroute.KvRouter, publisher: EventPublisher
+) -> None:
+    follow(router, publisher)
+
+    def by_tier() -> list[int]:
+        tiers: tuple[Literal["device", "host", "disk", "external"], ...]
+        tiers = ("device", "host", "disk", "external")
+        return [router.overlaps(PROMPT, tier=tier).get(("w", 0), 0) for tier in tiers]
+
+    publisher.publish(stored(NAMES, PROMPT), offloaded(NAMES[:3], "CPU"))
+    publisher.publish(stored(NAMES[3:], PROMPT[48:], parent=103, medium="DISK"))
+    publisher.publish(removed(NAMES[1:]))
+    eventually(lambda: by_tier() == [16, 48, 64, 64], "four blocks, one of them on the device")
+    assert router.select_worker(PROMPT).cached_tokens == 16
+    target = router.stats().targets[0]
+    assert target.held_blocks == 1
+    assert (target.events["stored_blocks"], target.events["removed_blocks"]) == (4, 3)
+    assert (target.events["stored_lower"], target.events["ignored"]) == (4, 0)
+    index = router.stats().indexes[0]
+    assert (index.held, index.held_lower, index.waiting) == (1, 4, 0)
+
+    publisher.publish(CLEARED)
+    eventually(lambda: by_tier() == [0, 48, 64, 64], "the device is empty")
+    publisher.publish(removed([101], "CPU"))
+    eventually(lambda: by_tier() == [0, 0, 0, 0], "and the first block is gone")
+    assert counters(router)["removed_lower"] == 1
+    with pytest.raises(kvroute.InvalidArgument, match="tier"):
+        router.overlaps(PROMPT, tier="tape")  # type: ignore[arg-type]  # what it refuses
 
 
 def test_a_lora_adapters_blocks_are_its_own(

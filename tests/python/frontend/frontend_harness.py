@@ -134,7 +134,17 @@ class FakeRouter:
             for name, count in self.chosen.items()
         ]
         index = SimpleNamespace(
-            block_size=16, blocks=1, held=2, predicted=1, nodes=3, bytes=4, forgotten=5
+            block_size=16,
+            blocks=1,
+            held=2,
+            held_lower=6,
+            predicted=1,
+            waiting=5,
+            nodes=3,
+            bytes=4,
+            bytes_by_kind={"waiting": 1, "nodes": 3},
+            counters={"adopted": 7},
+            forgotten=5,
         )
         return SimpleNamespace(
             targets=targets,

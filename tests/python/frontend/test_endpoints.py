@@ -152,6 +152,10 @@ async def test_metrics_cover_requests_decisions_and_the_routers_state() -> None:
         assert await frontend.metric("kvroute_target_kv_usage", **target) == 0.5
         assert await frontend.metric("kvroute_kv_events_total", kind="gaps") == 2
         assert await frontend.metric("kvroute_index_bytes", block_size="16") == 4
+        assert await frontend.metric("kvroute_index_waiting", block_size="16") == 5
+        assert await frontend.metric("kvroute_index_held_lower", block_size="16") == 6
+        assert await frontend.metric("kvroute_index_memory_bytes", kind="waiting") == 1
+        assert await frontend.metric("kvroute_index_block_changes_total", kind="adopted") == 7
         assert await frontend.metric("kvroute_reservations", model="m") == 0
 
 

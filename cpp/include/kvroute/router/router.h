@@ -11,6 +11,7 @@
 
 #include "kvroute/base/clock.h"
 #include "kvroute/base/ids.h"
+#include "kvroute/base/tier.h"
 #include "kvroute/hash/block_hash.h"
 #include "kvroute/load/load_model.h"
 #include "kvroute/router/router_stats.h"
@@ -105,9 +106,10 @@ class Router {
   /// Every target and every term of its cost. Changes nothing.
   [[nodiscard]] Explanation explain(const Request& request) const;
 
-  /// Cached tokens of each target that holds at least one leading block of the request.
+  /// Cached tokens of each target that holds at least one leading block of the request, where a
+  /// block may lie in any tier from the device to `tier`.
   [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(
-      const Request& request) const;
+      const Request& request, Tier tier = Tier::device) const;
 
   /// \throws UnknownWorker, InvalidArgument for a usage outside [0, 1]
   void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
