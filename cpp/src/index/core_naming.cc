@@ -10,6 +10,7 @@ namespace kvroute::detail {
 namespace {
 
 constexpr std::uint8_t kNewlyExact = 2;
+constexpr std::size_t kAhead = 16;  // names that are prefetched
 
 }  // namespace
 
@@ -22,11 +23,15 @@ bool TreeCore::name_path(LaneId lane, Holder& holder, std::span<const std::uint6
     const std::uint32_t count = segment.end - segment.begin;
     const RunStore::Position begin = tree_->position(segment.node, segment.begin);
     for (std::uint32_t done = 0; done < count;) {
-      if (holder.agrees()) {
+      if (holder.has_shared_names_only()) {
         done += name_range(holder, {segment.node, segment.begin + done, segment.end}, first + done,
                            names, result);
       }
       if (done == count) break;
+      if (const std::size_t ahead = first + done + kAhead; ahead < names.size()) {
+        shared_.prefetch(names[ahead]);
+        holder.own.prefetch(names[ahead]);
+      }
       const BlockId block = tree_->runs().block({begin.run, begin.offset + done});
       name_block(lane, holder, first + done, block, begin.offset + count, names[first + done],
                  result);
@@ -37,12 +42,11 @@ bool TreeCore::name_path(LaneId lane, Holder& holder, std::span<const std::uint6
   return std::find(exact_.begin(), exact_.end(), std::uint8_t{0}) != exact_.end();
 }
 
-/// Of a lane that agrees: those blocks of the segment, from its begin, whose shared name is what
-/// the event says, or that have none until now. \return how many these are.
+/// Of a lane that has shared names only: those blocks of the segment, from its begin, whose shared
+/// name is what the event says, or that have none until now. \return how many these are.
 std::uint32_t TreeCore::name_range(Holder& holder, const Segment& segment, std::size_t first,
                                    std::span<const std::uint64_t> names, StoreResult& result) {
   static const MismatchFunction mismatch = best_mismatch();
-  constexpr std::uint32_t kAhead = 16;
   RunStore& runs = tree_->runs();
   const RunStore::Position at = tree_->position(segment.node, segment.begin);
   const std::uint32_t count = segment.end - segment.begin;
@@ -59,7 +63,7 @@ std::uint32_t TreeCore::name_range(Holder& holder, const Segment& segment, std::
     }
   }
   std::uint32_t done = same;
-  for (std::uint32_t i = done; i < std::min(count, done + kAhead); ++i) {
+  for (std::uint32_t i = done; i < count && i < done + kAhead; ++i) {
     shared_.prefetch(names[first + i]);
   }
   for (; done < count && shared[done] == 0; ++done) {

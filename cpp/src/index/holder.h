@@ -88,6 +88,10 @@ struct Holder {
 
   /// Whether its names are the shared ones, without exception.
   [[nodiscard]] bool agrees() const noexcept { return own.size() == 0 && odd == nullptr; }
+  /// Whether no block of its has any name but the shared one, of however many copies.
+  [[nodiscard]] bool has_shared_names_only() const noexcept {
+    return own.size() == 0 && (odd == nullptr || !odd->any_alias());
+  }
 
   std::size_t held = 0;       // exact and predicted
   std::size_t predicted = 0;  // of them
