@@ -73,7 +73,9 @@ class CapacityQueue {
   void clear(Slot slot);
 
   /// Most blocks that are predicted for the slot; absent: no such bound.
-  void set_capacity(Slot slot, std::optional<std::uint32_t> blocks) { of(slot).capacity = blocks; }
+  void set_capacity(Slot slot, std::optional<std::uint32_t> blocks) {
+    if (blocks || slot < slots_.size()) of(slot).capacity = blocks;
+  }
   [[nodiscard]] std::optional<std::uint32_t> capacity(Slot slot) const noexcept {
     return slot < slots_.size() ? slots_[slot].capacity : std::nullopt;
   }

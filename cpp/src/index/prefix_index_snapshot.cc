@@ -167,7 +167,9 @@ void PrefixIndex::restore(std::string_view snapshot) {
   auto tree = std::make_shared<PrefixTree>(options_);
   tree->restore(reader.bytes(reader.number<std::uint64_t>()), Nanoseconds{0});
   if (!reader.done()) refuse("its end after the tree", "further bytes");
-  for (Slot slot = 0; slot < kMaxTargets; ++slot) {
+  std::vector<std::size_t> by_slot;
+  tree->held_blocks(by_slot);
+  for (Slot slot = 0; slot < by_slot.size(); ++slot) {
     if (slot >= count || !places[slot].target) tree->release_slot(slot);
   }
   const std::scoped_lock changing(membership_);

@@ -39,3 +39,14 @@ def answers(index: kvroute.PrefixIndex, seed: int) -> list[Any]:
         targets, depths = index.overlaps(request)
         found.append(sorted(map(repr, zip(targets, *depths, strict=True))))
     return found
+
+
+def blocks(index: kvroute.PrefixIndex) -> set[tuple[Any, ...]]:
+    """Every held block with its target, tier, parent and names, however the dump's chains are
+    cut."""
+    found = set()
+    for _, worker, rank, parent, engine_hashes, local_hashes, tier in index.dump():
+        before = [parent, *engine_hashes]
+        for block in zip(before, engine_hashes, local_hashes, strict=False):
+            found.add((worker, rank, tier, *block))
+    return found
