@@ -61,6 +61,7 @@ std::uint32_t TreeCore::unpin(Slot slot, Pin pin) {
   }
   update_shared_names();
   all_in_use_ = false;
+  enforce_limit(NodeTree::kRoot, kNoBound);  // predictions may have been queued again
   return stopped;
 }
 
