@@ -24,22 +24,35 @@ TEST(DeepChain, OfAMillionBlocksIsPinnedAndUnpinnedWhileItIsCutUp) {
   EXPECT_EQ(tree.stats().blocks, 0U);
 }
 
-TEST(DeepChain, OfAMillionBlocksInOneEventEach) {
-  constexpr std::size_t kBlocks = 1'000'000;
-  const Hashes labels = hashes(kBlocks, 1);
-  PrefixTree tree;
-  for (std::size_t at = 0; at < kBlocks; ++at) {
+/// The slots store each block in turn, in an event of its own, the leader changing.
+void store_in_turn(PrefixTree& tree, const Hashes& labels, Slot slots) {
+  for (std::size_t at = 0; at < labels.size(); ++at) {
     const std::span<const std::uint64_t> block(&labels[at], 1);
-    const auto slot = static_cast<Slot>(at % 2);
     const std::optional parent = at == 0 ? std::nullopt : std::optional(labels[at - 1]);
-    // Both slots store each block, the leader changing: many nodes of few blocks.
-    tree.store(slot, parent, block, block);
-    tree.store(1 - slot, parent, block, block);
+    for (Slot turn = 0; turn < slots; ++turn) {
+      tree.store((static_cast<Slot>(at) + turn) % slots, parent, block, block);
+    }
   }
-  EXPECT_GT(tree.stats().nodes, 100'000U);
-  EXPECT_EQ(held(tree, 1, labels), kBlocks);
+}
+
+TEST(DeepChain, OfAMillionBlocksInOneEventEachIsOneNodeForFewSlots) {
+  const Hashes labels = hashes(1'000'000, 1);
+  PrefixTree tree;
+  store_in_turn(tree, labels, 2);
+  EXPECT_EQ(tree.stats().nodes, 1U);
+  EXPECT_EQ(held(tree, 1, labels), labels.size());
   tree.clear(0);
   tree.clear(1);
+  EXPECT_EQ(tree.stats().nodes, 0U);
+}
+
+TEST(DeepChain, OfAsManyNodesAsBlocksIsMatchedAndCleared) {
+  const Hashes labels = hashes(200'000, 1);
+  PrefixTree tree;
+  store_in_turn(tree, labels, 6);
+  EXPECT_GT(tree.stats().nodes, 100'000U);
+  EXPECT_EQ(held(tree, 5, labels), labels.size());
+  for (Slot slot = 0; slot < 6; ++slot) tree.clear(slot);
   EXPECT_EQ(tree.stats().nodes, 0U);
 }
 
