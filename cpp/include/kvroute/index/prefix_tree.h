@@ -99,7 +99,8 @@ struct PinResult {
 ///
 /// Thread-safe. Writers take turns; matches run beside each other and beside writers, and wait at
 /// most for the application of one event. A match sees each event wholly or not at all, except
-/// `clear`, `expire` and the memory limit, which readers may see in part (never more than held).
+/// `store_known`, `clear`, `expire` and the memory limit, which readers may see in part (never more
+/// than held); what an event adopts comes chain by chain.
 ///
 /// Every function that takes a slot throws InvalidArgument if it is not below kMaxTargets.
 class PrefixTree {
