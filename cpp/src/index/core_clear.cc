@@ -85,7 +85,8 @@ void TreeCore::clear_some(LaneId lane, Holder& holder, SweepPlace& place) {
     }
     counters_.removed += let_go(lane, holder, place.node, begin, end);
     place.end = begin;
-    if (begin == 0) touched_.push_back(place.node);
+    const bool nothing_left = node.coverage_in(lane.tier).held(lane.slot, node.length) == 0;
+    if (begin == 0 || nothing_left) touched_.push_back(place.node);
   }
   {
     const std::scoped_lock alone(tree_lock_);

@@ -187,6 +187,16 @@ TEST(Clear, TakesAwayOneSlotOnly) {
   EXPECT_TRUE(tree.store(0, kNames[3], kNames, kLabels).unknown_parent);
 }
 
+TEST(Clear, OfTheEndOfALongChainLeavesNothing) {
+  PrefixTree tree;
+  const Hashes names = hashes(3'000, 2);
+  tree.store(0, std::nullopt, names, hashes(3'000, 1));
+  tree.remove(0, part(names, 0, 2'000));
+  tree.clear(0);
+  EXPECT_EQ(tree.stats().blocks, 0U);
+  EXPECT_EQ(tree.audit(), std::nullopt);
+}
+
 TEST(Clear, OfATierLeavesTheOthers) {
   PrefixTree tree;
   const auto chain = [&](std::size_t begin, std::size_t end, Tier tier) {
