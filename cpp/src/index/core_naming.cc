@@ -2,6 +2,7 @@
 // what the lane will hold when the event is applied; coverage says what it held before.
 
 #include <algorithm>
+#include <iterator>
 
 #include "index/mismatch.h"
 #include "index/tree_core.h"
@@ -163,14 +164,15 @@ bool TreeCore::shared_name_needed_now(LaneId lane, BlockId block) const {
 
 std::optional<std::size_t> TreeCore::index_in_path(BlockId block) const {
   const BlockPlace place = tree_->place_of(block);
-  std::size_t before = 0;
-  for (const Segment& segment : path_) {
-    if (segment.node == place.node && segment.begin <= place.at && place.at < segment.end) {
-      return before + place.at - segment.begin;
-    }
-    before += segment.end - segment.begin;
-  }
-  return std::nullopt;
+  const auto depth = [&](NodeId node, std::uint32_t at) { return tree_->node(node).start + at; };
+  const std::uint32_t wanted = depth(place.node, place.at);
+  // The segments follow each other without a gap, so that they are in order of depth.
+  const auto after = std::ranges::partition_point(
+      path_, [&](const Segment& s) { return depth(s.node, s.begin) <= wanted; });
+  if (after == path_.begin()) return std::nullopt;
+  const Segment& segment = *std::prev(after);
+  if (segment.node != place.node || place.at >= segment.end) return std::nullopt;
+  return wanted - depth(path_.front().node, path_.front().begin);
 }
 
 }  // namespace kvroute::detail

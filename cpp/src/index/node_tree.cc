@@ -152,8 +152,12 @@ void NodeTree::grow(NodeId id, std::span<const std::uint64_t> labels) {
   refresh_labels(leaf.run);
 }
 
+/// To be called with the last window's node up to date but for its labels. Mostly they have not
+/// moved, and a run may have very many windows.
 void NodeTree::refresh_labels(RunId run) {
   const std::uint64_t* base = runs_.labels(run);
+  const Run::Window last = runs_.last_window(run);
+  if (nodes_[last.node].labels == base + last.begin) return;
   runs_.for_each_window(
       run, [&](const Run::Window& window) { nodes_[window.node].labels = base + window.begin; });
 }

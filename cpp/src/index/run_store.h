@@ -120,6 +120,10 @@ class RunStore {
   /// The window of `head`, which ends at `begin`, becomes a part of the one that begins there.
   void merge_windows(RunId run, std::uint32_t begin);
 
+  [[nodiscard]] Run::Window last_window(RunId id) const {
+    const Run& run = runs_[id];
+    return run.later.empty() ? Run::Window{0, run.first} : run.later[run.later.size() - 1];
+  }
   template <typename Visit>
   void for_each_window(RunId run, Visit visit) const {
     visit(Run::Window{0, runs_[run].first});

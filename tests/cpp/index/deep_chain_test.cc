@@ -56,6 +56,24 @@ TEST(DeepChain, OfAsManyNodesAsBlocksIsMatchedAndCleared) {
   EXPECT_EQ(tree.stats().nodes, 0U);
 }
 
+TEST(DeepChain, WithABranchAtEachBlockIsFreedByOneEvent) {
+  constexpr std::size_t kBlocks = 200'000;
+  const Hashes chain = hashes(kBlocks, 1);
+  const Hashes branches = hashes(kBlocks, 2);
+  PrefixTree tree;
+  tree.store(0, std::nullopt, chain, chain);
+  for (std::size_t at = 0; at < kBlocks; ++at) {
+    tree.store(0, chain[at], std::span(branches).subspan(at, 1),
+               std::span(branches).subspan(at, 1));
+  }
+  tree.store(1, std::nullopt, hashes(kBlocks, 3), chain);  // names of its own for all of it
+  EXPECT_EQ(held(tree, 1, chain), kBlocks);
+  tree.remove(1, hashes(kBlocks, 3));
+  tree.remove(0, chain);
+  tree.remove(0, branches);
+  EXPECT_EQ(tree.stats().blocks, 0U);
+}
+
 TEST(DeepChain, IsDestroyedWhole) {
   const Hashes labels = hashes(300'000, 1);
   PrefixTree tree;
