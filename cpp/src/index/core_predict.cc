@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <mutex>
+#include <shared_mutex>
 
 #include "index/tree_core.h"
 
@@ -65,7 +66,10 @@ std::uint32_t TreeCore::predict_segment(Slot slot, Holder& holder, const Segment
 
 std::size_t TreeCore::expire(Nanoseconds now) {
   constexpr std::size_t kNodesAtOnce = 1024;
-  if (!tree_->expiry().is_due(now)) return 0;
+  {
+    const std::shared_lock together(tree_lock_, std::try_to_lock);  // `restore` replaces the queue
+    if (!together.owns_lock() || !tree_->expiry().is_due(now)) return 0;
+  }
   const std::unique_lock turn(writers_, std::try_to_lock);
   if (!turn.owns_lock()) return 0;
   std::size_t gone = 0;

@@ -72,7 +72,7 @@ void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
     scan_at_ = 1;
     all_in_use_ = false;
   }
-  set_memory_limit(limit_);
+  forget_in_steps();
 }
 
 void TreeCore::load(std::string_view bytes, Nanoseconds now) {

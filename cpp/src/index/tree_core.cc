@@ -45,12 +45,17 @@ TreeCore::TreeCore(const IndexOptions& options)
       waiting_(std::make_unique<WaitingRoom>(options.max_waiting, &bytes_->waiting)) {}
 
 void TreeCore::set_memory_limit(std::optional<std::size_t> limit) {
-  constexpr std::size_t kLeavesAtOnce = 256;
   check_limit(limit);
   {
     const std::scoped_lock turn(writers_);
     limit_ = limit;
+    all_in_use_ = false;  // what came while the limit was higher may be forgotten
   }
+  forget_in_steps();
+}
+
+void TreeCore::forget_in_steps() {
+  constexpr std::size_t kLeavesAtOnce = 256;
   for (bool done = false; !done;) {
     const std::scoped_lock turn(writers_);
     done = enforce_limit(NodeTree::kRoot, kLeavesAtOnce);

@@ -87,6 +87,7 @@ class TreeCore {
   void find_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels);
   void note_exact(LaneId lane, const Segment& segment);
   void update_shared_names();
+  void forget_in_steps();
   void note_lower(Slot slot);
   [[nodiscard]] std::uint32_t next_tick() noexcept {
     return tick_.fetch_add(1, std::memory_order_relaxed) + 1;

@@ -47,6 +47,20 @@ TEST(MemoryLimit, KeepsWhatIsOftenMatched) {
   EXPECT_GT(tree.stats().forgotten_exact, 0U);
 }
 
+TEST(MemoryLimit, HoldsWhenItIsLoweredAfterARequestUsedAllThereWas) {
+  PrefixTree tree({.memory_limit = kMiB});
+  const PinResult pinned = tree.pin(0, hashes(90'000, 1));
+  tree.store(1, std::nullopt, hashes(60, 2), hashes(60, 3));
+  ASSERT_GT(tree.stats().bytes.total(), kMiB);
+  tree.set_memory_limit(8 * kMiB);
+  for (std::uint64_t i = 0; i < 1'000; ++i) {
+    tree.store(1, std::nullopt, hashes(60, 2 * i + 10), hashes(60, 2 * i + 11));
+  }
+  tree.set_memory_limit(2 * kMiB);
+  EXPECT_LE(tree.stats().bytes.total(), 2 * kMiB);
+  EXPECT_EQ(tree.unpin(0, pinned.pin), 90'000U);
+}
+
 TEST(MemoryLimit, LeavesPinnedBlocksInPlace) {
   PrefixTree tree({.memory_limit = kMiB});
   const Hashes labels = hashes(500, 1);
