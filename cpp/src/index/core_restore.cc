@@ -180,6 +180,13 @@ void TreeCore::load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now) {
     refuse_snapshot("predictions with a time", "one without");
   }
   range.deadline = expires ? std::min(now + time, kFirstInstant - 1) : kFirstInstant + time;
+  // Out of order they would take quadratic time to be entered.
+  if (const auto& known = node.predicted().ranges(); !known.empty()) {
+    const PredictedRange& last = known[known.size() - 1];
+    if (std::pair(range.slot, range.begin) < std::pair(last.slot, last.end)) {
+      refuse_snapshot("predictions in order", "one out of order");
+    }
+  }
   for (std::uint32_t at = range.begin; at < range.end; ++at) {
     if (!node.holds_exactly(range.slot, Tier::device, at)) {
       refuse_snapshot("predictions of blocks that are held, once", "another");
@@ -197,11 +204,13 @@ void TreeCore::load_own_names(SnapshotReader& in, RunId run) {
   RunStore& runs = tree_->runs();
   for (std::uint32_t rows = in.number(kHighestLane, "rows"); rows > 0; --rows) {
     const LaneId lane = lane_of(in.number(kHighestLane, "a lane"));
+    std::uint32_t next = 0;  // out of order a row would take quadratic time to fill
     for (std::uint32_t left = in.number(runs.length(run), "names"); left > 0; --left) {
       const std::uint32_t offset = in.number(runs.length(run) - 1, "a block");
       const std::uint64_t name = in.hash();
       const BlockId block = runs.block({run, offset});
-      if (name == 0 || !holds_exactly(lane, block) || !agrees_on(lane, {run, offset})) {
+      if (offset < std::exchange(next, offset + 1) || name == 0 || !holds_exactly(lane, block) ||
+          !agrees_on(lane, {run, offset})) {
         refuse_snapshot("one own name for a block that is held", "another");
       }
       set_own_name(lane, holder_of(lane), block, name, offset + 1);
@@ -242,6 +251,9 @@ void TreeCore::load_chain(SnapshotReader& in) {
   chain.namespace_seed = in.hash();
   chain.names = in.hashes(blocks);
   chain.labels = in.hashes(blocks);
+  if (std::ranges::find(chain.names, 0U) != chain.names.end()) {
+    refuse_snapshot("chains whose blocks have names", "one without");
+  }
   for (std::uint32_t i = 0; i < blocks; ++i) {
     chain.gone.push_back(static_cast<std::uint8_t>(in.number(1, "a mark")));
   }
