@@ -262,8 +262,10 @@ void TreeCore::load_chain(SnapshotReader& in) {
 
 void TreeCore::check_loaded(NodeId id) const {
   const Node& node = tree_->node(id);
+  const bool shared_only = tree_->runs().own_names(node.run).empty();
   for (std::uint32_t at = 0; at < node.length; ++at) {
     const RunStore::Position position = tree_->position(id, at);
+    if (shared_only && tree_->runs().shared_name(position) != 0) continue;  // these are unique
     for (std::size_t tier = 0; tier < kTiers; ++tier) {
       node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
         const LaneId lane{slot, static_cast<Tier>(tier)};

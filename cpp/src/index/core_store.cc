@@ -34,6 +34,7 @@ StoreResult TreeCore::store(LaneId lane, std::optional<std::uint64_t> parent,
   const NodeId newest = path_.back().node;
   if (waiting_->any(lane.slot)) {
     result.adopted = adopt(lane.slot, names);
+    if (result.adopted > 0) all_in_use_ = false;  // what is new need not be below the root alone
     enforce_limit(NodeTree::kRoot, kNoBound);
   } else {
     enforce_limit(newest, kNoBound);

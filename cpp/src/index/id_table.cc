@@ -2,9 +2,22 @@
 
 #include <algorithm>
 #include <array>
+#include <random>
 #include <utility>
 
 namespace kvroute::detail {
+namespace {
+
+std::uint64_t random_bits() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
+}  // namespace
+
+// Some bits of the multiplier are fixed, so that it is odd and never small.
+const IdTable::Secret IdTable::kSecret{
+    random_bits(), (random_bits() & 0x00ffffff00ffffffULL) | 0xd600000068000001ULL};
 
 void IdTable::swap(IdTable& other) noexcept {
   std::swap(bytes_, other.bytes_);

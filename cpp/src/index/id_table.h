@@ -109,9 +109,16 @@ class IdTable {
  private:
   __extension__ using Wide = unsigned __int128;
 
+  // Of this process, so that nobody outside can choose keys that meet in one place.
+  struct Secret {
+    std::uint64_t mask;
+    std::uint64_t multiplier;  // odd
+  };
+  static const Secret kSecret;
+
   // The upper half of a folded product (Wang Yi's mum), whose upper bits depend on all of the key.
   [[nodiscard]] static std::uint32_t tag_of(std::uint64_t key) noexcept {
-    const Wide product = static_cast<Wide>(key ^ 0x9e3779b97f4a7c15ULL) * 0xd6e8feb86659fd93ULL;
+    const Wide product = static_cast<Wide>(key ^ kSecret.mask) * kSecret.multiplier;
     return static_cast<std::uint32_t>(
         (static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64)) >> 32);
   }
