@@ -37,10 +37,11 @@ std::uint32_t TreeCore::predict_segment(Slot slot, Holder& holder, const Segment
   std::uint32_t assumed = 0;  // where the last of them ends
   const auto assume = [&](std::uint32_t begin, std::uint32_t end) {
     PredictedRanges& predicted = node.make_extras(bytes_->nodes).predicted;
+    assumed = end;
+    if (predicted.prolong(slot, begin, end, deadline)) return;
     predicted.take(slot, begin, end, bytes_->requests);
     predicted.add(slot, begin, end, deadline, bytes_->requests);
     added += node.coverage.add(slot, begin, end, node.length, bytes_->coverage);
-    assumed = end;
   };
   exact_.clear();
   note_exact({slot, Tier::device}, segment);

@@ -73,6 +73,15 @@ void PredictedRanges::add(Slot slot, std::uint32_t begin, std::uint32_t end, Nan
   ranges_.insert(at, {slot, begin, end, deadline}, bytes);
 }
 
+bool PredictedRanges::prolong(Slot slot, std::uint32_t begin, std::uint32_t end,
+                              Nanoseconds deadline) noexcept {
+  const std::uint32_t at = first_ending_after(slot, begin);
+  if (at == ranges_.size() || ranges_[at].slot != slot) return false;
+  if (ranges_[at].begin != begin || ranges_[at].end != end) return false;
+  ranges_[at].deadline = deadline;
+  return true;
+}
+
 std::uint32_t PredictedRanges::take(Slot slot, std::uint32_t begin, std::uint32_t end,
                                     std::size_t& bytes) {
   if (begin == end) return 0;

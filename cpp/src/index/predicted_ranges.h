@@ -43,6 +43,9 @@ class PredictedRanges {
   /// Blocks that were not predicted until now become so.
   void add(Slot slot, std::uint32_t begin, std::uint32_t end, Nanoseconds deadline,
            std::size_t& bytes);
+  /// Where just [begin, end) is one range, it has this deadline from now on. O(log ranges).
+  /// \return whether it is.
+  bool prolong(Slot slot, std::uint32_t begin, std::uint32_t end, Nanoseconds deadline) noexcept;
   /// [begin, end) stops being predicted. \return how many blocks of it were.
   std::uint32_t take(Slot slot, std::uint32_t begin, std::uint32_t end, std::size_t& bytes);
   /// Drops ranges that are due and calls visit(range) for each.
