@@ -16,9 +16,9 @@ struct WorkerSpec {
   std::uint32_t dp_ranks = 1;               ///< data-parallel ranks, each a target of its own
   std::optional<std::uint32_t> block_size;  ///< tokens per block; absent: the router's
   /// ZMQ endpoints. Empty: none. One: rank 0's, rank r has its port + r. Else one for each rank.
-  std::vector<std::string> kv_events;         ///< KV events; without, the worker is predicted only
-  std::vector<std::string> kv_replay;         ///< where missed events can be had again
-  std::vector<std::string> load_events;       ///< {"num_waiting_reqs", "kv_cache_usage"} as JSON
+  std::vector<std::string> kv_events;    ///< KV events; without, the worker is predicted only
+  std::vector<std::string> kv_replay;    ///< where missed events can be had again
+  std::vector<std::string> load_events;  ///< {"num_waiting_reqs", "kv_cache_usage"} as JSON
   /// KV blocks of each rank. Without KV events they bound what is predicted, in place of a time
   /// (PrefixTree::set_capacity).
   std::optional<std::uint64_t> total_blocks;
