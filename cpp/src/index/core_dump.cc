@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <shared_mutex>
+#include <tuple>
 #include <vector>
 
 #include "index/tree_core.h"
@@ -55,8 +56,10 @@ void TreeCore::find_stretches(NodeId id, std::vector<Stretch>& stretches) const 
       }
     });
   }
-  std::stable_sort(stretches.begin(), stretches.end(),
-                   [](const Stretch& a, const Stretch& b) { return a.begin < b.begin; });
+  std::sort(stretches.begin(), stretches.end(), [](const Stretch& a, const Stretch& b) {
+    return std::tuple(a.begin, a.lane.tier, a.lane.slot) <
+           std::tuple(b.begin, b.lane.tier, b.lane.slot);
+  });
 }
 
 /// The name of the block before `begin`, as the slot knows it in some tier, or as others do.
