@@ -126,7 +126,7 @@ void IdTable::resize_directory(std::uint32_t depth) {
     directory_.reset();
   } else {
     auto resized = std::make_unique_for_overwrite<std::uint32_t[]>(std::size_t{1} << depth);
-    for (std::uint32_t i = 0; i < 1U << depth; ++i) {
+    for (std::size_t i = 0; i < std::size_t{1} << depth; ++i) {
       resized[i] = depth_ == 0 ? 0 : depth > depth_ ? directory_[i / 2] : directory_[i * 2];
     }
     directory_ = std::move(resized);
