@@ -92,7 +92,7 @@ void write_whole(const std::string& path, std::string_view bytes) {
 
 std::string path_of(py::handle object) {
   PyObject* encoded = nullptr;
-  if (PyUnicode_FSConverter(object.ptr(), static_cast<void*>(&encoded)) == 0) {
+  if (PyUnicode_FSConverter(object.ptr(), reinterpret_cast<void*>(&encoded)) == 0) {
     PyErr_Clear();
     throw InvalidArgument("path: expected a str, bytes or os.PathLike, got " + describe(object));
   }
