@@ -26,6 +26,14 @@ std::vector<std::uint32_t> prompt(std::size_t tokens) {
   return ids;
 }
 
+Request request(const std::vector<std::uint32_t>& tokens,
+                const std::vector<WorkerRef>* allowed = nullptr) {
+  Request request;
+  request.token_ids = tokens;
+  request.allowed = allowed;
+  return request;
+}
+
 std::unique_ptr<Router> filled_router(std::int64_t workers,
                                       const std::vector<std::uint32_t>& tokens,
                                       const std::string& policy) {
@@ -43,24 +51,9 @@ std::unique_ptr<Router> filled_router(std::int64_t workers,
                         .total_blocks = {},
                         .labels = {}});
     const std::vector<WorkerRef> only{{worker, {}}};
-    (void)router->release(router->reserve({.token_ids = tokens,
-                                           .local_hashes = {},
-                                           .num_tokens = 0,
-                                           .by_hashes = false,
-                                           .name = {},
-                                           .allowed = &only},
-                                          ""));
+    (void)router->release(router->reserve(request(tokens, &only), ""));
   }
   return router;
-}
-
-Request request(const std::vector<std::uint32_t>& tokens) {
-  return {.token_ids = tokens,
-          .local_hashes = {},
-          .num_tokens = 0,
-          .by_hashes = false,
-          .name = {},
-          .allowed = nullptr};
 }
 
 void hash(benchmark::State& state) {

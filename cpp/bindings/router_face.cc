@@ -46,7 +46,7 @@ std::string text(py::handle object, const char* field) {
 class PythonRequest {
  public:
   PythonRequest(const TokenIds& tokens, const RequestArguments& arguments) {
-    (void)text_or_none(arguments.session_id, "session_id");
+    request_.session_id = text_or_none(arguments.session_id, "session_id").value_or("");
     request_.token_ids = tokens.values();
     request_.name = namespace_of(arguments.lora, arguments.salt, arguments.name_space);
     allow(arguments.allowed);

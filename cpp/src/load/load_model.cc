@@ -17,8 +17,12 @@ std::uint64_t grown_blocks(const Booking& booking, std::uint64_t output_tokens) 
 }  // namespace
 
 void LoadModel::add_target(Slot slot) {
-  if (slot >= loads_.size()) loads_.resize(slot + 1);
+  if (slot >= loads_.size()) {
+    histories_.resize(slot + 1);
+    loads_.resize(slot + 1);
+  }
   loads_[slot] = TargetLoad{};
+  histories_[slot] = TargetHistory{};
   for (TargetLoad& load : loads_) load.picks = 0;
 }
 

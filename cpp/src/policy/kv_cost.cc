@@ -3,7 +3,21 @@
 #include <algorithm>
 #include <limits>
 
+#include "policy/spec_reader.h"
+
 namespace kvroute {
+
+std::unique_ptr<Policy> KvCost::from(detail::SpecReader& reader) {
+  const KvCostWeights absent;
+  return std::make_unique<KvCost>(
+      KvCostWeights{
+          .overlap_credit = reader.number("overlap_credit", absent.overlap_credit, 0, 1),
+          .overlap_credit_decay =
+              reader.number("overlap_credit_decay", absent.overlap_credit_decay, 0, 1e6),
+          .prefill_scale = reader.number("prefill_scale", absent.prefill_scale, 0, 1e6),
+          .request_weight = reader.number("request_weight", absent.request_weight, 0, 1e6)},
+      reader.pick_rule());
+}
 
 std::uint64_t KvCost::least_prefill(const ScoreInput& input) const noexcept {
   if (weights_.overlap_credit_decay <= 0) return 0;

@@ -3,22 +3,19 @@
 #include <algorithm>
 #include <optional>
 
+#include "policy/spec_reader.h"
+
 namespace kvroute {
 namespace {
 
-constexpr Nanoseconds kReportLifetime = 60'000'000'000;
-
-bool is_fresh(const TargetLoad& load, Nanoseconds now) noexcept {
-  return load.reports > 0 && now <= after(load.reported_at, kReportLifetime);
+std::optional<double> usage(const ScoreInput& input, Slot slot) noexcept {
+  return input.reported(slot).kv_usage;
 }
 
-std::optional<double> usage(const TargetLoad& load, Nanoseconds now) noexcept {
-  return is_fresh(load, now) ? load.reported.kv_usage : std::nullopt;
-}
-
-std::optional<double> waiting(const TargetLoad& load, Nanoseconds now) noexcept {
-  if (!is_fresh(load, now) || !load.reported.waiting) return std::nullopt;
-  return static_cast<double>(*load.reported.waiting);
+std::optional<double> waiting(const ScoreInput& input, Slot slot) noexcept {
+  const auto waiting = input.reported(slot).waiting;
+  if (!waiting) return std::nullopt;
+  return static_cast<double>(*waiting);
 }
 
 /// Mean of what is known; 0 where nothing is.
@@ -42,8 +39,8 @@ struct Fleet {
     Mean usages;
     Mean queues;
     for (const Slot slot : input.candidates) {
-      usages.add(usage(input.loads[slot], input.now));
-      queues.add(waiting(input.loads[slot], input.now));
+      usages.add(usage(input, slot));
+      queues.add(waiting(input, slot));
     }
     usual_usage = usages.value();
     usual_waiting = queues.value();
@@ -53,8 +50,8 @@ struct Fleet {
   }
 
   [[nodiscard]] double queue(const ScoreInput& input, Slot slot) const noexcept {
-    const TargetLoad& load = input.loads[slot];
-    return waiting(load, input.now).value_or(usual_waiting) + static_cast<double>(load.picks);
+    return waiting(input, slot).value_or(usual_waiting) +
+           static_cast<double>(input.loads[slot].picks);
   }
 
   double usual_usage = 0;
@@ -71,11 +68,15 @@ struct Parts {
 
 Parts parts(const ScoreInput& input, Slot slot, const Fleet& fleet) noexcept {
   return {static_cast<double>(input.cached_tokens(slot)) / static_cast<double>(input.num_tokens),
-          usage(input.loads[slot], input.now).value_or(fleet.usual_usage),
+          usage(input, slot).value_or(fleet.usual_usage),
           fleet.most_waiting > 0 ? fleet.queue(input, slot) / fleet.most_waiting : 0.0};
 }
 
 }  // namespace
+
+std::unique_ptr<Policy> Standalone::from(detail::SpecReader& reader) {
+  return std::make_unique<Standalone>(reader.pick_rule());
+}
 
 void Standalone::score(const ScoreInput& input, std::span<double> costs) const noexcept {
   const Fleet fleet(input);

@@ -1,19 +1,28 @@
 #include "kvroute/policy/uninformed.h"
 
-#include <algorithm>
-
 namespace kvroute {
 
+std::unique_ptr<Policy> RoundRobin::from(detail::SpecReader& /*reader*/) {
+  return std::make_unique<RoundRobin>();
+}
+
+// The candidate whose turn comes soonest after the last chosen one's, going round.
 std::size_t RoundRobin::pick(const ScoreInput& input, std::span<const double> /*costs*/,
                              PickState& state) const noexcept {
-  const auto first = input.candidates.begin();
-  auto next = first;
-  if (state.last_in_turn) {
-    next = std::upper_bound(first, input.candidates.end(), *state.last_in_turn);
-    if (next == input.candidates.end()) next = first;
+  const auto turn = [&](Slot slot) { return input.turns.empty() ? slot : input.turns[slot]; };
+  const std::optional<Slot> last = state.last_in_turn(*this);
+  const std::uint32_t first = last ? turn(*last) + 1 : 0;
+  std::size_t next = 0;
+  for (std::size_t i = 1; i < input.candidates.size(); ++i) {
+    // Unsigned differences: turns before `first` come after all others.
+    if (turn(input.candidates[i]) - first < turn(input.candidates[next]) - first) next = i;
   }
-  state.last_in_turn = *next;
-  return static_cast<std::size_t>(next - first);
+  state.set_last_in_turn(*this, input.candidates[next]);
+  return next;
+}
+
+std::unique_ptr<Policy> RandomChoice::from(detail::SpecReader& /*reader*/) {
+  return std::make_unique<RandomChoice>();
 }
 
 std::size_t RandomChoice::pick(const ScoreInput& input, std::span<const double> /*costs*/,

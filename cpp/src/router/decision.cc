@@ -101,16 +101,30 @@ void Decision::take_depths(const Overlaps& overlaps, Tier tier, std::uint32_t bl
   copy(overlaps.active, active_);
 }
 
-ScoreInput Decision::input(std::uint32_t router_block_size, const TargetTable& targets,
-                           std::span<const TargetLoad> loads, Nanoseconds now) const {
-  return {.num_tokens = num_tokens_,
-          .block_size = router_block_size,
-          .candidates = candidates_,
-          .held = held_,
-          .active = active_,
-          .block_sizes = targets.block_sizes(),
-          .loads = loads,
-          .now = now};
+ScoreInput Decision::input(const Request& request, std::uint32_t router_block_size,
+                           const TargetTable& targets, const LoadModel* load,
+                           Nanoseconds now) const {
+  ScoreInput input;
+  input.num_tokens = num_tokens_;
+  input.block_size = router_block_size;
+  input.hashes = hashes(router_block_size);
+  if (!request.session_id.empty()) input.session = hash_identifier(request.session_id);
+  input.expected_output_tokens = request.expected_output_tokens;
+  input.overrides = request.overrides;
+  input.candidates = candidates_;
+  input.held = held_;
+  input.active = active_;
+  input.block_sizes = targets.block_sizes();
+  input.total_blocks = targets.total_blocks();
+  input.identities = targets.identities();
+  input.turns = targets.turns();
+  if (load != nullptr) {
+    input.loads = load->loads();
+    input.histories = load->histories();
+    input.fleet = &load->fleet();
+  }
+  input.now = now;
+  return input;
 }
 
 std::span<double> Decision::costs() {

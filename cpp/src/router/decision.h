@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kvroute/base/ids.h"
-#include "kvroute/load/target_load.h"
+#include "kvroute/load/load_model.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/router/router.h"
 #include "router/index_pool.h"
@@ -30,9 +30,10 @@ class Decision {
   /// in any tier from the device to `tier`.
   void match(const TargetTable& targets, const IndexPool& indexes, Tier tier = Tier::device);
 
-  /// What a policy sees; views into this object.
-  [[nodiscard]] ScoreInput input(std::uint32_t router_block_size, const TargetTable& targets,
-                                 std::span<const TargetLoad> loads, Nanoseconds now) const;
+  /// What a policy sees; views into this object and into `load` (null: nothing of loads).
+  [[nodiscard]] ScoreInput input(const Request& request, std::uint32_t router_block_size,
+                                 const TargetTable& targets, const LoadModel* load,
+                                 Nanoseconds now) const;
 
   /// Room for one cost per candidate.
   [[nodiscard]] std::span<double> costs();

@@ -17,25 +17,27 @@ void Router::Impl::expire(Nanoseconds now) const {
 }
 
 // Position of the chosen candidate. Under load_mutex_.
-std::size_t Router::Impl::pick(Decision& decision) {
-  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
+std::size_t Router::Impl::pick(Decision& decision, const Request& request) {
+  const ScoreInput input = decision.input(request, options_.block_size, targets_, &load_, now());
   const std::span<double> costs = decision.costs();
-  policy_->score(input, costs);
-  const std::size_t position = policy_->pick(input, costs, pick_state_);
+  const Policy& decider = policy_->decider(input);
+  decider.score(input, costs);
+  const std::size_t position = decider.pick(input, costs, pick_state_);
   load_.note_pick(input.candidates[position]);
   ++selections_;
   return position;
 }
 
-Selection Router::Impl::selection(Decision& decision, std::size_t position) const {
-  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
+Selection Router::Impl::selection(Decision& decision, const Request& request,
+                                  std::size_t position) const {
+  const ScoreInput input = decision.input(request, options_.block_size, targets_, &load_, now());
   const Slot slot = input.candidates[position];
   const std::uint64_t cached = input.cached_tokens(slot);
   Selection chosen{.target = targets_.target(slot),
                    .cached_tokens = cached,
                    .prefill_tokens = input.num_tokens - cached,
                    .cost = std::nullopt};
-  if (policy_->has_cost()) chosen.cost = decision.costs()[position];
+  if (policy_->decider(input).has_cost()) chosen.cost = decision.costs()[position];
   return chosen;
 }
 
@@ -48,7 +50,8 @@ Selection Router::Impl::select(const Request& request) {
   expire(now());
   decision.match(targets_, indexes_);
   const std::lock_guard load_lock(load_mutex_);
-  return selection(decision, pick(decision));
+  const std::size_t position = pick(decision, request);
+  return selection(decision, request, position);
 }
 
 Explanation Router::Impl::explain(const Request& request) const {
@@ -63,12 +66,13 @@ Explanation Router::Impl::explain(const Request& request) const {
   Explanation explanation{
       .policy = policy_->name(), .num_tokens = decision.num_tokens(), .targets = {}};
   const std::lock_guard load_lock(load_mutex_);
-  const ScoreInput input = decision.input(options_.block_size, targets_, load_.loads(), now());
+  const ScoreInput input = decision.input(request, options_.block_size, targets_, &load_, now());
   const std::span<double> costs = decision.costs();
-  policy_->score(input, costs);
+  const Policy& decider = policy_->decider(input);
+  decider.score(input, costs);
   std::vector<std::size_t> order(input.candidates.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  if (policy_->has_cost()) {
+  if (decider.has_cost()) {
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
       return std::pair(costs[a], a) < std::pair(costs[b], b);
     });
@@ -78,8 +82,8 @@ Explanation Router::Impl::explain(const Request& request) const {
     TargetExplanation& target = explanation.targets.emplace_back();
     target.target = targets_.target(slot);
     target.cached_tokens = input.cached_tokens(slot);
-    target.terms = policy_->terms(input, slot);
-    if (policy_->has_cost()) target.cost = costs[position];
+    target.terms = decider.terms(input, slot);
+    if (decider.has_cost()) target.cost = costs[position];
   }
   for (const Slot slot : targets_.listed()) {
     if (std::binary_search(input.candidates.begin(), input.candidates.end(), slot)) continue;
@@ -100,7 +104,7 @@ std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(const Req
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
   decision.match(targets_, indexes_, tier);
-  const ScoreInput input = decision.input(options_.block_size, targets_, {}, now());
+  const ScoreInput input = decision.input(request, options_.block_size, targets_, nullptr, now());
   std::vector<std::pair<TargetId, std::uint64_t>> overlaps;
   for (const Slot slot : targets_.listed()) {
     if (input.held[slot] > 0) {

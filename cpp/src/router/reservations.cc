@@ -40,10 +40,10 @@ std::string Router::Impl::free_request_id(std::string wanted) {
 
 ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
                                      std::string request_id) {
-  const std::size_t position = pick(decision);
+  const std::size_t position = pick(decision, request);
   const Slot slot = decision.candidates()[position];
   ReservationHandle handle;
-  handle.selection = selection(decision, position);
+  handle.selection = selection(decision, request, position);
   handle.request_id = request_id;
   handle.block_size = targets_.block_sizes()[slot];
   handle.seed = namespace_seed(request.name);

@@ -79,8 +79,9 @@ class Router::Impl {
                                std::shared_ptr<PrefixTree> tree);
   void close_feed(const Feed& feed);
 
-  [[nodiscard]] std::size_t pick(detail::Decision& decision);
-  [[nodiscard]] Selection selection(detail::Decision& decision, std::size_t position) const;
+  [[nodiscard]] std::size_t pick(detail::Decision& decision, const Request& request);
+  [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
+                                    std::size_t position) const;
   [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
                                        std::string request_id);
   [[nodiscard]] std::string free_request_id(std::string wanted);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kvroute/base/error.h"
+#include "kvroute/hash/block_hash.h"
 
 namespace kvroute::detail {
 
@@ -20,11 +21,16 @@ std::vector<Slot> TargetTable::take_slots(const WorkerName& name, std::uint32_t 
     if (slot == targets_.size()) {
       targets_.emplace_back();
       block_sizes_.push_back(1);
+      total_blocks_.push_back(0);
+      identities_.push_back(0);
+      turns_.push_back(0);
       taken_.push_back(false);
     }
     if (taken_[slot]) continue;
     targets_[slot] = {name, static_cast<std::uint32_t>(slots.size())};
     block_sizes_[slot] = block_size;
+    total_blocks_[slot] = 0;
+    identities_[slot] = hash_identifier(to_string(targets_[slot]));
     taken_[slot] = true;
     slots.push_back(slot);
   }
@@ -37,6 +43,7 @@ void TargetTable::free_slots(std::span<const Slot> slots) {
 
 void TargetTable::list(Worker worker) {
   const WorkerName name = worker.name;
+  for (const Slot slot : worker.slots) total_blocks_[slot] = worker.total_blocks.value_or(0);
   workers_.emplace(name, Listing{std::move(worker), next_order_++});
   rebuild_listed();
 }
@@ -54,6 +61,9 @@ void TargetTable::rebuild_listed() {
     listed_.insert(listed_.end(), slots.begin(), slots.end());
   }
   std::sort(listed_.begin(), listed_.end());
+  std::vector<Slot> by_name = listed_;
+  std::ranges::sort(by_name, {}, [this](Slot slot) -> const TargetId& { return targets_[slot]; });
+  for (std::uint32_t turn = 0; turn < by_name.size(); ++turn) turns_[by_name[turn]] = turn;
 }
 
 const Worker* TargetTable::find(const WorkerName& name) const {

@@ -52,6 +52,15 @@ class TargetTable {
   /// By slot.
   [[nodiscard]] const TargetId& target(Slot slot) const { return targets_[slot]; }
   [[nodiscard]] std::span<const std::uint32_t> block_sizes() const noexcept { return block_sizes_; }
+  /// KV blocks; 0: unknown.
+  [[nodiscard]] std::span<const std::uint64_t> total_blocks() const noexcept {
+    return total_blocks_;
+  }
+  /// Hash of worker name and rank, the same in every process.
+  [[nodiscard]] std::span<const std::uint64_t> identities() const noexcept { return identities_; }
+  /// Place in the order of the names and ranks of listed targets; one that has left keeps its own
+  /// until its slot is taken again.
+  [[nodiscard]] std::span<const std::uint32_t> turns() const noexcept { return turns_; }
   [[nodiscard]] std::size_t slot_count() const noexcept { return targets_.size(); }
 
  private:
@@ -65,6 +74,9 @@ class TargetTable {
   std::unordered_map<WorkerName, Listing> workers_;
   std::vector<TargetId> targets_;
   std::vector<std::uint32_t> block_sizes_;
+  std::vector<std::uint64_t> total_blocks_;
+  std::vector<std::uint64_t> identities_;
+  std::vector<std::uint32_t> turns_;
   std::vector<bool> taken_;
   std::vector<Slot> listed_;
   std::uint64_t next_order_ = 0;

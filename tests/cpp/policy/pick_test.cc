@@ -57,7 +57,7 @@ TEST(RandomChoice, IsEven) {
 }
 
 TEST(MakePolicy, KnowsEachOfItsNamesAndNoOther) {
-  for (const auto name : policy_names()) EXPECT_EQ(make_policy(name)->name(), name);
+  for (const auto name : policy_names()) EXPECT_EQ(make_policy(std::string(name))->name(), name);
   try {
     (void)make_policy("best");
     FAIL() << "expected InvalidArgument";

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "kvroute/policy/policy.h"
@@ -15,19 +16,37 @@ struct ScoreInputBuilder {
         held(targets),
         active(targets),
         block_sizes(targets, 16),
-        loads(targets) {
+        total_blocks(targets),
+        identities(targets),
+        turns(targets),
+        loads(targets),
+        histories(targets) {
     std::iota(candidates.begin(), candidates.end(), 0U);
+    std::iota(turns.begin(), turns.end(), 0U);
+    for (std::size_t i = 0; i < targets; ++i) identities[i] = (i + 1) * 0x9e3779b97f4a7c15ULL;
+    fleet.targets = static_cast<std::uint32_t>(targets);
   }
 
   [[nodiscard]] ScoreInput input() const {
-    return {.num_tokens = num_tokens,
-            .block_size = 16,
-            .candidates = candidates,
-            .held = held,
-            .active = active,
-            .block_sizes = block_sizes,
-            .loads = loads,
-            .now = now};
+    ScoreInput input;
+    input.num_tokens = num_tokens;
+    input.block_size = 16;
+    input.hashes = hashes;
+    input.session = session;
+    input.expected_output_tokens = expected_output_tokens;
+    input.overrides = overrides;
+    input.candidates = candidates;
+    input.held = held;
+    input.active = active;
+    input.block_sizes = block_sizes;
+    input.total_blocks = total_blocks;
+    input.identities = identities;
+    input.turns = turns;
+    input.loads = loads;
+    input.histories = histories;
+    input.fleet = &fleet;
+    input.now = now;
+    return input;
   }
 
   void report(Slot slot, const EngineLoad& load, Nanoseconds at = 0) {
@@ -38,17 +57,26 @@ struct ScoreInputBuilder {
 
   [[nodiscard]] std::vector<double> costs(const Policy& policy) const {
     std::vector<double> costs(candidates.size());
-    policy.score(input(), costs);
+    policy.decider(input()).score(input(), costs);
     return costs;
   }
 
   std::uint64_t num_tokens = 160;
   Nanoseconds now = 0;
+  std::vector<std::uint64_t> hashes;
+  std::optional<std::uint64_t> session;
+  std::optional<std::uint32_t> expected_output_tokens;
+  RequestOverrides overrides;
   std::vector<Slot> candidates;
   std::vector<std::uint32_t> held;
   std::vector<std::uint32_t> active;
   std::vector<std::uint32_t> block_sizes;
+  std::vector<std::uint64_t> total_blocks;
+  std::vector<std::uint64_t> identities;
+  std::vector<std::uint32_t> turns;
   std::vector<TargetLoad> loads;
+  std::vector<TargetHistory> histories;
+  FleetLoad fleet;
 };
 
 }  // namespace kvroute

@@ -44,12 +44,10 @@ inline std::vector<std::uint32_t> tokens_from(std::uint32_t first, std::size_t c
 
 inline Request request_for(const std::vector<std::uint32_t>& tokens,
                            const std::vector<WorkerRef>* allowed = nullptr) {
-  return {.token_ids = tokens,
-          .local_hashes = {},
-          .num_tokens = 0,
-          .by_hashes = false,
-          .name = {},
-          .allowed = allowed};
+  Request request;
+  request.token_ids = tokens;
+  request.allowed = allowed;
+  return request;
 }
 
 }  // namespace kvroute

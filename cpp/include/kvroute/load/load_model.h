@@ -11,6 +11,7 @@
 
 #include "kvroute/base/clock.h"
 #include "kvroute/base/ids.h"
+#include "kvroute/load/fleet_load.h"
 #include "kvroute/load/target_load.h"
 
 namespace kvroute {
@@ -85,6 +86,8 @@ class LoadModel {
 
   /// State of every target, by slot.
   [[nodiscard]] std::span<const TargetLoad> loads() const noexcept { return loads_; }
+  [[nodiscard]] std::span<const TargetHistory> histories() const noexcept { return histories_; }
+  [[nodiscard]] const FleetLoad& fleet() const noexcept { return fleet_; }
   [[nodiscard]] std::size_t bookings() const noexcept { return bookings_.size(); }
   [[nodiscard]] std::uint64_t expired() const noexcept { return expired_; }
 
@@ -104,7 +107,9 @@ class LoadModel {
   void compact_deadlines();
 
   LoadOptions options_;
+  FleetLoad fleet_;
   std::vector<TargetLoad> loads_;
+  std::vector<TargetHistory> histories_;
   std::unordered_map<BookingId, Running> bookings_;
   std::unordered_map<std::string, BookingId> ids_by_request_;
   std::deque<Deadline> deadlines_;  // in order of booking; entries of ended bookings are skipped

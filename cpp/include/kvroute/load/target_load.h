@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "kvroute/base/clock.h"
+#include "kvroute/load/decaying.h"
+#include "kvroute/load/window.h"
 
 namespace kvroute {
 
@@ -21,15 +23,40 @@ struct TargetLoad {
   std::uint64_t prompt_blocks = 0;   ///< prompt blocks of bookings, a shared prefix counted once
   std::uint64_t output_blocks = 0;   ///< blocks that the output of bookings has grown by
   std::uint32_t requests = 0;        ///< bookings that have not ended
+  std::uint32_t prefilling = 0;      ///< of them, those without a first token
+  /// Blocks that the output of bookings is still expected to grow by: what the caller said, else
+  /// the fleet's mean output.
+  std::uint64_t expected_output_blocks = 0;
+
+  // Prefill as work: seconds that `FleetLoad::prefill` predicts, before `prefill_scale`.
+  double backlog_seconds = 0;    ///< of bookings without a first token, together
+  double head_seconds = 0;       ///< of the oldest of them
+  Nanoseconds head_started = 0;  ///< when it came to the head; meaningful while `prefilling` > 0
+
+  // Measured.
+  RunningMean prefill_scale;    ///< measured by predicted prefill time; the fleet's counts before
+  ArrivalRate arrivals;         ///< of bookings
+  RunningMean prefill_seconds;  ///< of bookings, as predicted
+  DecayingSum recent_requests;  ///< chosen for, fading by FleetLoad::recent_time_constant
+  DecayingSum recent_tokens;    ///< uncached tokens of those
+
   EngineLoad reported;
   Nanoseconds reported_at = 0;   ///< meaningful once `reports` > 0
   std::uint64_t reports = 0;     ///< how many reports came
   std::uint32_t picks = 0;       ///< times chosen since the last report of `waiting`
   std::uint64_t selections = 0;  ///< times chosen ever
+  Nanoseconds joined_at = 0;     ///< when the target was added
 
   [[nodiscard]] std::uint64_t active_blocks() const noexcept {
     return prompt_blocks + output_blocks;
   }
+};
+
+/// What one target did in the last FleetLoad::window_seconds. Apart from TargetLoad, which every
+/// decision reads.
+struct TargetHistory {
+  Window requests;      ///< chosen for; the amounts are uncached tokens
+  Window first_tokens;  ///< the amounts are seconds from booking to first token
 };
 
 }  // namespace kvroute

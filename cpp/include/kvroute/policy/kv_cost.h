@@ -24,7 +24,9 @@ struct KvCostWeights {
 /// are not used. The unit is the router's block; a target of another block size is converted.
 class KvCost final : public Policy {
  public:
-  explicit KvCost(KvCostWeights weights = {}) : weights_(weights) {}
+  explicit KvCost(KvCostWeights weights = {}, PickRule rule = {})
+      : Policy(rule), weights_(weights) {}
+  [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);
 
   [[nodiscard]] std::string_view name() const noexcept override { return "kv_cost"; }
   void score(const ScoreInput& input, std::span<double> costs) const noexcept override;

@@ -15,6 +15,8 @@ namespace kvroute {
 /// none is. Ties at random.
 class Standalone final : public Policy {
  public:
+  explicit Standalone(PickRule rule = {}) : Policy(rule) {}
+  [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);
   [[nodiscard]] std::string_view name() const noexcept override { return "standalone"; }
   void score(const ScoreInput& input, std::span<double> costs) const noexcept override;
   [[nodiscard]] std::vector<CostTerm> terms(const ScoreInput& input, Slot slot) const override;

@@ -14,6 +14,8 @@
 #include "kvroute/base/tier.h"
 #include "kvroute/hash/block_hash.h"
 #include "kvroute/load/load_model.h"
+#include "kvroute/policy/policy_spec.h"
+#include "kvroute/policy/score_input.h"
 #include "kvroute/router/router_stats.h"
 #include "kvroute/router/selection.h"
 #include "kvroute/router/worker_spec.h"
@@ -22,7 +24,7 @@ namespace kvroute {
 
 struct RouterOptions {
   std::uint32_t block_size = 0;  ///< tokens per block of workers that do not state their own
-  std::string policy = "kv_cost";
+  PolicySpec policy = "kv_cost";
   std::optional<std::size_t> memory_limit;  ///< bytes of all indexes together; absent: none
   std::optional<std::uint64_t> seed;        ///< of the generator; absent: from the system
   std::shared_ptr<const Clock> clock;       ///< absent: the monotonic clock
@@ -39,6 +41,9 @@ struct Request {
   bool by_hashes = false;
   Namespace name;
   const std::vector<WorkerRef>* allowed = nullptr;  ///< null: every worker
+  std::string_view session_id;                      ///< empty: none
+  std::optional<std::uint32_t> expected_output_tokens;
+  RequestOverrides overrides;
 };
 
 /// A reservation's handle. What its release needs of the prompt is kept here, so that it lives no

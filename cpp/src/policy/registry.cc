@@ -1,0 +1,68 @@
+// Every policy by its name.
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+
+#include "kvroute/base/error.h"
+#include "kvroute/policy/kv_cost.h"
+#include "kvroute/policy/policy.h"
+#include "kvroute/policy/standalone.h"
+#include "kvroute/policy/uninformed.h"
+#include "policy/spec_reader.h"
+
+namespace kvroute {
+namespace {
+
+using detail::SpecReader;
+
+struct Entry {
+  std::string_view name;
+  std::unique_ptr<Policy> (*make)(SpecReader& reader);
+};
+
+constexpr std::array kEntries{
+    Entry{"kv_cost", &KvCost::from},
+    Entry{"standalone", &Standalone::from},
+    Entry{"round_robin", &RoundRobin::from},
+    Entry{"random", &RandomChoice::from},
+};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 1> kAliases{{
+    {"roundrobin", "round_robin"},
+}};
+
+constexpr auto names() {
+  std::array<std::string_view, kEntries.size()> names;
+  std::ranges::transform(kEntries, names.begin(), &Entry::name);
+  return names;
+}
+constexpr auto kNames = names();
+
+std::string_view canonical(std::string_view name) {
+  const auto alias = std::ranges::find(kAliases, name, &decltype(kAliases)::value_type::first);
+  return alias == kAliases.end() ? name : alias->second;
+}
+
+}  // namespace
+
+std::unique_ptr<Policy> detail::make_policy_at(const PolicySpec& spec, std::string place) {
+  const auto entry = std::ranges::find(kEntries, canonical(spec.name), &Entry::name);
+  if (entry == kEntries.end()) {
+    std::string message = place + ": expected one of";
+    for (const std::string_view known : kNames) message += " '" + std::string(known) + "'";
+    throw InvalidArgument(message + ", got '" + spec.name + "'");
+  }
+  SpecReader reader(spec, std::move(place));
+  auto policy = entry->make(reader);
+  reader.finish();
+  return policy;
+}
+
+std::unique_ptr<Policy> make_policy(const PolicySpec& spec) {
+  return detail::make_policy_at(spec, "policy");
+}
+
+std::span<const std::string_view> policy_names() noexcept { return kNames; }
+
+}  // namespace kvroute
