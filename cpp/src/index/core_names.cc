@@ -52,11 +52,17 @@ std::uint64_t TreeCore::first_name(LaneId lane, RunStore::Position at) const {
 
 /// The block that the lane holds under this name; kNoId: none.
 BlockId TreeCore::find_name(LaneId lane, const Holder& holder, std::uint64_t name) const {
-  const RunStore& runs = tree_->runs();
   const BlockId shared = find_shared(name);
-  if (shared != kNoId && holds_exactly(lane, shared) && agrees_on(lane, runs.position(shared))) {
+  if (shared != kNoId && holds_exactly(lane, shared) &&
+      agrees_on(lane, tree_->runs().position(shared))) {
     return shared;
   }
+  return find_unshared(lane, holder, name);
+}
+
+/// The block that the lane alone knows by this name, its own first one or an alias; kNoId: none.
+BlockId TreeCore::find_unshared(LaneId lane, const Holder& holder, std::uint64_t name) const {
+  const RunStore& runs = tree_->runs();
   if (holder.own.size() > 0) {
     const BlockId own = holder.own.find(name, [&](BlockId block) {
       const RunStore::Position at = runs.position(block);

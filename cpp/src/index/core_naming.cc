@@ -137,19 +137,12 @@ void TreeCore::give_first_name(LaneId lane, Holder& holder, BlockId block, std::
 
 /// `find_name`, as if the event so far were applied.
 BlockId TreeCore::known_by_now(LaneId lane, const Holder& holder, std::uint64_t name) const {
-  const RunStore& runs = tree_->runs();
   const BlockId shared = find_shared(name);
-  if (shared != kNoId && held_by_now(lane, shared) && agrees_on(lane, runs.position(shared))) {
+  if (shared != kNoId && held_by_now(lane, shared) &&
+      agrees_on(lane, tree_->runs().position(shared))) {
     return shared;
   }
-  if (holder.own.size() > 0) {
-    const BlockId own = holder.own.find(name, [&](BlockId block) {
-      const RunStore::Position at = runs.position(block);
-      return runs.own_names(at.run).at(lane, at.offset) == name;
-    });
-    if (own != kNoId) return own;
-  }
-  return holder.odd != nullptr ? holder.odd->find_alias(name) : kNoId;
+  return find_unshared(lane, holder, name);
 }
 
 bool TreeCore::held_by_now(LaneId lane, BlockId block) const {

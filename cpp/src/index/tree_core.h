@@ -105,6 +105,7 @@ class TreeCore {
 
   // core_names.cc
   [[nodiscard]] BlockId find_name(LaneId lane, const Holder& holder, std::uint64_t name) const;
+  [[nodiscard]] BlockId find_unshared(LaneId lane, const Holder& holder, std::uint64_t name) const;
   [[nodiscard]] BlockId find_in_any_tier(Slot slot, std::uint64_t name) const;
   [[nodiscard]] BlockId find_shared(std::uint64_t name) const;
   [[nodiscard]] bool agrees_on(LaneId lane, RunStore::Position at) const;
