@@ -17,7 +17,7 @@ class CountingAllocator {
 
   explicit CountingAllocator(std::size_t* bytes) noexcept : bytes_(bytes) {}
   template <typename U>
-  CountingAllocator(const CountingAllocator<U>& other) noexcept  // NOLINT(*-explicit-*)
+  CountingAllocator(const CountingAllocator<U>& other) noexcept  // NOLINT(*-explicit-*): converts
       : bytes_(other.bytes()) {}
 
   [[nodiscard]] T* allocate(std::size_t n) {

@@ -26,8 +26,7 @@ class KeyedQueues {
   using Key = typename Traits::Key;
 
  public:
-  // The allocator adds to it.
-  explicit KeyedQueues(std::size_t* bytes)  // NOLINT(readability-non-const-parameter)
+  explicit KeyedQueues(std::size_t* bytes)  // NOLINT(*-non-const-parameter): allocators add to it
       : oldest_(Allocator(bytes)) {}
 
   /// The oldest item of this key, or nullptr.

@@ -90,7 +90,7 @@ def test_a_malformed_event_changes_nothing_and_says_why() -> None:
         tree.apply_event(1, event)
     assert tree.find_matches([11]).scores == {}
     with pytest.raises(TypeError, match="expected bytes, got str"):
-        tree.apply_event(1, event.decode())  # type: ignore[arg-type]
+        tree.apply_event(1, event.decode())  # type: ignore[arg-type]  # a wrong type on purpose
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -122,7 +122,7 @@ def test_every_worker_number_comes_back_as_it_was() -> None:
     assert sorted(tree.find_matches([11]).scores) == [(0, 2), (1, 2), (2**63 - 1, 2)]
     for wrong, error in ((-1, OverflowError), (2**64, OverflowError), ("1", TypeError)):
         with pytest.raises(error):
-            tree.remove_worker(wrong)  # type: ignore[arg-type]
+            tree.remove_worker(wrong)  # type: ignore[arg-type]  # a wrong type on purpose
 
 
 def test_sequences_of_any_kind_are_found() -> None:
@@ -139,7 +139,7 @@ def test_sequences_of_any_kind_are_found() -> None:
         assert tree.find_matches(sequence).scores == {(1, 0): 2}
     assert tree.find_matches([]).scores == {}
     with pytest.raises(kvroute.InvalidArgument, match="local_hashes"):
-        tree.find_matches("ab")  # type: ignore[arg-type]
+        tree.find_matches("ab")  # type: ignore[arg-type]  # a wrong type on purpose
 
 
 def test_frequencies_count_the_look_ups_of_each_block() -> None:
