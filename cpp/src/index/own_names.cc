@@ -76,10 +76,4 @@ std::uint64_t OwnNameRows::clear(LaneId lane, std::uint32_t offset, std::size_t&
   return name;
 }
 
-std::size_t OwnNameRows::heap_bytes() const noexcept {
-  std::size_t total = rows_.heap_bytes();
-  for (const OwnNames& row : rows_) total += bytes_of(row.capacity);
-  return total;
-}
-
 }  // namespace kvroute::detail

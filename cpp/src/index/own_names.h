@@ -43,7 +43,6 @@ class OwnNameRows {
            std::size_t& bytes);
   /// Does nothing if the block has none. \return the name, or 0.
   std::uint64_t clear(LaneId lane, std::uint32_t offset, std::size_t& bytes);
-  [[nodiscard]] std::size_t heap_bytes() const noexcept;
 
  private:
   [[nodiscard]] std::uint32_t position(std::uint32_t lane) const noexcept;

@@ -16,11 +16,6 @@ std::uint32_t PredictedRanges::first_ending_after(Slot slot, std::uint32_t at) c
   return static_cast<std::uint32_t>(found - ranges_.begin());
 }
 
-bool PredictedRanges::any(Slot slot) const noexcept {
-  const std::uint32_t at = first_ending_after(slot, 0);
-  return at < ranges_.size() && ranges_[at].slot == slot;
-}
-
 bool PredictedRanges::contains(Slot slot, std::uint32_t at) const noexcept {
   const std::uint32_t i = first_ending_after(slot, at);
   return i < ranges_.size() && ranges_[i].slot == slot && ranges_[i].begin <= at;

@@ -30,7 +30,6 @@ class PredictedRanges {
  public:
   [[nodiscard]] bool empty() const noexcept { return ranges_.empty(); }
   [[nodiscard]] const CompactVector<PredictedRange>& ranges() const noexcept { return ranges_; }
-  [[nodiscard]] bool any(Slot slot) const noexcept;
   [[nodiscard]] bool contains(Slot slot, std::uint32_t at) const noexcept;
   /// Sets marks[i] to 0 for each block begin + i of [begin, end) that is predicted for `slot`.
   void unmark(Slot slot, std::uint32_t begin, std::uint32_t end,

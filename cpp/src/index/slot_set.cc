@@ -18,14 +18,6 @@ std::uint32_t SlotSet::size() const noexcept {
   return total;
 }
 
-bool SlotSet::only(Slot slot) const noexcept {
-  for (std::uint32_t i = word_begin(); i < word_end(); ++i) {
-    const std::uint64_t own = i == slot / 64 ? std::uint64_t{1} << (slot % 64) : 0;
-    if ((word(i) & ~own) != 0) return false;
-  }
-  return true;
-}
-
 void SlotSet::grow(std::uint32_t count, std::size_t& bytes) {
   auto words = std::make_unique<std::uint64_t[]>(count);
   for (std::uint32_t i = word_begin(); i < word_end() && i < count; ++i) words[i] = word(i);

@@ -39,8 +39,6 @@ class SlotSet {
 
   [[nodiscard]] bool empty() const noexcept;
   [[nodiscard]] std::uint32_t size() const noexcept;
-  /// Whether no slot but `slot` is in the set.
-  [[nodiscard]] bool only(Slot slot) const noexcept;
 
   void insert(Slot slot, std::size_t& bytes);
   void erase(Slot slot, std::size_t& bytes);
