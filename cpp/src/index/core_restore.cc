@@ -7,10 +7,6 @@
 #include <utility>
 #include <vector>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-#include "index/snapshot_bytes.h"
 #include "index/snapshot_format.h"
 #include "index/tree_core.h"
 
@@ -21,29 +17,6 @@ constexpr std::uint32_t kAnyCount = std::numeric_limits<std::uint32_t>::max() - 
 constexpr std::uint32_t kHighestSlot = kMaxTargets - 1;
 constexpr std::uint32_t kHighestLane = kMaxTargets * kTiers - 1;
 
-/// What lies between the magic and the checksum, both of which are as they should be.
-std::string_view checked(std::string_view snapshot) {
-  constexpr std::size_t kChecksum = sizeof(std::uint64_t);
-  if (!snapshot.starts_with(kSnapshotMagic)) {
-    refuse_snapshot("bytes that PrefixTree::snapshot gave",
-                    std::to_string(snapshot.size()) + " bytes that begin otherwise");
-  }
-  if (snapshot.size() < kSnapshotMagic.size() + 1 + kChecksum) {
-    refuse_snapshot("a whole snapshot", std::to_string(snapshot.size()) + " bytes");
-  }
-  const std::string_view before = snapshot.substr(0, snapshot.size() - kChecksum);
-  SnapshotReader reader(before.substr(kSnapshotMagic.size()));
-  if (const std::uint64_t version = reader.any_number(); version != kSnapshotVersion) {
-    refuse_snapshot("version " + std::to_string(kSnapshotVersion),
-                    "version " + std::to_string(version));
-  }
-  const std::uint64_t stated = SnapshotReader(snapshot.substr(before.size())).hash();
-  if (XXH3_64bits(before.data(), before.size()) != stated) {
-    refuse_snapshot("bytes as they were written", "others: they are damaged or cut off");
-  }
-  return before.substr(before.size() - reader.left());
-}
-
 LaneId lane_of(std::uint32_t key) {
   return {key / static_cast<std::uint32_t>(kTiers), static_cast<Tier>(key % kTiers)};
 }
@@ -53,7 +26,7 @@ LaneId lane_of(std::uint32_t key) {
 // The new content is built aside, while matches and writers go on with the old one.
 void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
   TreeCore fresh(options_);
-  fresh.load(checked(snapshot), now);
+  fresh.load(open_snapshot(kTreeSnapshot, snapshot), now);
   {
     const std::scoped_lock turn(writers_);
     if (pins_ > 0) {
@@ -75,8 +48,7 @@ void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
   forget_in_steps();
 }
 
-void TreeCore::load(std::string_view bytes, Nanoseconds now) {
-  SnapshotReader in(bytes);
+void TreeCore::load(SnapshotReader in, Nanoseconds now) {
   slot_count_ = in.number(kMaxTargets, "slots");
   tick_.store(1, std::memory_order_relaxed);
   std::vector<NodeId> nodes{NodeTree::kRoot};

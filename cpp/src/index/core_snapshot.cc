@@ -1,5 +1,4 @@
-// Writing a tree as bytes. Fields as SnapshotWriter writes them, in this order:
-//   magic (8 bytes), version;
+// Writing a tree as bytes: a SnapshotFormat of these fields, as SnapshotWriter writes them:
 //   slots; runs, each: the node that it hangs below (0: the root, else by order of writing, from
 //   1),
 //     namespace seed (hash), windows and the length of each, its labels, its shared names (hashes);
@@ -8,18 +7,13 @@
 //     ranges, each: slot, begin, length, 0 and time left (difference) or 1 and instant;
 //   for each run: rows of own names, each: lane, names, for each: offset and name (hash);
 //   lanes with odd names, each: lane; aliases: name, node, position; copies: name, extra ones;
-//   waiting chains, each: slot, tier, blocks, parent, seed (hashes), names, labels, what is gone;
-//   XXH3-64 of all before (hash).
+//   waiting chains, each: slot, tier, blocks, parent, seed (hashes), names, labels, what is gone.
 
 #include <algorithm>
 #include <shared_mutex>
 #include <unordered_map>
 #include <vector>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-#include "index/snapshot_bytes.h"
 #include "index/snapshot_format.h"
 #include "index/tree_core.h"
 
@@ -103,9 +97,7 @@ std::vector<NodeId> TreeCore::first_nodes() const {
 
 std::string TreeCore::snapshot(Nanoseconds now) const {
   const std::shared_lock turn(writers_);
-  SnapshotWriter out;
-  out.text(kSnapshotMagic);
-  out.number(kSnapshotVersion);
+  SnapshotWriter out(kTreeSnapshot);
   out.number(slot_count_);
   const std::vector<NodeId> firsts = first_nodes();
   Ordinals ordinals{{NodeTree::kRoot, 0}};
@@ -143,8 +135,7 @@ std::string TreeCore::snapshot(Nanoseconds now) const {
   waiting_->for_each([&](const WaitingChain& /*chain*/) { ++chains; });
   out.number(chains);
   waiting_->for_each([&](const WaitingChain& chain) { write_chain(chain, out); });
-  out.hash(XXH3_64bits(out.bytes().data(), out.bytes().size()));
-  return out.take();
+  return out.seal();
 }
 
 void TreeCore::write_odd_names(const std::unordered_map<NodeId, std::uint32_t>& ordinals,

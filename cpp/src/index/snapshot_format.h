@@ -1,12 +1,10 @@
 #pragma once
 
-#include <cstdint>
-#include <string_view>
+#include "index/snapshot_bytes.h"
 
 namespace kvroute::detail {
 
-inline constexpr std::string_view kSnapshotMagic = "KVRTTREE";
-/// Goes up with every change of the format. Older versions are refused: engines tell again.
-inline constexpr std::uint32_t kSnapshotVersion = 1;
+inline constexpr SnapshotFormat kTreeSnapshot{
+    .magic = "KVRTTREE", .version = 1, .version_bytes = 1, .whose = "PrefixTree::snapshot"};
 
 }  // namespace kvroute::detail

@@ -190,7 +190,7 @@ class TreeCore {
                        SnapshotWriter& out) const;
 
   // core_restore.cc
-  void load(std::string_view bytes, Nanoseconds now);
+  void load(SnapshotReader in, Nanoseconds now);
   RunId load_run(SnapshotReader& in, std::vector<NodeId>& nodes);
   void load_node(SnapshotReader& in, NodeId id, Nanoseconds now);
   void load_holder(SnapshotReader& in, NodeId id, Tier tier);
