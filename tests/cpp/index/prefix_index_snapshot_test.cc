@@ -1,33 +1,23 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <string>
 #include <thread>
 
-#include "hashes.h"
-#include "kvroute/base/error.h"
 #include "kvroute/base/random.h"
 #include "kvroute/hash/block_hash.h"
-#include "kvroute/index/prefix_index.h"
+#include "named_content.h"
 
 namespace kvroute::testing {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::Pair;
 using ::testing::StartsWith;
-using ::testing::ThrowsMessage;
 
 const TargetId kText{"wörker", 3};
 const TargetId kNumber{std::int64_t{-7}, 0};
 
 /// Random content of several targets: common beginnings, holes, tiers, chains that wait.
-void fill(PrefixIndex& index, std::uint64_t seed) {
+void fill_at_random(PrefixIndex& index, std::uint64_t seed) {
   Random random(seed);
   for (const TargetId& target : {kText, kNumber, TargetId{std::int64_t{1} << 62, 1}}) {
     for (int chain = 0; chain < 20; ++chain) {
@@ -68,13 +58,13 @@ TEST(PrefixIndexSnapshot, GivesAnEqualIndex) {
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     PrefixIndex index{IndexOptions{}};
     PrefixIndex again{IndexOptions{}};
-    fill(index, seed);
-    fill(again, seed + 100);
+    fill_at_random(index, seed);
+    fill_at_random(again, seed + 100);
     again.restore(index.snapshot());
     expect_equal(again, index);
     EXPECT_EQ(again.audit(), std::nullopt);
-    fill(index, seed + 200);  // and they go on alike
-    fill(again, seed + 200);
+    fill_at_random(index, seed + 200);  // and they go on alike
+    fill_at_random(again, seed + 200);
     expect_equal(again, index);
     EXPECT_EQ(again.audit(), std::nullopt);
   }
@@ -84,7 +74,7 @@ TEST(PrefixIndexSnapshot, KeepsTargetsInTheirOrderAndFreeSlotsFree) {
   PrefixIndex index{IndexOptions{}};
   const Hashes chain = hashes(4);
   for (const char* worker : {"a", "b", "c"}) {
-    (void)index.store({worker, 0}, std::nullopt, chain, chain);
+    fill(index, {worker, 0}, chain);
   }
   index.remove_worker("b");
   PrefixIndex again{IndexOptions{}};
@@ -97,7 +87,7 @@ TEST(PrefixIndexSnapshot, KeepsTargetsInTheirOrderAndFreeSlotsFree) {
 
 TEST(PrefixIndexSnapshot, ForEachHeldTellsTheSameAsASnapshot) {
   PrefixIndex index{IndexOptions{}};
-  fill(index, 5);
+  fill_at_random(index, 5);
   PrefixIndex again{IndexOptions{}};
   index.for_each_held([&](const TargetId& target, const HeldChain& chain) {
     (void)again.store(target, chain.parent, chain.engine_hashes, chain.local_hashes, chain.tier);
@@ -119,12 +109,12 @@ TEST(PrefixIndexSnapshot, ForEachHeldTellsTheSameAsASnapshot) {
 
 TEST(PrefixIndexSnapshot, EveryChangedByteIsFoundAndChangesNothing) {
   PrefixIndex index{IndexOptions{}};
-  fill(index, 1);
+  fill_at_random(index, 1);
   const std::string good = index.snapshot();
   PrefixIndex other{IndexOptions{}};
-  fill(other, 2);
+  fill_at_random(other, 2);
   PrefixIndex unchanged{IndexOptions{}};
-  fill(unchanged, 2);
+  fill_at_random(unchanged, 2);
   for (std::size_t at = 0; at < good.size(); ++at) {
     const auto byte = static_cast<unsigned char>(good[at]);
     for (const unsigned bit : {1U, 128U}) {
@@ -143,8 +133,8 @@ TEST(PrefixIndexSnapshot, EveryChangedByteIsFoundAndChangesNothing) {
 TEST(PrefixIndexSnapshot, MalformedBytesUnderARightChecksumAreRefused) {
   PrefixIndex index{IndexOptions{}};
   const Hashes chain = hashes(4);
-  (void)index.store({"a", 0}, std::nullopt, chain, chain);
-  (void)index.store({"b", 0}, std::nullopt, chain, chain);
+  fill(index, {"a", 0}, chain);
+  fill(index, {"b", 0}, chain);
   const std::string good = index.snapshot();
   EXPECT_EQ(resealed(good), good);
   constexpr std::size_t kCount = 12;
@@ -173,7 +163,7 @@ TEST(PrefixIndexSnapshot, MalformedBytesUnderARightChecksumAreRefused) {
 TEST(PrefixIndexSnapshot, BlocksWithoutATargetAreDropped) {
   PrefixIndex index{IndexOptions{}};
   const Hashes chain = hashes(4);
-  (void)index.store({"a", 0}, std::nullopt, chain, chain);
+  fill(index, {"a", 0}, chain);
   std::string snapshot = index.snapshot();
   snapshot.erase(17, 9);  // rank, length and text of the one target
   snapshot[16] = 0;
@@ -188,7 +178,7 @@ TEST(PrefixIndexSnapshot, MatchesSeeOneContentOrTheOther) {
   PrefixIndex index{IndexOptions{}};
   const Hashes chain = hashes(64);
   const TargetId steady{"steady", 0};
-  (void)index.store(steady, std::nullopt, chain, chain);
+  fill(index, steady, chain);
   std::atomic<bool> stop = false;
   std::atomic<int> wrong = 0;
   std::vector<std::thread> threads;
@@ -201,7 +191,7 @@ TEST(PrefixIndexSnapshot, MatchesSeeOneContentOrTheOther) {
   threads.emplace_back([&] {
     const Hashes other = hashes(64, 2);
     while (!stop) {
-      (void)index.store({"flap", 0}, std::nullopt, other, other);
+      fill(index, {"flap", 0}, other);
       index.clear("flap", 0);
       try {
         index.remove_worker("flap");

@@ -1,33 +1,18 @@
 #include "kvroute/index/prefix_index.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <thread>
 
-#include "hashes.h"
-#include "kvroute/base/error.h"
+#include "named_content.h"
 
 namespace kvroute::testing {
 namespace {
-
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::Pair;
-using ::testing::ThrowsMessage;
 
 const TargetId kA{"a", 0};
 const TargetId kA1{"a", 1};
 const TargetId kB{std::int64_t{7}, 0};
 
 PrefixIndex make_index() { return PrefixIndex(IndexOptions{}); }
-
-/// The target holds a chain of `count` blocks; engine hashes are the local ones.
-void fill(PrefixIndex& index, const TargetId& target, const Hashes& chain) {
-  (void)index.store(target, std::nullopt, chain, chain);
-}
 
 TEST(PrefixIndex, AnswersByTheNamesThatWereGiven) {
   PrefixIndex index = make_index();
