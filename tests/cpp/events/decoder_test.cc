@@ -331,12 +331,8 @@ TEST_F(DecoderTest, NamesTheTierOfEachMedium) {
       {"NOVEL", Tier::external},
   };
   for (const auto& [medium, tier] : cases) {
-    const auto calls = decode(batch_of(1, [&, name = medium](Packer& packer) {
-      packer.pack_array(3);
-      packer.pack("BlockRemoved");
-      packer.pack(std::vector<int>{1});
-      packer.pack(name);
-    }));
+    const auto calls = decode(batch_of(
+        1, [name = medium](Packer& packer) { testing::pack_removed_array(packer, {1}, name); }));
     ASSERT_EQ(calls.size(), 1U);
     EXPECT_EQ(calls[0].tier, tier) << medium;
   }

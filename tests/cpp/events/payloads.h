@@ -77,13 +77,14 @@ inline void pack_parent(Packer& packer, const Chain& chain) {
   }
 }
 
-/// A stored event as a map, as vLLM sends it from 0.24 on.
-inline void pack_stored_map(Packer& packer, const Chain& chain) {
+/// A stored event as a map, as vLLM sends it from 0.24 on; of these blocks instead of the chain's.
+inline void pack_stored_map(Packer& packer, const std::vector<std::uint64_t>& hashes,
+                            const Chain& chain, const char* medium) {
   packer.pack_map(8);
   packer.pack("type");
   packer.pack("BlockStored");
   packer.pack("block_hashes");
-  packer.pack(chain.hashes());
+  packer.pack(hashes);
   packer.pack("parent_block_hash");
   pack_parent(packer, chain);
   packer.pack("token_ids");
@@ -93,32 +94,53 @@ inline void pack_stored_map(Packer& packer, const Chain& chain) {
   packer.pack("lora_id");
   packer.pack_nil();
   packer.pack("medium");
-  packer.pack("GPU");
+  packer.pack(medium);
   packer.pack("lora_name");
   packer.pack_nil();
 }
 
-/// A stored event as an array, as vLLM sent it until 0.23.
-inline void pack_stored_array(Packer& packer, const Chain& chain) {
-  packer.pack_array(8);
+inline void pack_stored_map(Packer& packer, const Chain& chain, const char* medium = "GPU") {
+  pack_stored_map(packer, chain.hashes(), chain, medium);
+}
+
+/// A stored event as an array: with a LoRA's name as vLLM sent it until 0.23, without as SGLang
+/// does.
+inline void pack_stored_array(Packer& packer, const Chain& chain, const char* medium = "GPU",
+                              bool lora_name = true) {
+  packer.pack_array(lora_name ? 8 : 7);
   packer.pack("BlockStored");
   packer.pack(chain.hashes());
   pack_parent(packer, chain);
   packer.pack(chain.tokens());
   packer.pack(chain.block_size);
   packer.pack_nil();
-  packer.pack("GPU");
-  packer.pack_nil();
+  packer.pack(medium);
+  if (lora_name) packer.pack_nil();
 }
 
-inline void pack_removed_map(Packer& packer, const std::vector<std::uint64_t>& hashes) {
+inline void pack_removed_map(Packer& packer, const std::vector<std::uint64_t>& hashes,
+                             const char* medium = "GPU") {
   packer.pack_map(3);
   packer.pack("type");
   packer.pack("BlockRemoved");
   packer.pack("block_hashes");
   packer.pack(hashes);
   packer.pack("medium");
-  packer.pack("GPU");
+  packer.pack(medium);
+}
+
+inline void pack_removed_array(Packer& packer, const std::vector<std::uint64_t>& hashes,
+                               const char* medium = "GPU") {
+  packer.pack_array(3);
+  packer.pack("BlockRemoved");
+  packer.pack(hashes);
+  packer.pack(medium);
+}
+
+inline void pack_cleared_map(Packer& packer) {
+  packer.pack_map(1);
+  packer.pack("type");
+  packer.pack("AllBlocksCleared");
 }
 
 /// A batch of one stored event.

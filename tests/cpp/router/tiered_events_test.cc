@@ -18,9 +18,13 @@ namespace {
 
 using kvroute::testing::batch_of;
 using kvroute::testing::Chain;
-using kvroute::testing::pack_parent;
+using kvroute::testing::pack_removed_array;
+using kvroute::testing::pack_removed_map;
+using kvroute::testing::pack_stored_array;
+using kvroute::testing::pack_stored_map;
 using kvroute::testing::Packer;
 using kvroute::testing::Payload;
+using kvroute::testing::stored_batch;
 
 using Depths = std::array<std::uint32_t, kTiers>;
 
@@ -47,71 +51,26 @@ class TieredEventsTest : public ::testing::Test {
   EventCounts counts_;
 };
 
-/// SGLang's: an array with everything, whatever the medium.
+/// SGLang's: arrays, stored with all that they stand for whatever the medium.
 Payload sglang_stored(const Chain& chain, const char* medium) {
-  return batch_of(1, [&](Packer& packer) {
-    packer.pack_array(7);
-    packer.pack("BlockStored");
-    packer.pack(chain.hashes());
-    pack_parent(packer, chain);
-    packer.pack(chain.tokens());
-    packer.pack(chain.block_size);
-    packer.pack_nil();
-    packer.pack(medium);
-  });
+  return batch_of(1, [&](Packer& packer) { pack_stored_array(packer, chain, medium, false); });
 }
 
 Payload sglang_removed(const std::vector<std::uint64_t>& hashes, const char* medium) {
-  return batch_of(1, [&](Packer& packer) {
-    packer.pack_array(3);
-    packer.pack("BlockRemoved");
-    packer.pack(hashes);
-    packer.pack(medium);
-  });
+  return batch_of(1, [&](Packer& packer) { pack_removed_array(packer, hashes, medium); });
 }
 
 /// vLLM's offloading connector: hashes, and nothing of what they stand for.
 Payload vllm_offloaded(const std::vector<std::uint64_t>& hashes, const char* medium) {
-  return batch_of(1, [&](Packer& packer) {
-    packer.pack_map(8);
-    packer.pack("type");
-    packer.pack("BlockStored");
-    packer.pack("block_hashes");
-    packer.pack(hashes);
-    packer.pack("parent_block_hash");
-    packer.pack_nil();
-    packer.pack("token_ids");
-    packer.pack_array(0);
-    packer.pack("block_size");
-    packer.pack(0);
-    packer.pack("lora_id");
-    packer.pack_nil();
-    packer.pack("medium");
-    packer.pack(medium);
-    packer.pack("lora_name");
-    packer.pack_nil();
-  });
+  constexpr Chain kNothing{.blocks = 0, .block_size = 0};
+  return batch_of(1, [&](Packer& packer) { pack_stored_map(packer, hashes, kNothing, medium); });
 }
 
 Payload vllm_removed(const std::vector<std::uint64_t>& hashes, const char* medium) {
-  return batch_of(1, [&](Packer& packer) {
-    packer.pack_map(3);
-    packer.pack("type");
-    packer.pack("BlockRemoved");
-    packer.pack("block_hashes");
-    packer.pack(hashes);
-    packer.pack("medium");
-    packer.pack(medium);
-  });
+  return batch_of(1, [&](Packer& packer) { pack_removed_map(packer, hashes, medium); });
 }
 
-Payload cleared() {
-  return batch_of(1, [](Packer& packer) {
-    packer.pack_map(1);
-    packer.pack("type");
-    packer.pack("AllBlocksCleared");
-  });
-}
+Payload cleared() { return batch_of(1, kvroute::testing::pack_cleared_map); }
 
 TEST_F(TieredEventsTest, SglangsBlocksAreFoundInTheTierOfTheirMedium) {
   const Chain chain{.first_hash = 10, .blocks = 4};
@@ -133,7 +92,7 @@ TEST_F(TieredEventsTest, SglangsBlocksAreFoundInTheTierOfTheirMedium) {
 
 TEST_F(TieredEventsTest, WhatVllmOffloadsByNameOutlivesTheDevice) {
   const Chain chain{.first_hash = 10, .blocks = 3};
-  send(kvroute::testing::stored_batch(chain));
+  send(stored_batch(chain));
   send(vllm_offloaded({10, 11, 99}, "CPU"));
   EXPECT_EQ(counts_.refused_block_size, 0U);
   EXPECT_EQ(counts_.location_updates, 1U);
@@ -146,13 +105,13 @@ TEST_F(TieredEventsTest, WhatVllmOffloadsByNameOutlivesTheDevice) {
   EXPECT_EQ(depths(chain), (Depths{0, 0, 2, 2}));
 
   Chain again{.first_hash = 10, .blocks = 1};
-  send(kvroute::testing::stored_batch(again));
+  send(stored_batch(again));
   EXPECT_EQ(depths(chain), (Depths{1, 2, 2, 2}));
 }
 
 TEST_F(TieredEventsTest, AChainBelowAnOffloadedParentIsAttached) {
   const Chain chain{.first_hash = 10, .blocks = 2};
-  send(kvroute::testing::stored_batch(chain));
+  send(stored_batch(chain));
   send(vllm_offloaded({10, 11}, "CPU"));
   send(vllm_removed({10, 11}, "GPU"));
   send(sglang_stored({.first_hash = 12, .blocks = 1, .parent = 11}, "GPU"));
