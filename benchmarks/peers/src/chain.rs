@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use kv_index::{ChainBlockMap, ChainIndex, ContentHash, SequenceHash, StoredBlock};
 
-use crate::index::{Change, ConcurrentIndex, Lookup, PeerIndex};
+use crate::index::{Change, ConcurrentIndex, Lookup, PeerIndex, PeerInput};
 use crate::measure::thread_seconds;
 use crate::workload::Workload;
 
@@ -18,6 +18,45 @@ pub struct ChainInput {
     stored: Vec<Vec<StoredBlock>>,
     removed: Vec<Vec<SequenceHash>>,
     lookups: Vec<Vec<ContentHash>>,
+}
+
+impl PeerInput for ChainInput {
+    fn prepare(workload: Workload) -> Self {
+        let stored = |number| {
+            let blocks = workload.names(number).iter().zip(workload.labels(number));
+            let block = |(&name, &label)| StoredBlock {
+                seq_hash: SequenceHash(name),
+                content_hash: ContentHash(label),
+            };
+            blocks.map(block).collect()
+        };
+        let removed = |number| {
+            let names = workload.names(number).iter().rev();
+            names.copied().map(SequenceHash).collect()
+        };
+        let lookup = |labels: &[u64]| labels.iter().copied().map(ContentHash).collect();
+        Self {
+            stored: (0..workload.events.len()).map(stored).collect(),
+            removed: (0..workload.events.len()).map(removed).collect(),
+            lookups: workload.lookups().map(lookup).collect(),
+            workload,
+        }
+    }
+
+    fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    fn relabel(&mut self, key: u64) {
+        self.workload.relabel(key);
+        for block in self.stored.iter_mut().flatten() {
+            block.seq_hash.0 ^= key;
+            block.content_hash.0 ^= key;
+        }
+        for hash in self.removed.iter_mut().flatten() {
+            hash.0 ^= key;
+        }
+    }
 }
 
 pub struct Chain<const INTO: bool> {
@@ -51,32 +90,6 @@ fn apply(
 
 impl<const INTO: bool> PeerIndex for Chain<INTO> {
     type Input = ChainInput;
-
-    fn prepare(workload: Workload) -> ChainInput {
-        let stored = |number| {
-            let blocks = workload.names(number).iter().zip(workload.labels(number));
-            let block = |(&name, &label)| StoredBlock {
-                seq_hash: SequenceHash(name),
-                content_hash: ContentHash(label),
-            };
-            blocks.map(block).collect()
-        };
-        let removed = |number| {
-            let names = workload.names(number).iter().rev();
-            names.copied().map(SequenceHash).collect()
-        };
-        let lookup = |labels: &[u64]| labels.iter().copied().map(ContentHash).collect();
-        ChainInput {
-            stored: (0..workload.events.len()).map(stored).collect(),
-            removed: (0..workload.events.len()).map(removed).collect(),
-            lookups: workload.lookups().map(lookup).collect(),
-            workload,
-        }
-    }
-
-    fn workload(input: &ChainInput) -> &Workload {
-        &input.workload
-    }
 
     fn create(slots: usize) -> Self {
         let index = ChainIndex::with_max_workers(slots);
@@ -118,17 +131,6 @@ impl<const INTO: bool> PeerIndex for Chain<INTO> {
 
     fn held(&self) -> usize {
         self.index.current_size()
-    }
-
-    fn relabel(input: &mut ChainInput, key: u64) {
-        input.workload.relabel(key);
-        for block in input.stored.iter_mut().flatten() {
-            block.seq_hash.0 ^= key;
-            block.content_hash.0 ^= key;
-        }
-        for hash in input.removed.iter_mut().flatten() {
-            hash.0 ^= key;
-        }
     }
 }
 

@@ -15,7 +15,6 @@ use dynamo_kv_router::{ConcurrentRadixTreeCompressed, SyncIndexer, ThreadPoolInd
 use crate::dynamo_events::{deepest, DynamoInput};
 use crate::index::{Change, ConcurrentIndex, Lookup, PeerIndex};
 use crate::measure::other_threads_seconds;
-use crate::workload::Workload;
 
 type Pool = ThreadPoolIndexer<ConcurrentRadixTreeCompressed>;
 
@@ -47,14 +46,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 impl PeerIndex for Crtc {
     type Input = DynamoInput;
 
-    fn prepare(workload: Workload) -> DynamoInput {
-        DynamoInput::new(workload)
-    }
-
-    fn workload(input: &DynamoInput) -> &Workload {
-        &input.workload
-    }
-
     fn create(_slots: usize) -> Self {
         let pool = ThreadPoolIndexer::new(ConcurrentRadixTreeCompressed::new(), 1, 16);
         Self { pool: Arc::new(pool) }
@@ -84,10 +75,6 @@ impl PeerIndex for Crtc {
             _ => 0,
         };
         self.pool.backend().dump_events().into_iter().flatten().map(blocks).sum()
-    }
-
-    fn relabel(input: &mut DynamoInput, key: u64) {
-        input.workload.relabel(key);
     }
 }
 

@@ -5,16 +5,16 @@ use dynamo_kv_router::protocols::{
     KvCacheStoredBlockData, LocalBlockHash, OverlapScores, RouterEvent,
 };
 
-use crate::index::Change;
+use crate::index::{Change, PeerInput};
 use crate::workload::Workload;
 
 pub struct DynamoInput {
-    pub workload: Workload,
+    workload: Workload,
     pub lookups: Vec<Vec<LocalBlockHash>>,
 }
 
-impl DynamoInput {
-    pub fn new(workload: Workload) -> Self {
+impl PeerInput for DynamoInput {
+    fn prepare(workload: Workload) -> Self {
         let lookups = workload
             .lookups()
             .map(|labels| labels.iter().copied().map(LocalBlockHash).collect())
@@ -22,6 +22,16 @@ impl DynamoInput {
         Self { workload, lookups }
     }
 
+    fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    fn relabel(&mut self, key: u64) {
+        self.workload.relabel(key);
+    }
+}
+
+impl DynamoInput {
     pub fn event(&self, change: Change) -> RouterEvent {
         let (number, data) = match change {
             Change::Store(number) => (number, self.stored(number)),

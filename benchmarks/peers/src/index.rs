@@ -20,11 +20,17 @@ pub struct Lookup {
     pub depth: usize,
 }
 
+/// The workload in an index's own types, so that converting it is not measured.
+pub trait PeerInput: Send + Sync + 'static {
+    fn prepare(workload: Workload) -> Self;
+    fn workload(&self) -> &Workload;
+    /// Gives all blocks other names and labels, which differ by `key`; the lookups stay. Allocates
+    /// nothing.
+    fn relabel(&mut self, key: u64);
+}
+
 pub trait PeerIndex: Sized {
-    /// The workload in the index's own types, so that converting it is not measured.
-    type Input: Send + Sync + 'static;
-    fn prepare(workload: Workload) -> Self::Input;
-    fn workload(input: &Self::Input) -> &Workload;
+    type Input: PeerInput;
 
     fn create(slots: usize) -> Self;
     /// Makes the changes. Returns the processor time that applying them took, in seconds.
@@ -33,9 +39,6 @@ pub trait PeerIndex: Sized {
     fn lookup(&self, input: &Self::Input, number: usize) -> Lookup;
     /// Blocks held, all workers together.
     fn held(&self) -> usize;
-    /// Gives all blocks other names and labels, which differ by `key`; the lookups stay. Allocates
-    /// nothing.
-    fn relabel(input: &mut Self::Input, key: u64);
 }
 
 /// An index whose lookups run beside each other and beside changes.

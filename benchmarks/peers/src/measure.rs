@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::index::{Change, ConcurrentIndex, PeerIndex};
+use crate::index::{Change, ConcurrentIndex, PeerIndex, PeerInput};
 use crate::process_memory::{count_allocations, live_bytes, resident_bytes};
 use crate::workload::Workload;
 
@@ -52,7 +52,7 @@ fn removals(workload: &Workload) -> Vec<Change> {
 
 /// Asks every request at least once, and at least `count`; everything asked was stored.
 fn ask_all<Index: PeerIndex>(index: &Index, input: &Index::Input, count: usize) -> Vec<f64> {
-    let lengths: Vec<usize> = Index::workload(input).lookups().map(<[u64]>::len).collect();
+    let lengths: Vec<usize> = input.workload().lookups().map(<[u64]>::len).collect();
     (0..count.max(lengths.len()))
         .map(|i| {
             let number = i % lengths.len();
@@ -64,8 +64,8 @@ fn ask_all<Index: PeerIndex>(index: &Index, input: &Index::Input, count: usize) 
 }
 
 pub fn speed<Index: PeerIndex>(workload: Workload, rounds: usize) -> String {
-    let input = Index::prepare(workload);
-    let workload = Index::workload(&input);
+    let input = Index::Input::prepare(workload);
+    let workload = input.workload();
     let holders = workload.block_holders() as f64;
     let (mut storing, mut removing, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -97,7 +97,7 @@ pub fn speed<Index: PeerIndex>(workload: Workload, rounds: usize) -> String {
 
 /// Makes the changes a few blocks at a time.
 fn write_in_parts<Index: PeerIndex>(index: &mut Index, input: &Index::Input, changes: &[Change]) {
-    let workload = Index::workload(input);
+    let workload = input.workload();
     let mut part = Vec::with_capacity(BLOCKS_UNDER_WAY);
     let mut blocks = 0;
     for &change in changes {
@@ -116,8 +116,8 @@ fn write_in_parts<Index: PeerIndex>(index: &mut Index, input: &Index::Input, cha
 /// Bytes per block and slot when all is stored and when all is removed again; and both once more
 /// after `cycles` times the same with other names and labels.
 pub fn memory<Index: PeerIndex>(workload: Workload, cycles: usize) -> String {
-    let mut input = Index::prepare(workload);
-    let workload = Index::workload(&input);
+    let mut input = Index::Input::prepare(workload);
+    let workload = input.workload();
     let (all, slots) = (workload.block_holders(), workload.slots());
     let (storing, removing) = (stores(workload), removals(workload));
     count_allocations();
@@ -136,7 +136,7 @@ pub fn memory<Index: PeerIndex>(workload: Workload, cycles: usize) -> String {
     write_in_parts(&mut index, &input, &removing);
     figures.push(bytes("_left"));
     for cycle in 1..=cycles {
-        Index::relabel(&mut input, mix(cycle as u64));
+        input.relabel(mix(cycle as u64));
         write_in_parts(&mut index, &input, &storing);
         if cycle == cycles {
             figures.push(bytes("_cycled"));
@@ -158,8 +158,8 @@ pub fn readers<Index: ConcurrentIndex>(
     rounds: usize,
     readers: usize,
 ) -> Result<String, String> {
-    let input = Arc::new(Index::prepare(workload));
-    let workload = Index::workload(&input);
+    let input = Arc::new(Index::Input::prepare(workload));
+    let workload = input.workload();
     let half = workload.events.len() / 2;
     let mut index = Index::create(workload.slots());
     index.write(&input, &stores(workload)[..half]);

@@ -7,7 +7,6 @@ use dynamo_kv_router::RadixTree;
 use crate::dynamo_events::{deepest, DynamoInput};
 use crate::index::{Change, Lookup, PeerIndex};
 use crate::measure::thread_seconds;
-use crate::workload::Workload;
 
 pub struct Radix {
     tree: RadixTree,
@@ -15,14 +14,6 @@ pub struct Radix {
 
 impl PeerIndex for Radix {
     type Input = DynamoInput;
-
-    fn prepare(workload: Workload) -> DynamoInput {
-        DynamoInput::new(workload)
-    }
-
-    fn workload(input: &DynamoInput) -> &Workload {
-        &input.workload
-    }
 
     fn create(_slots: usize) -> Self {
         Self { tree: RadixTree::new() }
@@ -47,9 +38,5 @@ impl PeerIndex for Radix {
 
     fn held(&self) -> usize {
         self.tree.current_size()
-    }
-
-    fn relabel(input: &mut DynamoInput, key: u64) {
-        input.workload.relabel(key);
     }
 }
