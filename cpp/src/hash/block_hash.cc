@@ -8,6 +8,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "hash/block_hash_avx512.h"
+
 namespace kvroute {
 namespace {
 
@@ -25,6 +27,13 @@ void hash_fixed(const std::uint32_t* tokens, std::uint64_t seed,
     hash = XXH3_64bits_withSeed(tokens, kTokens * sizeof(std::uint32_t), seed);
     tokens += kTokens;
   }
+}
+
+void hash_16_tokens(const std::uint32_t* tokens, std::uint64_t seed,
+                    std::span<std::uint64_t> out) noexcept {
+  const std::size_t done =
+      detail::has_avx512() ? detail::hash_16_tokens_avx512(tokens, seed, out) : 0;
+  hash_fixed<16>(tokens + done * 16, seed, out.subspan(done));
 }
 
 void hash_short(const std::uint32_t* tokens, std::size_t block_size, std::uint64_t seed,
@@ -61,7 +70,7 @@ void hash_blocks(std::span<const std::uint32_t> tokens, std::size_t block_size, 
   const auto hashes = out.first(full_blocks(tokens.size(), block_size));
   if (hashes.empty()) return;
   switch (block_size) {
-    case 16: return hash_fixed<16>(tokens.data(), seed, hashes);
+    case 16: return hash_16_tokens(tokens.data(), seed, hashes);
     case 32: return hash_fixed<32>(tokens.data(), seed, hashes);
     default: break;
   }

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <numeric>
+#include <random>
+#include <span>
 #include <vector>
 
 namespace kvroute {
@@ -34,6 +36,24 @@ TEST(BlockHash, EqualsDynamosAtEveryLengthClassOfXxh3) {
   EXPECT_EQ(hash_blocks(range(0, 64), 64), (Hashes{3480597578098033343U}));
   EXPECT_EQ(hash_blocks(range(1000, 1130), 64),
             (Hashes{7337154364384838499U, 8394412188204864904U}));
+}
+
+// Blocks of 16 tokens are hashed eight at a time where the processor can, the rest one at a time.
+TEST(BlockHash, IsTheSameForABlockAloneAndAmongOthers) {
+  std::mt19937_64 random(7);
+  Tokens tokens(41 * 16 + 5);
+  for (auto& token : tokens) token = static_cast<std::uint32_t>(random());
+  for (std::size_t blocks = 0; blocks <= 40; ++blocks) {
+    for (const std::size_t begin : {std::size_t{0}, std::size_t{1}, std::size_t{16}}) {
+      const std::uint64_t seed = random();
+      const std::span<const std::uint32_t> part(tokens.data() + begin, blocks * 16 + 3);
+      const Hashes hashes = hash_blocks(part, 16, seed);
+      ASSERT_EQ(hashes.size(), blocks);
+      for (std::size_t i = 0; i < blocks; ++i) {
+        ASSERT_EQ(hashes[i], hash_block_with_extra(part.subspan(i * 16, 16), {}, seed));
+      }
+    }
+  }
 }
 
 TEST(BlockHash, EqualsDynamosUnderLoraAndSalt) {
