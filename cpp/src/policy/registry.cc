@@ -7,6 +7,7 @@
 
 #include "kvroute/base/error.h"
 #include "kvroute/policy/kv_cost.h"
+#include "kvroute/policy/kv_delay.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/standalone.h"
 #include "kvroute/policy/uninformed.h"
@@ -23,9 +24,8 @@ struct Entry {
 };
 
 constexpr std::array kEntries{
-    Entry{"kv_cost", &KvCost::from},
-    Entry{"standalone", &Standalone::from},
-    Entry{"round_robin", &RoundRobin::from},
+    Entry{"kv_cost", &KvCost::from},        Entry{"kv_delay", &KvDelay::from},
+    Entry{"standalone", &Standalone::from}, Entry{"round_robin", &RoundRobin::from},
     Entry{"random", &RandomChoice::from},
 };
 constexpr std::array<std::pair<std::string_view, std::string_view>, 1> kAliases{{

@@ -1,0 +1,137 @@
+#include "kvroute/policy/kv_delay.h"
+
+#include <algorithm>
+
+#include "policy/prediction.h"
+#include "policy/spec_reader.h"
+
+namespace kvroute {
+
+// What all candidates have in common.
+struct KvDelay::Shared {
+  Shared(const ScoreInput& input, const KvDelayOptions& options) noexcept
+      : scale(detail::fleet_prefill_scale(*input.fleet)),
+        mean_seconds(input.fleet->prefill_seconds.value()),
+        decode_seconds(input.fleet->decode_seconds.value()),
+        output_tokens(input.expected_output_tokens ? *input.expected_output_tokens
+                                                   : input.fleet->output_tokens.value()),
+        arrivals(input.fleet->arrivals_per_target(input.now)),
+        memory(input.fleet->arrival_memory / std::max(1U, input.fleet->targets)),
+        utilization(std::min(arrivals * scale * mean_seconds, options.max_utilization)),
+        delayed(options.fleet_share * arrivals / (1 - utilization)) {}
+
+  double scale;           // of a target without measurements
+  double mean_seconds;    // predicted, before the scale
+  double decode_seconds;  // S
+  double output_tokens;   // that the request is expected to give
+  double arrivals;        // a second and target
+  double memory;          // of a target's own arrivals
+  double utilization;
+  double delayed;  // the fleet's part of K
+};
+
+struct KvDelay::Parts {
+  double scale = 1;
+  double own = 0;      // w
+  double backlog = 0;  // u without the wait for room
+  double used = 0;     // blocks
+  double room = 0;     // the wait for room
+  double arrivals = 0;
+  double utilization = 0;
+  double delayed = 0;  // K
+  [[nodiscard]] double before() const noexcept { return backlog + room; }
+  [[nodiscard]] double delay() const noexcept { return delayed * own * (before() + own / 2); }
+  [[nodiscard]] double cost() const noexcept { return before() + own + delay(); }
+};
+
+std::unique_ptr<Policy> KvDelay::from(detail::SpecReader& reader) {
+  const KvDelayOptions absent;
+  return std::make_unique<KvDelay>(
+      KvDelayOptions{
+          .kv_room = reader.number("kv_room", absent.kv_room, 0, 1),
+          .fleet_share = reader.number("fleet_share", absent.fleet_share, 0, 1),
+          .max_utilization = reader.number("max_utilization", absent.max_utilization, 0, 0.999)},
+      reader.pick_rule());
+}
+
+KvDelay::Parts KvDelay::parts(const ScoreInput& input, const Shared& shared,
+                              Slot slot) const noexcept {
+  const TargetLoad& load = input.loads[slot];
+  Parts parts;
+  parts.scale = detail::prefill_scale(load, shared.scale);
+  parts.own = parts.scale *
+              input.fleet->prefill.seconds(input.num_tokens, input.cached_or_active_tokens(slot));
+  parts.backlog = parts.scale * detail::backlog_left(load, input.now);
+
+  parts.used = static_cast<double>(load.active_blocks() + load.expected_output_blocks +
+                                   detail::blocks_added(input, slot)) +
+               shared.output_tokens / static_cast<double>(input.block_sizes[slot]);
+  if (const std::uint64_t capacity = input.total_blocks[slot]; capacity > 0) {
+    parts.room = shared.decode_seconds *
+                 std::max(0.0, parts.used / static_cast<double>(capacity) - options_.kv_room);
+  }
+
+  parts.arrivals = load.arrivals.per_second(input.now, shared.memory);
+  parts.utilization =
+      std::min(parts.arrivals * parts.scale * load.prefill_seconds.value(shared.mean_seconds),
+               options_.max_utilization);
+  parts.delayed =
+      shared.delayed + (1 - options_.fleet_share) * parts.arrivals / (1 - parts.utilization);
+  return parts;
+}
+
+void KvDelay::score(const ScoreInput& input, std::span<double> costs) const noexcept {
+  const Shared shared(input, options_);
+  for (std::size_t i = 0; i < input.candidates.size(); ++i) {
+    costs[i] = parts(input, shared, input.candidates[i]).cost();
+  }
+}
+
+std::size_t KvDelay::pick(const ScoreInput& input, std::span<const double> costs,
+                          PickState& state) const noexcept {
+  if (!spreads_ || input.overrides.temperature.value_or(0) > 0) {
+    return Policy::pick(input, costs, state);
+  }
+  const auto in_use = [&](std::size_t at) {
+    const Slot slot = input.candidates[at];
+    return input.loads[slot].active_blocks() * input.block_sizes[slot];
+  };
+  std::size_t best = 0;
+  std::uint64_t ties = 1;
+  for (std::size_t i = 1; i < costs.size(); ++i) {
+    if (costs[i] > costs[best]) continue;
+    const bool less = costs[i] < costs[best] || in_use(i) < in_use(best);
+    if (less) {
+      ties = 1;
+    } else if (in_use(i) > in_use(best)) {
+      continue;
+    }
+    if (less || state.random.below(++ties) == 0) best = i;
+  }
+  return best;
+}
+
+std::vector<CostTerm> KvDelay::terms(const ScoreInput& input, Slot slot) const {
+  const Shared shared(input, options_);
+  const Parts p = parts(input, shared, slot);
+  const TargetLoad& load = input.loads[slot];
+  return {{"backlog_seconds", p.backlog},
+          {"room_seconds", p.room},
+          {"own_seconds", p.own},
+          {"delay_of_others_seconds", p.delay()},
+          {"delayed_per_second", p.delayed},
+          {"cached_or_active_tokens", static_cast<double>(input.cached_or_active_tokens(slot))},
+          {"prefill_scale", p.scale},
+          {"booked_seconds", load.backlog_seconds},
+          {"head_seconds", load.head_seconds},
+          {"used_blocks", p.used},
+          {"total_blocks", static_cast<double>(input.total_blocks[slot])},
+          {"decode_seconds", shared.decode_seconds},
+          {"output_tokens", shared.output_tokens},
+          {"fleet_arrivals_per_second", shared.arrivals},
+          {"fleet_utilization", shared.utilization},
+          {"own_arrivals_per_second", p.arrivals},
+          {"own_utilization", p.utilization}};
+}
+
+}  // namespace kvroute
