@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
+#include "kvroute/base/error.h"
 #include "score_input_builder.h"
 
 namespace kvroute {
@@ -66,6 +69,76 @@ TEST(KvCost, ComparesTargetsOfDifferentBlockSizesInTokens) {
   builder.loads[1].prompt_blocks = 3;
   const Costs costs = builder.costs(KvCost{});
   EXPECT_EQ(costs[0], costs[1]);
+}
+
+TEST(KvCost, CreditsEachLowerTierForWhatOnlyItHas) {
+  ScoreInputBuilder builder(2);
+  builder.held = {2, 1};
+  builder.depths = {builder.held, {{6, 1}}, {{6, 5}}, {{8, 9}}};
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{20 - 2 - 0.75 * 4, 20 - 1 - 0.25 * 4}));
+  const KvCost policy({.host_weight = 0.5, .disk_weight = 0.125, .external_weight = 0.0625});
+  EXPECT_EQ(builder.costs(policy),
+            (Costs{20 - 2 - 0.5 * 4 - 0.0625 * 2, 20 - 1 - 0.125 * 4 - 0.0625 * 4}));
+}
+
+TEST(KvCost, LikesPreferredLabelsAsDynamoDoes) {
+  ScoreInputBuilder builder(3);
+  builder.preferences = {0, 2, -100};
+  const Costs costs = builder.costs(KvCost{});
+  EXPECT_EQ(costs[0], 20);
+  EXPECT_DOUBLE_EQ(costs[1], 20 * std::exp(-std::tanh(2.0)));
+  EXPECT_DOUBLE_EQ(costs[2], 20 * std::exp(1.0));
+}
+
+TEST(KvCost, AvoidsBusyTargetsUnlessAllAre) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const KvCost policy(
+      {.active_decode_blocks_threshold = 0.5, .active_prefill_tokens_threshold = 320});
+  ScoreInputBuilder builder(4);
+  builder.total_blocks = {100, 100, 0, 100};
+  builder.loads[0].prompt_blocks = 51;
+  builder.loads[1].prompt_blocks = 50;  // at the threshold
+  builder.loads[2].prompt_blocks = 99;  // of an unknown number
+  builder.loads[3].prefill_tokens = 321;
+  EXPECT_EQ(builder.costs(policy), (Costs{kInfinity, 70, 119, kInfinity}));
+  builder.candidates = {0, 3};
+  EXPECT_EQ(builder.costs(policy), (Costs{71, 481.0 / 16 + 10}));
+  EXPECT_EQ(policy.terms(builder.input(), 0)[4].value, 1);
+}
+
+TEST(KvCost, FollowsTheRequestsOverrides) {
+  ScoreInputBuilder builder(1);
+  builder.held = {4};
+  builder.overrides.overlap_credit = 0.5;
+  builder.overrides.prefill_scale = 3;
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{3 * (10 - 2) + 10}));
+}
+
+TEST(KvCost, SharesNoBlocksWhereReuseIsNotAssumed) {
+  ScoreInputBuilder builder(1);
+  builder.active = {10};
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{10}));
+  EXPECT_EQ(builder.costs(KvCost({.assume_kv_reuse = false})), (Costs{20}));
+}
+
+TEST(KvCost, LeavesPrefillOutWhereItIsNotTracked) {
+  ScoreInputBuilder builder(1);
+  builder.held = {4};
+  builder.loads[0].prefill_tokens = 999;
+  builder.loads[0].prompt_blocks = 7;
+  EXPECT_EQ(builder.costs(KvCost({.track_prefill_tokens = false})), (Costs{17}));
+  EXPECT_EQ(builder.costs(KvCost({.track_prefill_tokens = false, .decode_role = true})),
+            (Costs{17 - 4}));
+}
+
+TEST(KvCost, ReadsItsParameters) {
+  ScoreInputBuilder builder(1);
+  builder.held = {4};
+  const auto policy = make_policy(PolicySpec(
+      "kv_cost",
+      {{"overlap_credit", {0.5}}, {"prefill_scale", {2.0}}, {"assume_kv_reuse", {false}}}));
+  EXPECT_EQ(builder.costs(*policy), (Costs{2 * 8 + 10}));
+  EXPECT_THROW((void)make_policy(PolicySpec("kv_cost", {{"host_weight", {1.5}}})), InvalidArgument);
 }
 
 TEST(KvCost, ExplainsTermsThatAddUpToTheCost) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <numeric>
 #include <optional>
@@ -42,6 +43,8 @@ struct ScoreInputBuilder {
     input.total_blocks = total_blocks;
     input.identities = identities;
     input.turns = turns;
+    input.preferences = preferences;
+    for (std::size_t tier = 0; tier < kTiers; ++tier) input.depths[tier] = depths[tier];
     input.loads = loads;
     input.histories = histories;
     input.fleet = &fleet;
@@ -74,6 +77,8 @@ struct ScoreInputBuilder {
   std::vector<std::uint64_t> total_blocks;
   std::vector<std::uint64_t> identities;
   std::vector<std::uint32_t> turns;
+  std::vector<double> preferences;                        // empty: none
+  std::array<std::vector<std::uint32_t>, kTiers> depths;  // empty: nothing below the device
   std::vector<TargetLoad> loads;
   std::vector<TargetHistory> histories;
   FleetLoad fleet;
