@@ -127,4 +127,21 @@ Namespace namespace_of(py::handle lora, py::handle salt, py::handle name_space) 
           .tenant = part(name_space, "namespace")};
 }
 
+RequestOverrides overrides_of(py::handle overlap_credit, py::handle prefill_scale,
+                              py::handle temperature) {
+  const auto bounded = [](py::handle object, const char* field, double most,
+                          const char* expected) -> std::optional<double> {
+    if (object.is_none()) return std::nullopt;
+    const double value = number(object, field);
+    if (!(value >= 0 && value <= most)) refuse(field, expected, object);  // not so: NaN
+    return value;
+  };
+  return {
+      .overlap_credit =
+          bounded(overlap_credit, "overlap_credit", 1, "None or a number from 0 to 1"),
+      .prefill_scale =
+          bounded(prefill_scale, "prefill_scale", 1e6, "None or a number from 0 to 1e6"),
+      .temperature = bounded(temperature, "temperature", 100, "None or a number from 0 to 100")};
+}
+
 }  // namespace kvroute::python

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "kvroute/hash/block_hash.h"
+#include "kvroute/policy/score_input.h"
 #include "pybind.h"
 
 namespace kvroute::python {
@@ -42,6 +43,11 @@ inline constexpr std::int64_t kMost32 = std::numeric_limits<std::uint32_t>::max(
 
 /// The three arguments of a namespace.
 [[nodiscard]] Namespace namespace_of(py::handle lora, py::handle salt, py::handle name_space);
+
+/// What a request asks of the policy: each None or a number; a credit from 0 to 1, the others at
+/// least 0.
+[[nodiscard]] RequestOverrides overrides_of(py::handle overlap_credit, py::handle prefill_scale,
+                                            py::handle temperature);
 
 /// "the str 'abc'", "None": what came.
 [[nodiscard]] std::string describe(py::handle object);

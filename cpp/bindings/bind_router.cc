@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "policy_spec_input.h"
 #include "pybind.h"
 #include "router_face.h"
 
@@ -117,8 +118,9 @@ void bind_router(py::module_& module) {
   bind_decisions(router);
   router
       .def_property_readonly("block_size", [](const RouterFace& r) { return r.use().block_size(); })
-      .def_property_readonly("policy",
-                             [](const RouterFace& r) { return std::string(r.use().policy()); })
+      .def_property_readonly("policy", [](const RouterFace& r) { return r.use().policy(); })
+      .def_property_readonly("policy_spec",
+                             [](const RouterFace& r) { return to_python(r.use().policy_spec()); })
       .def("stats", &RouterFace::stats)
       .def("close", &RouterFace::close, "Stops the event thread and drops all state.")
       .def("__enter__", [](py::object self) { return self; })

@@ -16,6 +16,7 @@ void bind_hash(py::module_& module);
 void bind_log(py::module_& module);
 void bind_clock(py::module_& module);
 void bind_index(py::module_& module);
+void bind_policy(py::module_& module);
 void bind_selection(py::module_& module);
 void bind_stats(py::module_& module);
 void bind_router(py::module_& module);

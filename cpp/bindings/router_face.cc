@@ -11,6 +11,7 @@
 #include "integer_input.h"
 #include "kvroute/base/error.h"
 #include "memory_size.h"
+#include "policy_spec_input.h"
 #include "tier_name.h"
 #include "worker_name.h"
 
@@ -34,12 +35,6 @@ std::vector<std::string> endpoints(py::handle object, const char* field) {
   throw InvalidArgument(std::string(field) +
                         ": expected None, an endpoint, or a list of endpoints, got " +
                         describe(object));
-}
-
-std::string text(py::handle object, const char* field) {
-  const auto view = text_or_none(object, field);
-  if (!view) throw InvalidArgument(std::string(field) + ": expected a str, got None");
-  return std::string(*view);
 }
 
 /// A request from Python's arguments; views these, so it lives as long as the call.
@@ -79,7 +74,7 @@ std::shared_ptr<Router> make_router(py::handle block_size, py::handle policy,
                                     py::handle reservation_ttl) {
   return std::make_shared<Router>(
       RouterOptions{.block_size = unsigned_32(block_size, "block_size"),
-                    .policy = text(policy, "policy"),
+                    .policy = policy_spec(policy, "policy"),
                     .memory_limit = memory_size(memory_limit, "memory_limit"),
                     .seed = unsigned_64_or_none(seed, "seed"),
                     .clock = std::move(clock),

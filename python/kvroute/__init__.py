@@ -26,7 +26,10 @@ from kvroute._core import (
     VirtualClock,
     __version__,
     build_info,
+    decide,
     hash_blocks,
+    policy_names,
+    score,
     sequence_hashes,
 )
 
@@ -49,6 +52,9 @@ __all__ = [
     "VirtualClock",
     "__version__",
     "build_info",
+    "decide",
     "hash_blocks",
+    "policy_names",
+    "score",
     "sequence_hashes",
 ]

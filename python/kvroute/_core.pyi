@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Final, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Buffer
 
@@ -53,6 +53,12 @@ IndexEvent: TypeAlias = (
 )
 """What PrefixIndex.apply takes."""
 
+PolicyValue: TypeAlias = float | bool | str | Sequence["PolicyValue"] | Mapping[str, "PolicyValue"]
+"""A policy's parameter; policies inside a policy are names or mappings again."""
+
+Policy: TypeAlias = str | Mapping[str, PolicyValue]
+"""A policy's name, or its "name" with parameters: {"name": "kv_cost", "temperature": 0.2}."""
+
 __version__: Final[str]
 build_info: Final[dict[str, str]]
 """Compiler, flags, library versions: for bug reports."""
@@ -83,6 +89,60 @@ def sequence_hashes(
     namespace: str | None = None,
 ) -> array[int]:
     """Chained hash of each block and all before it, as array('Q')."""
+
+def policy_names() -> list[str]:
+    """Names that `policy=` takes, without aliases, in the order of the documentation."""
+
+def score(
+    policy: Policy,
+    targets: Sequence[Mapping[str, Any]],
+    *,
+    num_tokens: int,
+    block_size: int = 16,
+    local_hashes: Hashes | None = None,
+    session_id: str | None = None,
+    expected_output_tokens: int | None = None,
+    now: float = 0.0,
+    fleet: Mapping[str, Any] | None = None,
+    overlap_credit: float | None = None,
+    prefill_scale: float | None = None,
+    temperature: float | None = None,
+) -> list[float | None]:
+    """Cost of each target by stated figures: a pure call, without a router. None where the policy
+    that decides has no cost.
+
+    A target's figures, each optional: name (its place in the sequence), dp_rank; in blocks of its
+    block_size: held, host, disk, external (leading blocks in any tier from the device to that one),
+    active, total_blocks, prompt_blocks, output_blocks, expected_output_blocks; prefill_tokens,
+    requests, prefilling; in seconds: backlog_seconds, head_seconds, and head_started and joined_at
+    of the clock that `now` is of; prefill_scale, prefill_seconds (means); waiting, running,
+    kv_usage, report_age (seconds; 0 where one of the three is given, never reported otherwise);
+    picks, recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals
+    (times in seconds); preference.
+
+    The fleet's: prefill_tokens_per_second, attention_seconds, targets (as many as are stated),
+    arrivals, arrival_memory, prefill_seconds, prefill_scale, output_tokens, decode_seconds,
+    recent_time_constant, window_seconds, report_lifetime. InvalidArgument names a figure by its
+    place: "targets[2].held: expected ..."."""
+
+def decide(
+    policy: Policy,
+    targets: Sequence[Mapping[str, Any]],
+    *,
+    num_tokens: int,
+    block_size: int = 16,
+    local_hashes: Hashes | None = None,
+    session_id: str | None = None,
+    expected_output_tokens: int | None = None,
+    now: float = 0.0,
+    fleet: Mapping[str, Any] | None = None,
+    overlap_credit: float | None = None,
+    prefill_scale: float | None = None,
+    temperature: float | None = None,
+    seed: int | None = 0,
+) -> tuple[int, str]:
+    """The chosen target's place in `targets`, and the name of the policy that decided. Figures as
+    of `score`. The seed is that of a router's generator; None takes one from the system."""
 @final
 class VirtualClock:
     """A clock that moves only when told to; drives a router in simulations."""
@@ -193,8 +253,8 @@ class KvRouter:
     """Chooses, for each request, the engine that already holds its KV cache and has room.
 
     block_size: tokens per block of the workers that do not state their own.
-    policy: "kv_cost" (Dynamo's cost, the default), "standalone" (Dynamo's example logit),
-        "round_robin" or "random".
+    policy: a name of policy_names(), or a mapping of its name and parameters; by default "kv_cost",
+        Dynamo's cost.
     memory_limit: cap on the index's memory: bytes, or a text such as "512MiB" or "1GiB"; None for
         none. At the cap the coldest blocks are forgotten. Where workers have several block sizes,
         each size has an index of its own and an equal share.
@@ -207,7 +267,7 @@ class KvRouter:
     def __init__(
         self,
         block_size: int,
-        policy: str = "kv_cost",
+        policy: Policy = "kv_cost",
         memory_limit: int | str | None = "1GiB",
         seed: int | None = None,
         clock: VirtualClock | None = None,
@@ -218,7 +278,13 @@ class KvRouter:
     @property
     def block_size(self) -> int: ...
     @property
-    def policy(self) -> str: ...
+    def policy(self) -> str:
+        """The policy's name."""
+
+    @property
+    def policy_spec(self) -> dict[str, Any]:
+        """Its name and parameters, as they were given."""
+
     def add_worker(
         self,
         worker: WorkerName,

@@ -10,7 +10,8 @@ Router::Router(RouterOptions options) : impl_(std::make_unique<Impl>(std::move(o
 Router::~Router() = default;
 
 std::uint32_t Router::block_size() const noexcept { return impl_->options().block_size; }
-std::string_view Router::policy() const noexcept { return impl_->policy().name(); }
+std::string Router::policy() const { return std::string(impl_->policy().name()); }
+PolicySpec Router::policy_spec() const { return impl_->options().policy; }
 
 void Router::add_worker(const WorkerSpec& spec) { impl_->add_worker(spec); }
 void Router::remove_worker(const WorkerName& name) { impl_->remove_worker(name); }

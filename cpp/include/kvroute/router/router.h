@@ -75,7 +75,9 @@ class Router {
   ~Router();
 
   [[nodiscard]] std::uint32_t block_size() const noexcept;
-  [[nodiscard]] std::string_view policy() const noexcept;
+  /// The policy's name, and the data that it was made of.
+  [[nodiscard]] std::string policy() const;
+  [[nodiscard]] PolicySpec policy_spec() const;
 
   /// \throws InvalidArgument when the name is taken, an endpoint is malformed or cannot be bound,
   /// a number is out of range, or there are too many targets; the router is then unchanged.
