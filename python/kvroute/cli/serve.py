@@ -82,6 +82,13 @@ def serve(
     tokenize_timeout_seconds: Annotated[
         _Number, _option("--tokenize-timeout-seconds", text="For an engine's /tokenize [2].")
     ] = None,
+    engine_stats_interval: Annotated[
+        _Number,
+        _option(
+            "--engine-stats-interval",
+            text="Seconds between readings of each engine's own load; 0: none [5].",
+        ),
+    ] = None,
     max_instance_failover_reroute_attempts: Annotated[
         _Count,
         _option(

@@ -40,7 +40,6 @@ REFUSED_FLAGS: dict[str, str] = {
     "--file-storage-class": _FILES,
     "--file-storage-path": _FILES,
     "--batch-processor": _FILES,
-    "--engine-stats-interval": "engines report their load themselves (--load-events)",
     "--request-stats-window": "kvroute books each running request instead of measuring a rate",
     "--log-stats": "see /metrics",
     "--log-stats-interval": "see /metrics",

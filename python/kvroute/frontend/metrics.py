@@ -40,10 +40,14 @@ class WorkerMetrics:
         self.healthy = metrics.healthy.labels(*labels)
         self.healthy.set(1)
         self._failures = metrics.failures
+        self._engine_stats = metrics.engine_stats
         self._labels = labels
 
     def failure(self, reason: str) -> None:
         self._failures.labels(*self._labels, reason).inc()
+
+    def engine_stats(self, outcome: str) -> None:
+        self._engine_stats.labels(*self._labels, outcome).inc()
 
 
 class Metrics:
@@ -67,6 +71,12 @@ class Metrics:
             "request_failures",
             "Requests that a worker did not serve: unreachable, timeout, broken, status_5xx.",
             [*of_worker, "reason"],
+        )
+        self.engine_stats = counter(
+            "engine_stats",
+            "Readings of a worker's own metrics: read, failed, unknown (no series that we know), "
+            "skipped (no connection free).",
+            [*of_worker, "outcome"],
         )
         self.rejected = counter(
             "rejected_requests", "Requests answered by the frontend itself, by status.", ["status"]

@@ -67,6 +67,15 @@ class Router(Protocol):
         *,
         salt: str | None = None,
     ) -> Any: ...
+    def update_load(
+        self,
+        worker: int | str,
+        dp_rank: int = 0,
+        *,
+        waiting: int | None = None,
+        running: int | None = None,
+        kv_usage: float | None = None,
+    ) -> None: ...
     def stats(self) -> Any: ...
     def close(self) -> None: ...
 

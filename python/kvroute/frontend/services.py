@@ -8,6 +8,7 @@ import logging
 
 from kvroute.frontend.completions import Completions
 from kvroute.frontend.deadline import within
+from kvroute.frontend.engine_stats import EngineStats
 from kvroute.frontend.engine_tokens import EngineTokens
 from kvroute.frontend.explanations import Explanations
 from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
@@ -23,7 +24,8 @@ logger = logging.getLogger("kvroute.frontend")
 
 
 class Services:
-    """The fleet and its routers, the shared upstream client, the tokenizer, the health checks.
+    """The fleet and its routers, the shared upstream client, the tokenizer, what asks engines now
+    and then.
 
     `posts` has the raw POST paths: how each reads its body, and who answers it through `intake`.
     """
@@ -57,6 +59,9 @@ class Services:
         }
         self.posts["/v1/kvroute/explain"] = (parse_either, Explanations(self.tokens).serve)
         self._tasks = [asyncio.create_task(self.intake.expire_clients())]
+        if settings.engine_stats_interval > 0:
+            stats = EngineStats(self.fleet, self.upstream, settings.engine_stats_interval)
+            self._tasks += stats.start()
         if settings.static_backend_health_checks:
             self._tasks += [
                 asyncio.create_task(self._check(group, backend))

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     tokenize_threads: int = Field(default=2, ge=1, le=64)
     tokenize_timeout_seconds: float = Field(default=2.0, gt=0)
 
+    engine_stats_interval: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+
     max_instance_failover_reroute_attempts: int = Field(default=1, ge=0, le=100)
     static_backend_health_checks: bool = False
     static_backend_health_check_interval: float = Field(default=60.0, gt=0)

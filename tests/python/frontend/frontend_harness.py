@@ -53,6 +53,8 @@ class FakeRouter:
         self.released = asyncio.Event()
         self.dp_rank = 0
         self.closed = False
+        self.loads: dict[tuple[str, int], dict[str, Any]] = {}
+        self.reported = asyncio.Event()
 
     def add_worker(self, worker: str, **options: Any) -> None:
         self.workers[worker] = options
@@ -115,6 +117,11 @@ class FakeRouter:
             for name in self.workers
         ]
         return SimpleNamespace(policy=self.policy, num_tokens=len(token_ids), targets=targets)
+
+    def update_load(self, worker: str, dp_rank: int = 0, **figures: Any) -> None:
+        assert worker in self.workers
+        self.loads[worker, dp_rank] = figures
+        self.reported.set()
 
     def stats(self) -> Any:
         targets = [
@@ -366,8 +373,13 @@ async def running_app(app: Any, *, head_timeout: float = 30.0) -> AsyncIterator[
 async def running_frontend(
     *backends: str, make_router: Any = FakeRouter, head_timeout: float = 30.0, **settings: Any
 ) -> AsyncIterator[Frontend]:
-    """A frontend before these engines; their model is "m" unless said otherwise."""
-    defaults = {"static_backends": list(backends), "static_models": ["m"]}
+    """A frontend before these engines; their model is "m" unless said otherwise. Their metrics are
+    not read unless `engine_stats_interval` says so."""
+    defaults = {
+        "static_backends": list(backends),
+        "static_models": ["m"],
+        "engine_stats_interval": 0,
+    }
     app = create_app(Settings(**{**defaults, **settings}), make_router=make_router)
     async with (
         running_app(app, head_timeout=head_timeout) as url,

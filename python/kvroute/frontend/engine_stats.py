@@ -1,0 +1,141 @@
+"""Reading of the engines' own load from their Prometheus endpoints, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kvroute.frontend.deadline import within
+from kvroute.frontend.engine_metrics import EngineLoad, parse_engine_metrics
+from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
+from kvroute.frontend.upstream import Upstream, UpstreamBusyError, UpstreamError
+
+logger = logging.getLogger("kvroute.frontend")
+
+# trtllm-serve has its iteration log, as JSON, where the others have their metrics.
+_PATHS = ("/metrics", "/prometheus/metrics")
+_MAX_BYTES = 8 << 20
+_LONGEST_ANSWER = 5.0
+
+
+class EngineStats:
+    """One task for each engine, so that a silent one delays no other.
+
+    Every `interval` seconds an engine is asked for its metrics through the shared client; it has
+    five seconds, or the interval if that is shorter. What it says goes to the router
+    (`update_load`, each rank) and `reported` is called. An engine that fails keeps its last report,
+    which the policies leave out once it is old. The engines' turns are spread over the interval.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        upstream: Upstream,
+        interval: float,
+        reported: Callable[[ModelGroup], None] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._interval = interval
+        self._timeout = min(interval, _LONGEST_ANSWER)
+        self._reported = reported
+        self._engines = [
+            _Engine(group, backend)
+            for group in fleet.groups.values()
+            for backend in group.backends.values()
+        ]
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """The tasks; they run until they are cancelled. Needs a running event loop."""
+        count = len(self._engines)
+        return [
+            asyncio.create_task(self._follow(engine, self._interval * index / count))
+            for index, engine in enumerate(self._engines)
+        ]
+
+    async def _follow(self, engine: _Engine, delay: float) -> None:
+        await self._ask(engine)  # at once: a router that just started knows nothing
+        await asyncio.sleep(delay)
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._ask(engine)
+
+    async def _ask(self, engine: _Engine) -> None:
+        """One reading; raises nothing but what cancels this task."""
+        count = engine.backend.metrics.engine_stats
+        try:
+            loads = await within(self._timeout, self._read(engine))
+        except UpstreamBusyError:
+            count("skipped")  # our own limit says nothing of the engine
+        except (UpstreamError, asyncio.TimeoutError, ValueError) as error:
+            count("failed")
+            engine.warn(f"no answer: {error or type(error).__name__}")
+        except Exception:  # whatever it is, the readings must go on
+            count("failed")
+            logger.exception("%s: metrics", engine.backend.url)
+        else:
+            if not loads:
+                count("unknown")
+                engine.warn("no series of vLLM, SGLang or TensorRT-LLM")
+                return
+            count("read")
+            engine.warned = False
+            engine.report(loads)
+            if self._reported is not None:
+                self._reported(engine.group)
+
+    async def _read(self, engine: _Engine) -> list[EngineLoad]:
+        loads: list[EngineLoad] = []
+        problem: ValueError | None = None
+        for path in engine.paths:
+            try:
+                text = await self._get(engine.backend.url + path)
+                loads = parse_engine_metrics(text, engine.backend.dp_ranks)
+            except ValueError as error:
+                problem = problem or error
+                continue
+            if loads:
+                engine.paths = (path,)
+                return loads
+        engine.paths = _PATHS  # another server may have come to this address
+        if problem is not None:
+            raise problem
+        return loads
+
+    async def _get(self, url: str) -> bytes:
+        response = await self._upstream.request("GET", url, [], None)
+        try:
+            body = bytearray()
+            while chunk := await response.read_chunk():
+                body += chunk
+                if len(body) > _MAX_BYTES:
+                    raise ValueError(f"{url}: an answer above {_MAX_BYTES} bytes")
+            if response.status != 200:
+                raise ValueError(f"{url}: status {response.status}")
+            return bytes(body)
+        finally:
+            response.close()
+
+
+class _Engine:
+    def __init__(self, group: ModelGroup, backend: Backend) -> None:
+        self.group = group
+        self.backend = backend
+        self.paths: tuple[str, ...] = _PATHS
+        self.warned = False
+
+    def report(self, loads: list[EngineLoad]) -> None:
+        for rank, load in enumerate(loads):
+            self.group.router.update_load(
+                self.backend.url,
+                rank,
+                waiting=load.waiting,
+                running=load.running,
+                kv_usage=load.kv_usage,
+            )
+
+    def warn(self, text: str) -> None:
+        """Said once until a reading succeeds."""
+        if not self.warned:
+            self.warned = True
+            logger.warning("%s: metrics: %s", self.backend.url, text)
