@@ -30,11 +30,12 @@ PRIVATE_LIBRARIES = ("absl/", "tsl/", "zmq", "msgpack", "xxhash", "pybind11/", "
 # What each part of the Python package may import besides itself and the native core.
 # The demo's child processes are commands of the command line.
 PYTHON_PARTS: dict[str, set[str]] = {
+    "admission": set(),
     "engines": {"tokenization"},
     "tokenization": set(),
     "compat": set(),
     "traces": set(),
-    "frontend": {"tokenization", "disagg"},
+    "frontend": {"admission", "tokenization", "disagg"},
     "demo": {"traces", "cli"},
     "cli": {"engines", "tokenization", "traces", "frontend", "demo"},
 }
