@@ -36,7 +36,13 @@ void TreeCore::end_outlived_in(Slot slot, Holder& holder, const CapacityQueue::R
                                std::uint32_t excess) {
   const NodeId id = record.node;
   Node& node = tree_->node(id);
-  if (!node.predicted().any(slot, record.instant)) return;
+  const std::uint32_t end = node.predicted().end_of(slot, record.instant);
+  if (end == 0) return;
+  // A split or a confirmation has left the node less than the record says: others are deeper now.
+  if (node.start + end < record.end) {
+    tree_->capacity().push(slot, {record.instant, node.start + end, id});
+    return;
+  }
   const std::scoped_lock alone(tree_lock_);
   PredictedRanges& predicted = node.make_extras(bytes_->nodes).predicted;
   const std::uint32_t gone = predicted.take_last(

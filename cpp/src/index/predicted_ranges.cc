@@ -44,6 +44,13 @@ bool PredictedRanges::any(Slot slot, Nanoseconds deadline) const noexcept {
   return false;
 }
 
+std::uint32_t PredictedRanges::end_of(Slot slot, Nanoseconds deadline) const noexcept {
+  for (std::uint32_t i = end_of(slot); i-- > 0 && ranges_[i].slot == slot;) {
+    if (ranges_[i].deadline == deadline) return ranges_[i].end;
+  }
+  return 0;
+}
+
 Nanoseconds PredictedRanges::earliest() const noexcept {
   Nanoseconds earliest = std::numeric_limits<Nanoseconds>::max();
   for (const PredictedRange& range : ranges_) earliest = std::min(earliest, range.deadline);

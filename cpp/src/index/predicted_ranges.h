@@ -36,6 +36,8 @@ class PredictedRanges {
               std::uint8_t* marks) const noexcept;
   /// Whether blocks are predicted for the slot with just this deadline.
   [[nodiscard]] bool any(Slot slot, Nanoseconds deadline) const noexcept;
+  /// One past the last of these; 0 if there are none.
+  [[nodiscard]] std::uint32_t end_of(Slot slot, Nanoseconds deadline) const noexcept;
   /// The first deadline; none of those that expire if it is not before kFirstInstant.
   [[nodiscard]] Nanoseconds earliest() const noexcept;
 

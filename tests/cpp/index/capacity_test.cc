@@ -45,6 +45,26 @@ TEST(Capacity, LetsTheLeastRecentlyPredictedGoFromTheirEnd) {
   EXPECT_EQ(tree.stats().blocks, 25U);
 }
 
+// Nodes take the numbers of nodes that have gone, and with them what was queued for these.
+TEST(Capacity, LetsTheDeepestGoFirstAfterNodesHaveMergedAndSplit) {
+  const Hashes path = hashes(40, 1);
+  const auto branch_at = [&path](std::uint32_t depth) {
+    Hashes branch = part(path, 0, depth);
+    branch.push_back(depth);
+    return branch;
+  };
+  PrefixTree tree = bounded(40);
+  tree.predict(0, path, 0);
+  tree.predict(1, branch_at(20), 0);
+  tree.clear(1);
+  tree.predict(1, branch_at(10), 0);
+  tree.predict(1, branch_at(15), 0);
+  tree.set_capacity(0, 14);
+  tree.predict(0, hashes(1, 7), 0);
+  EXPECT_EQ(held(tree, 0, path), 13U);
+  EXPECT_EQ(tree.audit(), std::nullopt);
+}
+
 TEST(Capacity, CountsABlockAsUsedWhenItIsPredictedAgain) {
   PrefixTree tree = bounded(20);
   tree.predict(0, kFirst, 0);

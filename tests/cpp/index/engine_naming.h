@@ -35,7 +35,7 @@ class EngineNames {
     std::vector<std::uint64_t> names;
     std::uint64_t path = 7;
     for (const std::uint64_t label : labels) {
-      path = mix(path ^ label);
+      path = mix(mix(path) + label);  // labels come from `mix` too: xored they could cancel out
       names.push_back(name_of(path, choices));
     }
     return names;
