@@ -1,5 +1,7 @@
+#include <map>
 #include <shared_mutex>
 #include <sstream>
+#include <utility>
 
 #include "index/bits.h"
 #include "index/tree_core.h"
@@ -55,6 +57,7 @@ std::optional<std::string> audit_pins(const Node& node) {
   const PinEntry* before = nullptr;
   for (const PinEntry& entry : node.pins().entries()) {
     if (entry.count == 0 || entry.end == 0 || entry.end > node.length) return "a pin's bounds";
+    if (entry.below > (entry.end == node.length ? entry.count : 0)) return "pins below miscounted";
     if (before != nullptr &&
         (before->slot > entry.slot || (before->slot == entry.slot && before->end >= entry.end))) {
       return "pins out of order";
@@ -82,6 +85,7 @@ std::optional<std::string> TreeCore::audit() const {
   }
   if (auto wrong = audit_shared_names()) return wrong;
   if (auto wrong = audit_capacities()) return wrong;
+  if (auto wrong = audit_all_pins()) return wrong;
   return audit_totals();
 }
 
@@ -110,6 +114,25 @@ std::optional<std::string> TreeCore::audit_node(NodeId id) const {
   }
   if (auto wrong = audit_ranges(node)) return wrong;
   return audit_pins(node);
+}
+
+std::optional<std::string> TreeCore::audit_all_pins() const {
+  std::size_t pins = 0;
+  std::map<std::pair<NodeId, Slot>, std::int64_t> missing;  // by parent: below it less of it
+  for (NodeId id = 1; id < tree_->id_end(); ++id) {
+    if (!tree_->live(id)) continue;
+    const NodeId parent = tree_->node(id).parent;
+    for (const PinEntry& entry : tree_->node(id).pins().entries()) {
+      pins += entry.count - entry.below;
+      if (entry.below > 0) missing[{id, entry.slot}] += entry.below;
+      if (parent != NodeTree::kRoot) missing[{parent, entry.slot}] -= entry.count;
+    }
+  }
+  if (pins != pins_) return "pins are miscounted";
+  for (const auto& [place, count] : missing) {
+    if (count != 0) return said("node ", place.first, ": pins below it that it does not know of");
+  }
+  return std::nullopt;
 }
 
 std::optional<std::string> TreeCore::audit_totals() const {

@@ -16,8 +16,9 @@ PinResult TreeCore::pin(Slot slot, std::span<const std::uint64_t> labels) {
     find_path(NodeTree::kRoot, 0, labels);
     for (const Segment& segment : path_) {
       Node& node = tree_->node(segment.node);
+      const std::uint32_t below = &segment == &path_.back() ? 0 : 1;
       result.newly_active +=
-          node.make_extras(bytes_->nodes).pins.add(slot, segment.end, 1, bytes_->requests);
+          node.make_extras(bytes_->nodes).pins.add({slot, segment.end, 1, below}, bytes_->requests);
       node.last_use.set(tick);
     }
     ++pins_;
@@ -37,7 +38,7 @@ std::uint32_t TreeCore::unpin(Slot slot, Pin pin) {
   }
   const BlockPlace place = tree_->place_of(pin.block_);
   const Node& last = tree_->node(place.node);
-  if (last.start + place.at + 1 != pin.depth_ || !last.pins().contains(slot, place.at + 1)) {
+  if (last.start + place.at + 1 != pin.depth_ || !last.pins().any_ends_at(slot, place.at + 1)) {
     throw InvalidArgument("pin: expected one of slot " + std::to_string(slot) +
                           " that is not yet unpinned");
   }
@@ -48,7 +49,7 @@ std::uint32_t TreeCore::unpin(Slot slot, Pin pin) {
     for (NodeId id = place.node; id != NodeTree::kRoot;) {
       Node& node = tree_->node(id);
       NodePins& pins = node.make_extras(bytes_->nodes).pins;
-      const std::uint32_t here = pins.remove(slot, end, bytes_->requests).value_or(0);
+      const std::uint32_t here = pins.remove(slot, end, id != place.node, bytes_->requests);
       if (here > 0) tree_->requeue_predictions(id, slot);
       stopped += here;
       node.tidy_extras(bytes_->nodes);

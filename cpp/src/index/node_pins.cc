@@ -15,9 +15,10 @@ std::uint32_t NodePins::position(Slot slot, std::uint32_t end) const noexcept {
   return static_cast<std::uint32_t>(at - entries_.begin());
 }
 
-bool NodePins::contains(Slot slot, std::uint32_t end) const noexcept {
+bool NodePins::any_ends_at(Slot slot, std::uint32_t end) const noexcept {
   const std::uint32_t at = position(slot, end);
-  return at < entries_.size() && entries_[at].slot == slot && entries_[at].end == end;
+  return at < entries_.size() && entries_[at].slot == slot && entries_[at].end == end &&
+         entries_[at].count > entries_[at].below;
 }
 
 std::uint32_t NodePins::active(Slot slot) const noexcept {
@@ -31,40 +32,36 @@ std::uint32_t NodePins::end() const noexcept {
   return end;
 }
 
-std::uint32_t NodePins::add(Slot slot, std::uint32_t end, std::uint32_t count, std::size_t& bytes) {
-  const std::uint32_t before = active(slot);
-  const std::uint32_t at = position(slot, end);
-  if (at < entries_.size() && entries_[at].slot == slot && entries_[at].end == end) {
-    entries_[at].count += count;
+std::uint32_t NodePins::add(const PinEntry& pins, std::size_t& bytes) {
+  const std::uint32_t before = active(pins.slot);
+  const std::uint32_t at = position(pins.slot, pins.end);
+  if (at < entries_.size() && entries_[at].slot == pins.slot && entries_[at].end == pins.end) {
+    entries_[at].count += pins.count;
+    entries_[at].below += pins.below;
   } else {
-    entries_.insert(at, {slot, end, count}, bytes);
+    entries_.insert(at, pins, bytes);
   }
-  return end > before ? end - before : 0;
+  return pins.end > before ? pins.end - before : 0;
 }
 
-std::optional<std::uint32_t> NodePins::remove(Slot slot, std::uint32_t end, std::size_t& bytes) {
-  if (!contains(slot, end)) return std::nullopt;
+std::uint32_t NodePins::remove(Slot slot, std::uint32_t end, bool below, std::size_t& bytes) {
   const std::uint32_t at = position(slot, end);
+  if (below) --entries_[at].below;
   if (--entries_[at].count > 0) return 0;
   entries_.erase(at, bytes);
   const std::uint32_t left = active(slot);
   return end > left ? end - left : 0;
 }
 
-// Of the pins at the end of `head`, those that go on below it are here too.
+// Those of `head` that go on below it are here too.
 void NodePins::put_before(NodePins& head, std::uint32_t length, std::size_t& bytes) {
   NodePins joined;
   for (const PinEntry& entry : head.entries_) {
-    std::uint32_t count = entry.count;
-    if (entry.end == length) {
-      for (const PinEntry& below : entries_) {
-        if (below.slot == entry.slot) count -= below.count;
-      }
-    }
-    if (count > 0) joined.add(entry.slot, entry.end, count, bytes);
+    const std::uint32_t count = entry.count - entry.below;
+    if (count > 0) joined.add({entry.slot, entry.end, count}, bytes);
   }
   for (const PinEntry& entry : entries_) {
-    joined.add(entry.slot, entry.end + length, entry.count, bytes);
+    joined.add({entry.slot, entry.end + length, entry.count, entry.below}, bytes);
   }
   head.entries_.erase(0, head.entries_.size(), bytes);
   entries_.erase(0, entries_.size(), bytes);
@@ -75,8 +72,12 @@ NodePins NodePins::split_head(std::uint32_t at, std::size_t& bytes) {
   NodePins head;
   NodePins tail;
   for (const PinEntry& entry : entries_) {
-    head.add(entry.slot, std::min(entry.end, at), entry.count, bytes);
-    if (entry.end > at) tail.add(entry.slot, entry.end - at, entry.count, bytes);
+    if (entry.end <= at) {
+      head.add(entry, bytes);
+    } else {
+      head.add({entry.slot, at, entry.count, entry.count}, bytes);
+      tail.add({entry.slot, entry.end - at, entry.count, entry.below}, bytes);
+    }
   }
   entries_.erase(0, entries_.size(), bytes);
   *this = std::move(tail);

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 
 #include "index/accounting.h"
 #include "kvroute/base/ids.h"
@@ -10,11 +9,12 @@
 namespace kvroute::detail {
 
 /// Running requests on one slot whose place in a node is its first `end` blocks. Those that go on
-/// below the node have `end` equal to its length.
+/// below the node have `end` equal to its length, and are counted in `below` too.
 struct PinEntry {
   Slot slot = 0;
   std::uint32_t end = 0;
   std::uint32_t count = 0;
+  std::uint32_t below = 0;
 };
 
 /// The pins of one node, by slot and end.
@@ -28,10 +28,12 @@ class NodePins {
   [[nodiscard]] std::uint32_t end() const noexcept;
 
   /// \return how many blocks became active on the slot.
-  std::uint32_t add(Slot slot, std::uint32_t end, std::uint32_t count, std::size_t& bytes);
-  /// \return how many blocks stopped being active; absent if there is no such pin.
-  std::optional<std::uint32_t> remove(Slot slot, std::uint32_t end, std::size_t& bytes);
-  [[nodiscard]] bool contains(Slot slot, std::uint32_t end) const noexcept;
+  std::uint32_t add(const PinEntry& pins, std::size_t& bytes);
+  /// Takes out one pin, which is there, with `below` one of those that go on below the node.
+  /// \return how many blocks stopped being active.
+  std::uint32_t remove(Slot slot, std::uint32_t end, bool below, std::size_t& bytes);
+  /// Whether a pin of the slot has its last block there.
+  [[nodiscard]] bool any_ends_at(Slot slot, std::uint32_t end) const noexcept;
 
   /// Puts the pins of a node of `length` blocks before these; `head` is empty then.
   void put_before(NodePins& head, std::uint32_t length, std::size_t& bytes);

@@ -219,6 +219,7 @@ class TreeCore {
 
   // core_audit.cc
   [[nodiscard]] std::optional<std::string> audit_node(NodeId id) const;
+  [[nodiscard]] std::optional<std::string> audit_all_pins() const;
   [[nodiscard]] std::optional<std::string> audit_totals() const;
 
   // core_audit_names.cc

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <vector>
 
 #include "hashes.h"
 #include "kvroute/base/error.h"
@@ -72,6 +73,45 @@ TEST(Unpin, RefusesWhatIsNotPinned) {
   EXPECT_THROW(tree.unpin(1, pinned.pin), InvalidArgument);
   tree.unpin(0, pinned.pin);
   EXPECT_THROW(tree.unpin(0, pinned.pin), InvalidArgument);
+}
+
+// A request that goes on below the place is none of that place.
+TEST(Unpin, RefusesASecondTimeWhileALongerRequestRuns) {
+  for (const bool split : {false, true}) {
+    PrefixTree tree;
+    const PinResult longer = tree.pin(0, kLabels);
+    const PinResult shorter = tree.pin(0, part(kLabels, 0, 6));
+    if (split) tree.store(1, std::nullopt, part(kNames, 0, 6), part(kLabels, 0, 6));
+    if (split) tree.store(1, std::nullopt, hashes(7, 8), joined(part(kLabels, 0, 6), {7}));
+    EXPECT_EQ(tree.unpin(0, shorter.pin), 0U);
+    EXPECT_THROW(tree.unpin(0, shorter.pin), InvalidArgument);
+    EXPECT_EQ(tree.stats().pins, 1U);
+    EXPECT_EQ(active(tree, 0, kLabels), 10U);
+    EXPECT_EQ(tree.audit(), std::nullopt);
+    EXPECT_EQ(tree.unpin(0, longer.pin), 10U);
+    EXPECT_EQ(tree.stats().pins, 0U);
+    EXPECT_EQ(tree.audit(), std::nullopt);
+  }
+}
+
+TEST(Unpin, EndsEachOfManyRequestsAtOnePlaceOnce) {
+  PrefixTree tree;
+  std::vector<Pin> pins;
+  for (const std::size_t length : {4U, 10U, 4U, 7U, 10U, 4U}) {
+    pins.push_back(tree.pin(0, part(kLabels, 0, length)).pin);
+    tree.store(1, std::nullopt, hashes(length + 1, 20 + length),
+               joined(part(kLabels, 0, length), hashes(1, 30 + length)));
+    EXPECT_EQ(tree.audit(), std::nullopt);
+  }
+  tree.clear(1);  // nodes become one again
+  EXPECT_EQ(tree.audit(), std::nullopt);
+  for (std::size_t left = pins.size(); left > 0; --left) {
+    EXPECT_EQ(tree.stats().pins, left);
+    tree.unpin(0, pins[left - 1]);
+    EXPECT_EQ(tree.audit(), std::nullopt);
+  }
+  for (const Pin& pin : pins) EXPECT_THROW(tree.unpin(0, pin), InvalidArgument);
+  EXPECT_EQ(tree.stats().blocks, 0U);
 }
 
 }  // namespace
