@@ -8,12 +8,14 @@ namespace kvroute::detail {
 
 /// Forgets until the limit holds again, of `newest` (a leaf that just grew, or the root) too, but
 /// no more than `most_leaves`. An insertion adds little, so little is to be forgotten. What waits
-/// for its parent goes before what is held.
+/// for its parent goes before what is held. Ids that run short are as good as a limit.
 /// \return false if `most_leaves` were not enough.
 bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
-  for (std::size_t leaves = 0; limit_ && bytes_->total() > *limit_; ++leaves) {
+  for (std::size_t leaves = 0;; ++leaves) {
+    const bool too_large = limit_ && bytes_->total() > *limit_;
+    if (!too_large && !ids_run_short()) return true;
     if (leaves == most_leaves) return false;
-    if (const std::size_t waited = waiting_->drop_oldest(); waited > 0) {
+    if (const std::size_t waited = too_large ? waiting_->drop_oldest() : 0; waited > 0) {
       counters_.waited_in_vain += waited;
       continue;
     }
@@ -21,7 +23,11 @@ bool TreeCore::enforce_limit(NodeId newest, std::size_t most_leaves) {
     if (!victim) return true;  // what is left is pinned
     forget_suffix(*victim);
   }
-  return true;
+}
+
+/// A sixteenth is kept free, for the blocks of one call.
+bool TreeCore::ids_run_short() const {
+  return tree_->runs().granules() > most_granules_ - most_granules_ / 16;
 }
 
 bool TreeCore::forgettable(NodeId id) const {

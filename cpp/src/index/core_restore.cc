@@ -25,7 +25,7 @@ LaneId lane_of(std::uint32_t key) {
 
 // The new content is built aside, while matches and writers go on with the old one.
 void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
-  TreeCore fresh(options_);
+  TreeCore fresh(options_, most_granules_);
   fresh.load(open_snapshot(kTreeSnapshot, snapshot), now);
   {
     const std::scoped_lock turn(writers_);
@@ -85,6 +85,7 @@ RunId TreeCore::load_run(SnapshotReader& in, std::vector<NodeId>& nodes) {
   }
   const std::vector<std::uint64_t> labels = in.hashes(total);
   const std::vector<std::uint64_t> names = in.hashes(total);
+  if (!has_ids_for(total)) refuse_snapshot("blocks that there are ids for", "too many");
   if (labels.empty()) refuse_snapshot("runs of at least one block", "an empty one");
   if (tree_->child(parent, labels.front()) != kNoNode) {
     refuse_snapshot("each block once", "the same one twice");

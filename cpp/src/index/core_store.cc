@@ -182,7 +182,8 @@ std::uint32_t TreeCore::adopt(Slot slot, std::span<const std::uint64_t> names) {
       const auto chain = waiting_->take(slot, known[i]);
       if (!chain) break;
       const BlockPlace from = tree_->place_of(parent);
-      if (chain->namespace_seed != tree_->runs().namespace_seed(tree_->node(from.node).run)) {
+      if (chain->namespace_seed != tree_->runs().namespace_seed(tree_->node(from.node).run) ||
+          !has_ids_for(chain->labels.size())) {
         counters_.waited_in_vain += static_cast<std::uint64_t>(
             std::count(chain->gone.begin(), chain->gone.end(), std::uint8_t{0}));
         continue;

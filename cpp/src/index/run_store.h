@@ -60,6 +60,10 @@ class RunStore {
     std::uint32_t offset;
   };
 
+  static constexpr std::uint32_t kGranule = 16;  ///< blocks
+  /// Most granules that may be in use: their blocks' ids are below kNoId. The caller sees to it.
+  static constexpr std::size_t kMostGranules = kNoId / kGranule;
+
   explicit RunStore(IndexBytes& bytes)
       : bytes_(bytes), runs_(&bytes.nodes), granules_(&bytes.labels) {}
 
@@ -97,6 +101,8 @@ class RunStore {
   [[nodiscard]] std::uint64_t namespace_seed(RunId run) const { return runs_[run].namespace_seed; }
   void set_namespace_seed(RunId run, std::uint64_t seed) { runs_[run].namespace_seed = seed; }
   [[nodiscard]] std::uint32_t length(RunId run) const { return runs_[run].length; }
+  /// Granules of all runs together.
+  [[nodiscard]] std::size_t granules() const noexcept { return granules_.size(); }
   /// Blocks of all runs together.
   [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
 
@@ -131,7 +137,6 @@ class RunStore {
   }
 
  private:
-  static constexpr std::uint32_t kGranule = 16;
   struct Granule {
     RunId run = 0;
     std::uint32_t index = 0;

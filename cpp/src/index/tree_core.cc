@@ -38,8 +38,9 @@ void check(Slot slot) {
 
 }  // namespace
 
-TreeCore::TreeCore(const IndexOptions& options)
+TreeCore::TreeCore(const IndexOptions& options, std::size_t most_granules)
     : options_(checked(options)),
+      most_granules_(most_granules),
       predicted_ttl_(seconds_to_ns(options.predicted_ttl_seconds)),
       limit_(options.memory_limit),
       waiting_(std::make_unique<WaitingRoom>(options.max_waiting, &bytes_->waiting)) {}
@@ -100,8 +101,23 @@ void TreeCore::note_lower(Slot slot) {
   if (!any && listed) lower_slots_.erase(at);
 }
 
+/// Whether so many further blocks below one place can get ids.
+bool TreeCore::has_ids_for(std::size_t blocks) const {
+  constexpr std::size_t kMerging = 32;  // granules that a run that moves has twice for a moment
+  const std::size_t needed = blocks / RunStore::kGranule + 1 + kMerging;
+  const std::size_t used = tree_->runs().granules();
+  return used < most_granules_ && needed <= most_granules_ - used;
+}
+
+/// Sets `path_`, and makes the blocks of it that are not there.
+/// \throws InvalidArgument, with nothing changed, if there are no ids for them
 void TreeCore::find_path(NodeId from, std::uint32_t consumed,
                          std::span<const std::uint64_t> labels) {
+  if (!has_ids_for(labels.size())) {
+    throw InvalidArgument("local_hashes: expected blocks that there are ids for beside the " +
+                          std::to_string(tree_->runs().blocks()) + " in the index, got " +
+                          std::to_string(labels.size()) + " more");
+  }
   path_.clear();
   tree_->ensure_path(from, consumed, labels, path_);
 }

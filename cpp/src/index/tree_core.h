@@ -42,7 +42,9 @@ class SnapshotWriter;
 /// needs its place.
 class TreeCore {
  public:
-  explicit TreeCore(const IndexOptions& options);
+  /// `most_granules`: for tests of what happens where ids run short.
+  explicit TreeCore(const IndexOptions& options,
+                    std::size_t most_granules = RunStore::kMostGranules);
 
   StoreResult store(LaneId lane, std::optional<std::uint64_t> parent,
                     std::span<const std::uint64_t> names, std::span<const std::uint64_t> labels,
@@ -85,6 +87,7 @@ class TreeCore {
   [[nodiscard]] const Holder* find_holder(LaneId lane) const;
   [[nodiscard]] Holder* find_holder(LaneId lane);
   void find_path(NodeId from, std::uint32_t consumed, std::span<const std::uint64_t> labels);
+  [[nodiscard]] bool has_ids_for(std::size_t blocks) const;
   void note_exact(LaneId lane, const Segment& segment);
   void update_shared_names();
   void forget_in_steps();
@@ -214,6 +217,7 @@ class TreeCore {
   // core_limit.cc
   bool enforce_limit(NodeId newest, std::size_t most_leaves);
   [[nodiscard]] std::optional<NodeId> choose_victim(NodeId newest);
+  [[nodiscard]] bool ids_run_short() const;
   [[nodiscard]] bool forgettable(NodeId id) const;
   void forget_suffix(NodeId id);
 
@@ -228,6 +232,7 @@ class TreeCore {
   [[nodiscard]] std::optional<std::string> audit_shared_names() const;
 
   const IndexOptions options_;
+  const std::size_t most_granules_;
   const Nanoseconds predicted_ttl_;
 
   mutable PhaseFairMutex writers_;

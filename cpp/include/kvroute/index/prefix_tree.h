@@ -103,6 +103,11 @@ struct PinResult {
 /// than held); what an event adopts comes chain by chain.
 ///
 /// Every function that takes a slot throws InvalidArgument if it is not below kMaxTargets.
+///
+/// Blocks have ids, of which each group of up to 16 that follow each other takes 16: there are
+/// about 4 billion. Where a sixteenth is left, blocks are forgotten as at a memory limit; `store`,
+/// `predict` and `pin` of more than this leaves room for change nothing and throw InvalidArgument,
+/// and such a chain that has waited is dropped.
 class PrefixTree {
  public:
   /// \throws InvalidArgument if an option is out of its range.
