@@ -4,6 +4,7 @@
 
 #include "policy/prediction.h"
 #include "policy/spec_reader.h"
+#include "policy/ties.h"
 
 namespace kvroute {
 
@@ -89,26 +90,8 @@ void KvDelay::score(const ScoreInput& input, std::span<double> costs) const noex
 
 std::size_t KvDelay::pick(const ScoreInput& input, std::span<const double> costs,
                           PickState& state) const noexcept {
-  if (!spreads_ || input.overrides.temperature.value_or(0) > 0) {
-    return Policy::pick(input, costs, state);
-  }
-  const auto in_use = [&](std::size_t at) {
-    const Slot slot = input.candidates[at];
-    return input.loads[slot].active_blocks() * input.block_sizes[slot];
-  };
-  std::size_t best = 0;
-  std::uint64_t ties = 1;
-  for (std::size_t i = 1; i < costs.size(); ++i) {
-    if (costs[i] > costs[best]) continue;
-    const bool less = costs[i] < costs[best] || in_use(i) < in_use(best);
-    if (less) {
-      ties = 1;
-    } else if (in_use(i) > in_use(best)) {
-      continue;
-    }
-    if (less || state.random.below(++ties) == 0) best = i;
-  }
-  return best;
+  if (!detail::takes_the_least(rule(), input)) return Policy::pick(input, costs, state);
+  return detail::pick_least_then(costs, state.random, detail::TokensInUse{input});
 }
 
 std::vector<CostTerm> KvDelay::terms(const ScoreInput& input, Slot slot) const {

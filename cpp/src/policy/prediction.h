@@ -6,7 +6,7 @@
 
 namespace kvroute::detail {
 
-// What several policies predict alike. All in seconds; pure functions.
+// What several policies predict and count alike. Pure functions.
 
 inline constexpr double kLeastScale = 1.0 / 8;
 inline constexpr double kMostScale = 8;
@@ -20,12 +20,27 @@ inline constexpr double kMostScale = 8;
   return std::clamp(fleet.prefill_scale.value(1), kLeastScale, kMostScale);
 }
 
-/// What is left of the backlog: the head has been computed on since it came to the front. Before
-/// the scale.
+/// Seconds that are left of the backlog: the head has been computed on since it came to the front.
+/// Before the scale.
 [[nodiscard]] inline double backlog_left(const TargetLoad& load, Nanoseconds now) noexcept {
   if (load.prefilling == 0) return 0;
   const double done = ns_to_seconds(std::max<Nanoseconds>(now - load.head_started, 0));
   return std::max(0.0, load.backlog_seconds - std::min(done, load.head_seconds));
+}
+
+/// Time to first token: the backlog's rest, then the prefill of what is not on the device.
+/// `fleet_scale` is that of a target without measurements.
+[[nodiscard]] inline double time_to_first_token(const ScoreInput& input, Slot slot,
+                                                double fleet_scale) noexcept {
+  const TargetLoad& load = input.loads[slot];
+  return prefill_scale(load, fleet_scale) *
+         (backlog_left(load, input.now) +
+          input.fleet->prefill.seconds(input.num_tokens, input.cached_tokens(slot)));
+}
+
+/// Tokens of the KV blocks that bookings use there.
+[[nodiscard]] inline std::uint64_t tokens_in_use(const ScoreInput& input, Slot slot) noexcept {
+  return input.loads[slot].active_blocks() * input.block_sizes[slot];
 }
 
 /// Full blocks of the prompt, in the target's size, that no booking there uses.

@@ -8,6 +8,8 @@
 #include "kvroute/base/error.h"
 #include "kvroute/policy/kv_cost.h"
 #include "kvroute/policy/kv_delay.h"
+#include "kvroute/policy/least_load.h"
+#include "kvroute/policy/least_requests.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/standalone.h"
 #include "kvroute/policy/uninformed.h"
@@ -23,11 +25,18 @@ struct Entry {
   std::unique_ptr<Policy> (*make)(SpecReader& reader);
 };
 
+// clang-format off: one a line, so that a new one changes one line
 constexpr std::array kEntries{
-    Entry{"kv_cost", &KvCost::from},        Entry{"kv_delay", &KvDelay::from},
-    Entry{"standalone", &Standalone::from}, Entry{"round_robin", &RoundRobin::from},
+    Entry{"kv_cost", &KvCost::from},
+    Entry{"kv_delay", &KvDelay::from},
+    Entry{"least_load", &LeastLoad::from},
+    Entry{"least_requests", &LeastRequests::from},
+    Entry{"power_of_two", &PowerOfTwo::from},
+    Entry{"standalone", &Standalone::from},
+    Entry{"round_robin", &RoundRobin::from},
     Entry{"random", &RandomChoice::from},
 };
+// clang-format on
 constexpr std::array<std::pair<std::string_view, std::string_view>, 1> kAliases{{
     {"roundrobin", "round_robin"},
 }};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "policy/known_mean.h"
 #include "policy/spec_reader.h"
 
 namespace kvroute {
@@ -18,26 +19,11 @@ std::optional<double> waiting(const ScoreInput& input, Slot slot) noexcept {
   return static_cast<double>(*waiting);
 }
 
-/// Mean of what is known; 0 where nothing is.
-class Mean {
- public:
-  void add(std::optional<double> value) noexcept {
-    if (!value) return;
-    sum_ += *value;
-    ++count_;
-  }
-  [[nodiscard]] double value() const noexcept { return count_ > 0 ? sum_ / count_ : 0; }
-
- private:
-  double sum_ = 0;
-  double count_ = 0;
-};
-
 /// What one candidate's cost takes from all of them.
 struct Fleet {
   explicit Fleet(const ScoreInput& input) noexcept {
-    Mean usages;
-    Mean queues;
+    detail::KnownMean usages;
+    detail::KnownMean queues;
     for (const Slot slot : input.candidates) {
       usages.add(usage(input, slot));
       queues.add(waiting(input, slot));

@@ -42,7 +42,7 @@ struct KvDelayOptions {
 class KvDelay final : public Policy {
  public:
   explicit KvDelay(KvDelayOptions options = {}, PickRule rule = {})
-      : Policy(rule), options_(options), spreads_(rule.temperature <= 0 && rule.sample == 0) {}
+      : Policy(rule), options_(options) {}
   [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);
 
   [[nodiscard]] std::string_view name() const noexcept override { return "kv_delay"; }
@@ -59,7 +59,6 @@ class KvDelay final : public Policy {
                             Slot slot) const noexcept;
 
   KvDelayOptions options_;
-  bool spreads_;  // neither a temperature nor a sample: the rule for ties is its own
 };
 
 }  // namespace kvroute

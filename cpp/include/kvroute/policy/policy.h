@@ -58,6 +58,9 @@ class Policy {
   [[nodiscard]] virtual std::size_t pick(const ScoreInput& input, std::span<const double> costs,
                                          PickState& state) const noexcept;
 
+ protected:
+  [[nodiscard]] const PickRule& rule() const noexcept { return rule_; }
+
  private:
   PickRule rule_;
 };
