@@ -11,7 +11,9 @@
 #include "kvroute/policy/least_load.h"
 #include "kvroute/policy/least_requests.h"
 #include "kvroute/policy/policy.h"
+#include "kvroute/policy/preble.h"
 #include "kvroute/policy/standalone.h"
+#include "kvroute/policy/ttft.h"
 #include "kvroute/policy/uninformed.h"
 #include "policy/spec_reader.h"
 
@@ -29,6 +31,9 @@ struct Entry {
 constexpr std::array kEntries{
     Entry{"kv_cost", &KvCost::from},
     Entry{"kv_delay", &KvDelay::from},
+    Entry{"ttft", &Ttft::from},
+    Entry{"lmetric", &LMetric::from},
+    Entry{"preble", &Preble::from},
     Entry{"least_load", &LeastLoad::from},
     Entry{"least_requests", &LeastRequests::from},
     Entry{"power_of_two", &PowerOfTwo::from},
@@ -37,8 +42,9 @@ constexpr std::array kEntries{
     Entry{"random", &RandomChoice::from},
 };
 // clang-format on
-constexpr std::array<std::pair<std::string_view, std::string_view>, 1> kAliases{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kAliases{{
     {"roundrobin", "round_robin"},
+    {"conductor", "ttft"},
 }};
 
 constexpr auto names() {
