@@ -12,6 +12,7 @@
 #include "kvroute/policy/least_requests.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/preble.h"
+#include "kvroute/policy/prefix_hash.h"
 #include "kvroute/policy/standalone.h"
 #include "kvroute/policy/ttft.h"
 #include "kvroute/policy/uninformed.h"
@@ -34,6 +35,8 @@ constexpr std::array kEntries{
     Entry{"ttft", &Ttft::from},
     Entry{"lmetric", &LMetric::from},
     Entry{"preble", &Preble::from},
+    Entry{"dual_map", &DualMap::from},
+    Entry{"prefix_hash", &PrefixHash::from},
     Entry{"least_load", &LeastLoad::from},
     Entry{"least_requests", &LeastRequests::from},
     Entry{"power_of_two", &PowerOfTwo::from},
