@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kvroute/base/error.h"
+#include "kvroute/policy/cache_aware.h"
 #include "kvroute/policy/kv_cost.h"
 #include "kvroute/policy/kv_delay.h"
 #include "kvroute/policy/least_load.h"
@@ -34,6 +35,8 @@ constexpr std::array kEntries{
     Entry{"kv_delay", &KvDelay::from},
     Entry{"ttft", &Ttft::from},
     Entry{"lmetric", &LMetric::from},
+    Entry{"cache_aware", &CacheAware::from},
+    Entry{"spill", &Spill::from},
     Entry{"preble", &Preble::from},
     Entry{"dual_map", &DualMap::from},
     Entry{"prefix_hash", &PrefixHash::from},
