@@ -17,6 +17,7 @@
 #include "kvroute/policy/standalone.h"
 #include "kvroute/policy/ttft.h"
 #include "kvroute/policy/uninformed.h"
+#include "kvroute/policy/weighted.h"
 #include "policy/spec_reader.h"
 
 namespace kvroute {
@@ -35,6 +36,7 @@ constexpr std::array kEntries{
     Entry{"kv_delay", &KvDelay::from},
     Entry{"ttft", &Ttft::from},
     Entry{"lmetric", &LMetric::from},
+    Entry{"weighted", &Weighted::from},
     Entry{"cache_aware", &CacheAware::from},
     Entry{"spill", &Spill::from},
     Entry{"preble", &Preble::from},

@@ -1,0 +1,175 @@
+#include "policy/scores.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+
+#include "policy/known_mean.h"
+#include "policy/prediction.h"
+#include "policy/rendezvous.h"
+
+namespace kvroute::detail {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kMostTokens = 4'194'304;
+constexpr double kMostWaiting = 128;
+
+struct Range {
+  double least = kInfinity;
+  double most = -kInfinity;
+  void add(double value) noexcept {
+    least = std::min(least, value);
+    most = std::max(most, value);
+  }
+  // 1 for the least, 0 for the most.
+  [[nodiscard]] double lowness(double value) const noexcept {
+    return most > least ? (most - value) / (most - least) : 1;
+  }
+};
+
+double as_double(std::optional<std::uint32_t> value) noexcept { return value.value_or(0); }
+
+// What an engine reports, `picks` requests later. `Field` is a member of EngineLoad.
+template <auto Field, bool kWithPicks>
+class ReportedCount {
+ public:
+  explicit ReportedCount(const ScoreInput& input) noexcept : input_(input) {
+    KnownMean mean;
+    bool all_known = true;
+    for (const Slot slot : input.candidates) {
+      const auto value = input.reported(slot).*Field;
+      all_known = all_known && value.has_value();
+      if (!value) continue;
+      mean.add(as_double(value));
+      range_.add(as_double(value) + picks(slot));
+    }
+    usual_ = mean.value();
+    if (all_known) return;
+    for (const Slot slot : input.candidates) range_.add(value(slot));
+  }
+  [[nodiscard]] double value(Slot slot) const noexcept {
+    const auto value = input_.reported(slot).*Field;
+    return (value ? as_double(value) : usual_) + picks(slot);
+  }
+  [[nodiscard]] double lowness(Slot slot) const noexcept { return range_.lowness(value(slot)); }
+
+ private:
+  [[nodiscard]] double picks(Slot slot) const noexcept {
+    return kWithPicks ? input_.loads[slot].picks : 0;
+  }
+
+  const ScoreInput& input_;
+  Range range_;
+  double usual_ = 0;
+};
+
+using Queue = ReportedCount<&EngineLoad::waiting, true>;
+using Running = ReportedCount<&EngineLoad::running, false>;
+
+template <typename Measure>
+void add_each(const ScoreInput& input, double weight, std::span<double> sums,
+              const Measure& score) noexcept {
+  for (std::size_t i = 0; i < input.candidates.size(); ++i) {
+    sums[i] += weight * score(input.candidates[i]);
+  }
+}
+
+}  // namespace
+
+void add_prefix(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  add_each(input, weight, sums, [&](Slot slot) {
+    const std::uint64_t full = input.num_tokens / input.block_sizes[slot];
+    if (full == 0) return 0.0;
+    return static_cast<double>(std::min<std::uint64_t>(full, input.held[slot])) /
+           static_cast<double>(full);
+  });
+}
+
+void add_queue(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const Queue queue(input);
+  add_each(input, weight, sums, [&](Slot slot) { return queue.lowness(slot); });
+}
+
+void add_running(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const Running running(input);
+  add_each(input, weight, sums, [&](Slot slot) { return running.lowness(slot); });
+}
+
+void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  KnownMean mean;
+  for (const Slot slot : input.candidates) mean.add(input.reported(slot).kv_usage);
+  add_each(input, weight, sums, [&](Slot slot) {
+    return 1 - std::clamp(input.reported(slot).kv_usage.value_or(mean.value()), 0.0, 1.0);
+  });
+}
+
+void add_active_requests(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  std::uint32_t most = 0;
+  for (const Slot slot : input.candidates) most = std::max(most, input.loads[slot].requests);
+  add_each(input, weight, sums, [&](Slot slot) {
+    return most == 0 ? 1.0 : static_cast<double>(most - input.loads[slot].requests) / most;
+  });
+}
+
+void add_token_load(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  add_each(input, weight, sums, [&](Slot slot) {
+    const auto tokens = static_cast<double>(tokens_in_use(input, slot) +
+                                            blocks_added(input, slot) * input.block_sizes[slot]);
+    return 1 - std::min(tokens, kMostTokens) / kMostTokens;
+  });
+}
+
+void add_load(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const Queue queue(input);
+  add_each(input, weight, sums, [&](Slot slot) {
+    return 0.5 * (1 - std::min(queue.value(slot), kMostWaiting) / kMostWaiting);
+  });
+}
+
+void add_session(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  if (!input.session) return;
+  std::size_t owner = 0;
+  double most = -1;
+  for (std::size_t i = 0; i < input.candidates.size(); ++i) {
+    const double wish = rendezvous_weight(*input.session, input.identities[input.candidates[i]]);
+    if (wish > most) {
+      most = wish;
+      owner = i;
+    }
+  }
+  sums[owner] += weight;
+}
+
+void add_no_hit_lru(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const bool hit =
+      std::ranges::any_of(input.candidates, [&](Slot slot) { return input.held[slot] > 0; });
+  if (hit) {
+    add_each(input, weight, sums, [](Slot) { return 0.5; });
+    return;
+  }
+  const auto recent = [&](Slot slot) {
+    return input.loads[slot].recent_tokens.value(input.now, input.fleet->recent_time_constant);
+  };
+  Range range;
+  for (const Slot slot : input.candidates) range.add(recent(slot));
+  add_each(input, weight, sums, [&](Slot slot) { return range.lowness(recent(slot)); });
+}
+
+std::span<const NamedScore> named_scores() noexcept {
+  static constexpr std::array kScores{
+      NamedScore{"prefix", &add_prefix, true},
+      NamedScore{"queue", &add_queue, false},
+      NamedScore{"kv_usage", &add_kv_usage, false},
+      NamedScore{"running", &add_running, false},
+      NamedScore{"active_requests", &add_active_requests, false},
+      NamedScore{"token_load", &add_token_load, true},
+      NamedScore{"load", &add_load, false},
+      NamedScore{"session", &add_session, false},
+      NamedScore{"no_hit_lru", &add_no_hit_lru, true},
+  };
+  return kScores;
+}
+
+}  // namespace kvroute::detail
