@@ -6,6 +6,10 @@
 
 namespace kvroute::detail {
 
+[[nodiscard]] constexpr std::uint32_t words_for(std::uint32_t bits) noexcept {
+  return (bits + 63) / 64;
+}
+
 /// Calls visit(word number, mask) for every word that overlaps the bits [begin, end).
 template <typename Visit>
 void for_each_word(std::uint32_t begin, std::uint32_t end, Visit visit) {
@@ -47,8 +51,20 @@ inline std::uint32_t first_zero(const std::uint64_t* words, std::uint32_t begin,
   return end;
 }
 
-[[nodiscard]] constexpr std::uint32_t words_for(std::uint32_t bits) noexcept {
-  return (bits + 63) / 64;
+/// Sets the bits `shift` + i for which bit i of `from` is set, for all i below `length`. Bits of
+/// `from` beyond that are 0.
+inline void or_shifted(std::uint64_t* bits, std::uint32_t shift, const std::uint64_t* from,
+                       std::uint32_t length) noexcept {
+  const std::uint32_t offset = shift % 64;
+  std::uint64_t* to = bits + shift / 64;
+  const auto words = static_cast<std::uint32_t>(words_for(length));
+  for (std::uint32_t i = 0; i < words; ++i) {
+    if (from[i] == 0) continue;
+    to[i] |= from[i] << offset;
+    if (const std::uint64_t carried = offset == 0 ? 0 : from[i] >> (64 - offset); carried != 0) {
+      to[i + 1] |= carried;
+    }
+  }
 }
 
 }  // namespace kvroute::detail

@@ -202,6 +202,24 @@ Coverage Coverage::split_head(std::uint32_t at, std::uint32_t length, std::size_
   return head;
 }
 
+/// Sets the bits of the blocks that `slot` holds, moved up by `shift`.
+void Coverage::copy_bits(Slot slot, std::uint32_t length, std::uint64_t* bits,
+                         std::uint32_t shift) const noexcept {
+  if (full_.contains(slot)) {
+    set_bits(bits, shift, shift + length);
+    return;
+  }
+  const std::uint32_t at = position(slot);
+  if (!is_partial(at, slot)) return;
+  const PartialHolder& holder = partial_[at];
+  if (holder.bits == nullptr) {
+    set_bits(bits, shift, shift + holder.lead);
+  } else {
+    or_shifted(bits, shift, holder.bits.get(), length);
+  }
+}
+
+// Word by word: very many short nodes may be put before one long one, one after the other.
 void Coverage::put_before(Coverage& head, std::uint32_t head_length, std::uint32_t length,
                           std::size_t& bytes) {
   const std::uint32_t total = head_length + length;
@@ -210,18 +228,22 @@ void Coverage::put_before(Coverage& head, std::uint32_t head_length, std::uint32
   full_.for_each([&](Slot slot) {
     if (!head.full_.contains(slot)) joined.full_.erase(slot, bytes);
   });
-  const auto take = [&](const Coverage& from, std::uint32_t from_length, std::uint32_t shift) {
-    from.for_each_holder([&](Slot slot) {
-      if (joined.full_.contains(slot)) return;
-      for (std::uint32_t at = 0; at < from_length; ++at) {
-        const std::uint32_t end = from.run_from(slot, at, from_length);
-        joined.add(slot, shift + at, shift + end, total, bytes);
-        at = end;
-      }
-    });
+  const auto join = [&](Slot slot) {
+    const std::uint32_t at = joined.position(slot);
+    if (joined.full_.contains(slot) || joined.is_partial(at, slot)) return;
+    PartialHolder holder{.slot = slot, .bits = nullptr};
+    holder.held = head.held(slot, head_length) + held(slot, length);
+    holder.lead = head.run_from(slot, 0, head_length);
+    if (holder.lead == head_length) holder.lead += run_from(slot, 0, length);
+    if (holder.held > holder.lead) {
+      make_bits(holder, total, bytes);
+      head.copy_bits(slot, head_length, holder.bits.get(), 0);
+      copy_bits(slot, length, holder.bits.get(), head_length);
+    }
+    joined.partial_.insert(at, std::move(holder), bytes);
   };
-  take(head, head_length, 0);
-  take(*this, length, head_length);
+  head.for_each_holder(join);
+  for_each_holder(join);
   head.clear(head_length, bytes);
   clear(length, bytes);
   *this = std::move(joined);

@@ -74,6 +74,8 @@ class Coverage {
   [[nodiscard]] bool is_partial(std::uint32_t at, Slot slot) const noexcept {
     return at < partial_.size() && partial_[at].slot == slot;
   }
+  void copy_bits(Slot slot, std::uint32_t length, std::uint64_t* bits,
+                 std::uint32_t shift) const noexcept;
   void settle(std::uint32_t at, std::uint32_t length, std::size_t& bytes);
 
   SlotSet full_;

@@ -226,9 +226,12 @@ void NodeTree::merge(NodeId id) {
 /// The only child of the node, if nearly the same slots hold it.
 NodeId NodeTree::only_follower(NodeId id) const {
   constexpr std::uint32_t kFew = 4;
+  constexpr std::uint32_t kMany = 64;  // lists that long are not copied once more for each merge
   const Node& head = nodes_[id];
   if (head.children != 1) return kNoNode;
   const Node& tail = nodes_[head.children_xor];
+  if (head.predicted().ranges().size() + tail.predicted().ranges().size() > kMany) return kNoNode;
+  if (head.pins().entries().size() + tail.pins().entries().size() > kMany) return kNoNode;
   if (tail.run != head.run && !may_move(head, tail)) return kNoNode;
   if (Coverage::partial_if_joined(head.coverage, tail.coverage) > kFew) return kNoNode;
   for (std::size_t i = 0; i + 1 < kTiers; ++i) {
