@@ -47,8 +47,8 @@ void TreeCore::end_outlived_in(Slot slot, Holder& holder, const CapacityQueue::R
   PredictedRanges& predicted = node.make_extras(bytes_->nodes).predicted;
   const std::uint32_t gone = predicted.take_last(
       slot, record.instant, node.pins().active(slot), excess,
-      [&](std::uint32_t begin, std::uint32_t end) {
-        static_cast<void>(let_go({slot, Tier::device}, holder, id, begin, end));
+      [&](std::uint32_t from, std::uint32_t to) {
+        static_cast<void>(let_go({slot, Tier::device}, holder, id, from, to));
       },
       bytes_->requests);
   holder.predicted -= gone;
