@@ -5,13 +5,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "kvroute/base/random.h"
 #include "kvroute/hash/block_hash.h"
-#include "kvroute/policy/policy.h"
 #include "kvroute/router/router.h"
 
 namespace kvroute {
@@ -90,30 +88,21 @@ BENCHMARK(reserve_and_release)
     ->ArgNames({"tokens", "workers"})
     ->ArgsProduct({{8'192, 100'000}, {64}});
 
-void score(benchmark::State& state) {
-  const auto policy = make_policy(policy_names()[static_cast<std::size_t>(state.range(0))]);
-  const auto targets = static_cast<std::size_t>(state.range(1));
-  std::vector<Slot> candidates(targets);
-  std::iota(candidates.begin(), candidates.end(), 0U);
-  const std::vector<std::uint32_t> depths(targets, 5);
-  const std::vector<std::uint32_t> sizes(targets, kBlockSize);
-  const std::vector<TargetLoad> loads(targets);
-  std::vector<double> costs(targets);
-  PickState pick_state(1);
-  const ScoreInput input{.num_tokens = 160,
-                         .block_size = kBlockSize,
-                         .candidates = candidates,
-                         .held = depths,
-                         .active = depths,
-                         .block_sizes = sizes,
-                         .loads = loads};
-  for (auto _ : state) {
-    policy->score(input, costs);
-    benchmark::DoNotOptimize(policy->pick(input, costs, pick_state));
-  }
-  state.SetLabel(std::string(policy->name()));
+/// Decisions on one router from as many threads as the case says; a thread's own prompt each.
+void select_from_threads(benchmark::State& state) {
+  static std::unique_ptr<Router> router;
+  const auto tokens = prompt(static_cast<std::size_t>(state.range(0)));
+  if (state.thread_index() == 0) router = filled_router(64, tokens, "kv_cost");
+  const Request wanted = request(tokens);
+  for (auto _ : state) benchmark::DoNotOptimize(router->select(wanted));
+  state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(score)->ArgNames({"policy", "workers"})->ArgsProduct({{0, 1, 2, 3}, {8, 64, 512}});
+BENCHMARK(select_from_threads)
+    ->ArgName("tokens")
+    ->Arg(8'192)
+    ->Arg(32'000)
+    ->ThreadRange(1, 2)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace kvroute
