@@ -1,95 +1,56 @@
+// LoadModel: targets, picks and reports.
+
 #include "kvroute/load/load_model.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace kvroute {
 namespace {
 
-constexpr std::size_t kMaxEndedAtOnce = 64;
-
-// Blocks that `output_tokens` add to those that the prompt alone fills.
-std::uint64_t grown_blocks(const Booking& booking, std::uint64_t output_tokens) {
-  const std::uint64_t prompt = booking.prompt_tokens / booking.block_size;
-  return (booking.prompt_tokens + output_tokens) / booking.block_size - prompt;
+const LoadOptions& checked(const LoadOptions& options) {
+  options.check();
+  return options;
 }
 
 }  // namespace
 
-void LoadModel::add_target(Slot slot) {
+LoadModel::LoadModel(const LoadOptions& options) : options_(checked(options)) {
+  fleet_.prefill = options_.prefill;
+  fleet_.recent_time_constant = options_.recent_time_constant;
+  fleet_.window_seconds = options_.window_seconds;
+  fleet_.report_lifetime_seconds = options_.report_lifetime_seconds;
+}
+
+bool LoadModel::has_target(Slot slot) const noexcept {
+  return slot < targets_.size() && targets_[slot].present;
+}
+
+void LoadModel::add_target(Slot slot, Nanoseconds now) {
   if (slot >= loads_.size()) {
+    targets_.resize(slot + 1);
     histories_.resize(slot + 1);
     loads_.resize(slot + 1);
   }
-  loads_[slot] = TargetLoad{};
-  histories_[slot] = TargetHistory{};
+  targets_[slot].present = true;
+  loads_[slot].joined_at = now;
   for (TargetLoad& load : loads_) load.picks = 0;
+  ++fleet_.targets;
+  fleet_.arrival_memory = kArrivalMemory * fleet_.targets;
 }
 
 std::vector<Booking> LoadModel::remove_target(Slot slot) {
-  std::vector<BookingId> ids;
-  for (const auto& [id, running] : bookings_) {
-    if (running.booking.slot == slot) ids.push_back(id);
-  }
-  std::sort(ids.begin(), ids.end());
   std::vector<Booking> ended;
-  ended.reserve(ids.size());
-  for (const BookingId id : ids) {
-    if (auto booking = release(id)) ended.push_back(std::move(*booking));
-  }
-  loads_[slot] = TargetLoad{};
+  if (!has_target(slot)) return ended;
+  Target& target = targets_[slot];
+  ended.reserve(loads_[slot].requests);
+  while (Running* const running = target.prefilling.front()) ended.push_back(end(*running, 0));
+  while (Running* const running = target.decoding.front()) ended.push_back(end(*running, 0));
+  target = {};
+  loads_[slot] = {};
+  histories_[slot] = {};
+  --fleet_.targets;
+  fleet_.arrival_memory = kArrivalMemory * std::max(1U, fleet_.targets);
   return ended;
-}
-
-std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
-  if (ids_by_request_.contains(booking.request_id)) return std::nullopt;
-  const BookingId id = next_id_++;
-  const auto running = bookings_.emplace(id, Running{std::move(booking)}).first;
-  const Booking& booked = running->second.booking;
-  try {
-    ids_by_request_.emplace(booked.request_id, id);
-    deadlines_.push_back({after(now, seconds_to_ns(options_.reservation_ttl_seconds)), id});
-  } catch (...) {  // out of memory: all or nothing
-    ids_by_request_.erase(booked.request_id);
-    bookings_.erase(running);
-    throw;
-  }
-  TargetLoad& load = loads_[booked.slot];
-  load.prefill_tokens += booked.prefill_tokens;
-  load.prompt_blocks += booked.new_blocks;
-  ++load.requests;
-  compact_deadlines();
-  return id;
-}
-
-void LoadModel::first_token(BookingId id) {
-  const auto found = bookings_.find(id);
-  if (found == bookings_.end() || !found->second.prefilling) return;
-  found->second.prefilling = false;
-  const Booking& booking = found->second.booking;
-  loads_[booking.slot].prefill_tokens -= booking.prefill_tokens;
-}
-
-void LoadModel::progress(BookingId id, std::uint64_t output_tokens) {
-  const auto found = bookings_.find(id);
-  if (found == bookings_.end() || output_tokens <= found->second.output_tokens) return;
-  Running& running = found->second;
-  running.output_tokens = output_tokens;
-  const std::uint64_t grown = grown_blocks(running.booking, output_tokens);
-  loads_[running.booking.slot].output_blocks += grown - running.output_blocks;
-  running.output_blocks = grown;
-}
-
-std::optional<Booking> LoadModel::release(BookingId id) {
-  first_token(id);
-  auto node = bookings_.extract(id);
-  if (node.empty()) return std::nullopt;
-  Running& running = node.mapped();
-  TargetLoad& load = loads_[running.booking.slot];
-  load.output_blocks -= running.output_blocks;
-  --load.requests;
-  ids_by_request_.erase(running.booking.request_id);
-  return std::move(running.booking);
 }
 
 void LoadModel::drop_blocks(Slot slot, std::uint64_t blocks) {
@@ -97,32 +58,8 @@ void LoadModel::drop_blocks(Slot slot, std::uint64_t blocks) {
   load.prompt_blocks -= std::min(load.prompt_blocks, blocks);
 }
 
-bool LoadModel::oldest_must_end(Nanoseconds now) const {
-  return deadlines_.front().at <= now || bookings_.size() >= options_.max_bookings;
-}
-
-std::vector<Booking> LoadModel::end_expired(Nanoseconds now) {
-  std::vector<Booking> ended;
-  while (!deadlines_.empty() && ended.size() < kMaxEndedAtOnce && oldest_must_end(now)) {
-    const BookingId id = deadlines_.front().id;
-    deadlines_.pop_front();
-    if (auto booking = release(id)) {
-      ++expired_;
-      ended.push_back(std::move(*booking));
-    }
-  }
-  return ended;
-}
-
-// Ended bookings leave their deadlines behind; without this a long-lived booking at the front
-// would let them pile up.
-void LoadModel::compact_deadlines() {
-  constexpr std::size_t kSlack = 1024;
-  if (deadlines_.size() < 2 * bookings_.size() + kSlack) return;
-  std::erase_if(deadlines_, [this](const Deadline& d) { return !bookings_.contains(d.id); });
-}
-
 void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
+  if (!has_target(slot)) return;
   TargetLoad& load = loads_[slot];
   if (report.waiting) {
     load.reported.waiting = report.waiting;
@@ -134,9 +71,14 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
   ++load.reports;
 }
 
-void LoadModel::note_pick(Slot slot) {
-  ++loads_[slot].picks;
-  ++loads_[slot].selections;
+void LoadModel::note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds now) {
+  TargetLoad& load = loads_[slot];
+  const auto tokens = static_cast<double>(uncached_tokens);
+  ++load.picks;
+  ++load.selections;
+  load.recent_requests.add(1, now, fleet_.recent_time_constant);
+  load.recent_tokens.add(tokens, now, fleet_.recent_time_constant);
+  histories_[slot].requests.add(tokens, now, fleet_.window_seconds);
 }
 
 }  // namespace kvroute

@@ -122,6 +122,7 @@ ScoreInput Decision::input(const Request& request, std::uint32_t router_block_si
     input.loads = load->loads();
     input.histories = load->histories();
     input.fleet = &load->fleet();
+    input.report_lifetime_seconds = input.fleet->report_lifetime_seconds;
   }
   input.now = now;
   return input;

@@ -23,7 +23,8 @@ std::size_t Router::Impl::pick(Decision& decision, const Request& request) {
   const Policy& decider = policy_->decider(input);
   decider.score(input, costs);
   const std::size_t position = decider.pick(input, costs, pick_state_);
-  load_.note_pick(input.candidates[position]);
+  const Slot slot = input.candidates[position];
+  load_.note_pick(slot, input.uncached_tokens(slot), input.now);
   ++selections_;
   return position;
 }

@@ -51,7 +51,10 @@ Router::Impl::Impl(RouterOptions options)
                 .predicted_ttl_seconds = options_.predicted_ttl_seconds,
                 .count_copies = true}),
       load_({.reservation_ttl_seconds = options_.reservation_ttl_seconds,
-             .max_bookings = LoadOptions{}.max_bookings}),
+             .prefill = options_.prefill,
+             .recent_time_constant = options_.recent_time_constant,
+             .window_seconds = options_.load_window_seconds,
+             .report_lifetime_seconds = options_.report_lifetime_seconds}),
       pick_state_(*options_.seed) {
   // A limit that no tree takes must be refused now, not with the first worker.
   if (options_.memory_limit) PrefixTree probe({.memory_limit = options_.memory_limit});
@@ -159,7 +162,7 @@ void Router::Impl::add_worker(const WorkerSpec& spec) {
       for (const Slot slot : worker.slots) tree->set_capacity(slot, capacity_of(worker));
     }
     const std::lock_guard load_lock(load_mutex_);
-    for (const Slot slot : worker.slots) load_.add_target(slot);
+    for (const Slot slot : worker.slots) load_.add_target(slot, now());
   }
   Feed feed;
   try {

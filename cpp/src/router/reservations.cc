@@ -54,6 +54,9 @@ ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
     handle.tail.assign(tail.begin(), tail.end());
   }
 
+  const std::uint64_t shared =
+      decision.input(request, options_.block_size, targets_, nullptr, now())
+          .cached_or_active_tokens(slot);
   PrefixTree& tree = *indexes_.find(handle.block_size);
   const PinResult pinned = tree.pin(slot, hashes);
   try {
@@ -62,8 +65,10 @@ ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
                                     .request_id = std::move(request_id),
                                     .prompt_tokens = decision.num_tokens(),
                                     .prefill_tokens = handle.selection.prefill_tokens,
+                                    .shared_tokens = shared,
                                     .new_blocks = pinned.newly_active,
                                     .block_size = handle.block_size,
+                                    .expected_output_tokens = request.expected_output_tokens,
                                     .place = std::bit_cast<std::uint64_t>(pinned.pin)},
                                    now());
     handle.id = booked.value();  // the id was free, and the lock is still held
@@ -82,7 +87,7 @@ void Router::Impl::end(const Booking& booking) {
 
 void Router::Impl::first_token(BookingId id) {
   const std::lock_guard lock(load_mutex_);
-  load_.first_token(id);
+  load_.first_token(id, now());
 }
 
 void Router::Impl::progress(BookingId id, std::uint64_t output_tokens) {
@@ -94,7 +99,8 @@ bool Router::Impl::release(const ReservationHandle& handle,
                            std::span<const std::uint32_t> output_tokens) {
   const std::shared_lock lock(targets_mutex_);
   const std::lock_guard load_lock(load_mutex_);
-  const auto booking = load_.release(handle.id);
+  load_.progress(handle.id, output_tokens.size());
+  const auto booking = load_.release(handle.id, now());
   if (!booking) return false;
   end(*booking);
   const detail::Worker* const worker = targets_.find(targets_.target(booking->slot).worker);

@@ -24,18 +24,19 @@ Booking request(std::string id, Slot slot = 0, std::uint64_t prefill = 100,
           .prefill_tokens = prefill,
           .new_blocks = blocks,
           .block_size = 16,
+          .expected_output_tokens = {},
           .place = 77};
 }
 
-LoadModel two_targets(LoadOptions options = {}) {
-  LoadModel load(options);
-  load.add_target(0);
-  load.add_target(1);
-  return load;
-}
+struct TwoTargets : LoadModel {
+  explicit TwoTargets(const LoadOptions& options = {}) : LoadModel(options) {
+    add_target(0, 0);
+    add_target(1, 0);
+  }
+};
 
 TEST(LoadModel, BooksPrefillBlocksAndRequests) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   ASSERT_TRUE(load.book(request("a"), 0));
   ASSERT_TRUE(load.book(request("b", 1, 5, 2), 0));
   EXPECT_EQ(load.loads()[0].prefill_tokens, 100U);
@@ -45,27 +46,27 @@ TEST(LoadModel, BooksPrefillBlocksAndRequests) {
 }
 
 TEST(LoadModel, RefusesARequestIdThatIsRunningAndTakesItAfterwards) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   const auto id = load.book(request("a"), 0);
   EXPECT_FALSE(load.book(request("a", 1), 0));
   EXPECT_EQ(load.loads()[1].requests, 0U);
-  EXPECT_TRUE(load.release(*id));
+  EXPECT_TRUE(load.release(*id, 0));
   EXPECT_TRUE(load.book(request("a", 1), 0));
 }
 
 TEST(LoadModel, FirstTokenEndsThePrefillOnce) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   const auto a = load.book(request("a"), 0);
   ASSERT_TRUE(load.book(request("b"), 0));
-  load.first_token(*a);
-  load.first_token(*a);
+  load.first_token(*a, 0);
+  load.first_token(*a, 0);
   EXPECT_EQ(load.loads()[0].prefill_tokens, 100U);
-  EXPECT_TRUE(load.release(*a));
+  EXPECT_TRUE(load.release(*a, 0));
   EXPECT_EQ(load.loads()[0].prefill_tokens, 100U);
 }
 
 TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   const auto id = load.book(request("a"), 0);  // 170 tokens: 10 blocks and 10 tokens
   load.progress(*id, 5);
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
@@ -75,18 +76,18 @@ TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
   EXPECT_EQ(load.loads()[0].output_blocks, 3U);
   load.progress(*id, 7);
   EXPECT_EQ(load.loads()[0].output_blocks, 3U);
-  EXPECT_TRUE(load.release(*id));
+  EXPECT_TRUE(load.release(*id, 0));
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
 }
 
 TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   const auto id = load.book(request("a"), 0);
-  const auto ended = load.release(*id);
+  const auto ended = load.release(*id, 0);
   ASSERT_TRUE(ended);
   EXPECT_EQ(ended->place, 77U);
-  EXPECT_FALSE(load.release(*id));
-  load.first_token(*id);
+  EXPECT_FALSE(load.release(*id, 0));
+  load.first_token(*id, 0);
   load.progress(*id, 1000);
   load.drop_blocks(0, ended->new_blocks);
   EXPECT_EQ(load.loads()[0].requests, 0U);
@@ -95,7 +96,7 @@ TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
 }
 
 TEST(LoadModel, DropsBookingsThatAreTooOld) {
-  LoadModel load = two_targets({.reservation_ttl_seconds = 10, .max_bookings = 100});
+  TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 100});
   ASSERT_TRUE(load.book(request("old"), 0));
   ASSERT_TRUE(load.book(request("young"), 5 * kSecond));
   EXPECT_TRUE(load.end_expired(9 * kSecond).empty());
@@ -107,7 +108,7 @@ TEST(LoadModel, DropsBookingsThatAreTooOld) {
 }
 
 TEST(LoadModel, DropsTheOldestBookingWhenThereAreTooMany) {
-  LoadModel load = two_targets({.reservation_ttl_seconds = 10, .max_bookings = 2});
+  TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 2});
   ASSERT_TRUE(load.book(request("a"), 0));
   ASSERT_TRUE(load.book(request("b"), 1));
   const auto ended = load.end_expired(1);
@@ -116,31 +117,31 @@ TEST(LoadModel, DropsTheOldestBookingWhenThereAreTooMany) {
 }
 
 TEST(LoadModel, ATargetThatReturnsInheritsNothing) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   const auto a = load.book(request("a"), 0);
   ASSERT_TRUE(load.book(request("b", 1), 0));
   load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, 0);
   EXPECT_EQ(load.remove_target(0).size(), 1U);
-  load.add_target(0);
-  EXPECT_FALSE(load.release(*a));
+  load.add_target(0, 0);
+  EXPECT_FALSE(load.release(*a, 0));
   EXPECT_EQ(load.loads()[0].requests, 0U);
   EXPECT_FALSE(load.loads()[0].reported.waiting);
   EXPECT_EQ(load.loads()[1].requests, 1U);
 }
 
 TEST(LoadModel, ANewTargetBeginsTheCountOfPicksAnewForAll) {
-  LoadModel load = two_targets();
-  load.note_pick(0);
-  load.add_target(2);
+  TwoTargets load;
+  load.note_pick(0, 10, 0);
+  load.add_target(2, 0);
   EXPECT_EQ(load.loads()[0].picks, 0U);
   EXPECT_EQ(load.loads()[0].selections, 1U);
 }
 
 TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
-  LoadModel load = two_targets();
+  TwoTargets load;
   load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, kSecond);
-  load.note_pick(0);
-  load.note_pick(0);
+  load.note_pick(0, 10, 0);
+  load.note_pick(0, 10, 0);
   load.report(0, {.waiting = {}, .running = {}, .kv_usage = 0.6}, 2 * kSecond);
   EXPECT_EQ(load.loads()[0].reported.waiting, 3U);
   EXPECT_EQ(load.loads()[0].reported.kv_usage, 0.6);
@@ -159,7 +160,7 @@ TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
     Slot slot = 0;
   };
   Random random(11);
-  LoadModel load = two_targets({.reservation_ttl_seconds = 50, .max_bookings = 40});
+  TwoTargets load({.reservation_ttl_seconds = 50, .max_bookings = 40});
   std::map<std::string, Running> running;  // by request id
   std::vector<BookingId> ids{0};           // of all bookings ever, ended ones too
   Nanoseconds now = 0;
@@ -182,11 +183,11 @@ TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
         break;
       }
       case 1:
-        load.first_token(some);
+        load.first_token(some, now);
         if (found != running.end()) found->second.prefill = 0;
         break;
       default:
-        ASSERT_EQ(load.release(some).has_value(), found != running.end());
+        ASSERT_EQ(load.release(some, now).has_value(), found != running.end());
         if (found != running.end()) running.erase(found);
     }
     ASSERT_EQ(load.bookings(), running.size());

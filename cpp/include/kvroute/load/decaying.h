@@ -28,12 +28,19 @@ class DecayingSum {
 };
 
 /// A mean over about the last `memory` values, each weighing 1/memory when it comes; exact while
-/// there are fewer.
+/// there are fewer. With weights: the running mean of weight times value by that of the weights, so
+/// that a ratio weighted by its denominator becomes a ratio of sums.
 class RunningMean {
  public:
-  void add(double value, double memory) noexcept {
+  /// `weight` must be positive.
+  void add(double value, double memory, double weight = 1) noexcept {
     count_ = std::min(count_ + 1, memory);
-    mean_ += (value - mean_) / count_;
+    weight_ += (weight - weight_) / count_;
+    mean_ += (value - mean_) * (weight / (weight_ * count_));
+  }
+  /// Brings the mean into [least, most], if there is one.
+  void hold(double least, double most) noexcept {
+    if (!empty()) mean_ = std::clamp(mean_, least, most);
   }
   /// `absent` before the first value.
   [[nodiscard]] double value(double absent = 0) const noexcept {
@@ -43,6 +50,7 @@ class RunningMean {
 
  private:
   double mean_ = 0;
+  double weight_ = 0;
   double count_ = 0;
 };
 

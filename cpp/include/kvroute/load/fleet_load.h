@@ -12,15 +12,16 @@ namespace kvroute {
 /// Means are over about the last 64 requests, rates over about 32 arrivals a target.
 struct FleetLoad {
   PrefillModel prefill;
-  std::uint32_t targets = 0;         ///< that take part
-  ArrivalRate arrivals;              ///< of bookings
-  double arrival_memory = 32;        ///< arrivals that `arrivals` remembers: 32 a target
-  RunningMean prefill_seconds;       ///< of booked requests, as `prefill` predicts them
-  RunningMean prefill_scale;         ///< measured by predicted prefill time, over all targets
-  RunningMean output_tokens;         ///< of requests that ended
-  RunningMean decode_seconds;        ///< from first token to end
-  double recent_time_constant = 30;  ///< seconds, of `TargetLoad::recent_requests`
-  double window_seconds = 60;        ///< of request rates and mean times to first token
+  std::uint32_t targets = 0;            ///< that take part
+  ArrivalRate arrivals;                 ///< of bookings
+  double arrival_memory = 32;           ///< arrivals that `arrivals` remembers: 32 a target
+  RunningMean prefill_seconds;          ///< of booked requests, as `prefill` predicts them
+  RunningMean prefill_scale;            ///< measured by predicted prefill time, over all targets
+  RunningMean output_tokens;            ///< of requests that ended and of whose output was told
+  RunningMean decode_seconds;           ///< from first token to end
+  double recent_time_constant = 30;     ///< seconds, of `TargetLoad::recent_requests`
+  double window_seconds = 60;           ///< of request rates and mean times to first token
+  double report_lifetime_seconds = 60;  ///< an engine's report counts for so long
 
   /// Arrivals a second and target.
   [[nodiscard]] double arrivals_per_target(Nanoseconds now) const noexcept {

@@ -2,89 +2,80 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "kvroute/base/clock.h"
 #include "kvroute/base/ids.h"
+#include "kvroute/load/booking.h"
 #include "kvroute/load/fleet_load.h"
+#include "kvroute/load/linked_list.h"
+#include "kvroute/load/load_options.h"
 #include "kvroute/load/target_load.h"
 
 namespace kvroute {
 
-/// Names one booking for ever: never reused, so that a late or second release cannot hit another.
-using BookingId = std::uint64_t;
-
-/// One running request's load on its target.
-struct Booking {
-  Slot slot = 0;
-  std::string request_id;  ///< unique among running bookings
-  std::uint64_t prompt_tokens = 0;
-  std::uint64_t prefill_tokens = 0;  ///< the prompt's uncached tokens
-  std::uint64_t new_blocks = 0;      ///< prompt blocks that no other booking there shares
-  std::uint32_t block_size = 1;      ///< of the target; positive
-  std::uint64_t place = 0;           ///< the request's place in the prefix tree; opaque here
-};
-
-struct LoadOptions {
-  double reservation_ttl_seconds = 600.0;  ///< age at which a booking nobody released is dropped
-  std::size_t max_bookings = 1U << 20;     ///< beyond, the oldest booking is dropped
-};
-
-/// What every target is doing: bookings of this router, and reports of the engines.
+/// What every target is doing: bookings of this router, what it measured of them, and reports of
+/// the engines.
 ///
 /// Bookings are moved by four calls: book, first_token, progress, release; the last three do
-/// nothing for a booking that has ended. Bounded: in age by the time to live, in count by
-/// `max_bookings`, both enforced when something is booked. Not thread-safe; the router calls it
-/// under the lock that makes a decision and its booking one step. All calls are O(1) but
-/// `end_target` and `end_expired`, which are linear in what they end.
+/// nothing for a booking that has ended, in whatever way. Bounded: in age by the time to live, in
+/// count by `max_bookings`, both enforced when something is booked. `now` must not go back. Not
+/// thread-safe; the router calls it under the lock that makes a decision and its booking one step.
+/// All calls are O(1) but `add_target`, linear in the targets, and `remove_target` and
+/// `end_expired`, linear in what they end.
 class LoadModel {
  public:
-  explicit LoadModel(LoadOptions options) : options_(options) {}
+  /// \throws InvalidArgument as LoadOptions::check says.
+  explicit LoadModel(const LoadOptions& options);
+  LoadModel(const LoadModel&) = delete;
+  LoadModel& operator=(const LoadModel&) = delete;
+  ~LoadModel() = default;
 
-  /// Starts a target afresh in `slot`. Picks since the last report begin anew for all targets, so
-  /// that one without a history is not preferred until it has caught up.
-  void add_target(Slot slot);
+  /// Starts a target afresh in `slot`, which must have none. Picks since the last report begin anew
+  /// for all targets, so that one without a history is not preferred until it has caught up.
+  void add_target(Slot slot, Nanoseconds now);
 
-  /// Ends the target's bookings and forgets its reports. Returns the ended bookings, so that the
-  /// caller can give up their places.
+  /// Ends the target's bookings and forgets all else of it; nothing of them is measured. Returns
+  /// the ended bookings, so that the caller can give up their places. Nothing without a target.
   [[nodiscard]] std::vector<Booking> remove_target(Slot slot);
 
-  /// Books a request. Nullopt when its `request_id` is already running.
+  /// Books a request on a slot that has a target. Nullopt when its `request_id` is already running.
   [[nodiscard]] std::optional<BookingId> book(Booking booking, Nanoseconds now);
-  [[nodiscard]] bool is_running(const std::string& request_id) const {
+  [[nodiscard]] bool is_running(std::string_view request_id) const {
     return ids_by_request_.contains(request_id);
   }
 
-  /// The prefill is done: its tokens stop counting.
-  void first_token(BookingId id);
+  /// The prefill is done: it stops counting, and its time is measured.
+  void first_token(BookingId id, Nanoseconds now);
 
   /// Cumulative count of output tokens. A lower count than before changes nothing.
   void progress(BookingId id, std::uint64_t output_tokens);
 
   /// Ends a booking; nullopt if it has ended before. Its prompt blocks stay counted until
-  /// `drop_blocks`, since only the tree knows how many of them other bookings share.
-  [[nodiscard]] std::optional<Booking> release(BookingId id);
+  /// `drop_blocks`, since only the tree knows how many of them other bookings share. Its output and
+  /// its time from the first token are measured, if it had one.
+  [[nodiscard]] std::optional<Booking> release(BookingId id, Nanoseconds now);
 
   /// Prompt blocks of the target that no booking uses any more.
   void drop_blocks(Slot slot, std::uint64_t blocks);
 
   /// Ends the bookings that are too old, or too many for one more; at most 64 at a time, so that
-  /// no decision pays for a long backlog. Returns them as `release` does.
+  /// no decision pays for a long backlog. Returns them as `release` does; nothing is measured.
   [[nodiscard]] std::vector<Booking> end_expired(Nanoseconds now);
 
   /// Takes over what an engine reports; absent fields keep their last value. A report of `waiting`
-  /// ends the count of picks since the last one.
+  /// ends the count of picks since the last one. Nothing without a target.
   void report(Slot slot, const EngineLoad& report, Nanoseconds now);
 
-  /// The target was chosen.
-  void note_pick(Slot slot);
+  /// The target was chosen for a request of which it must compute so many tokens.
+  void note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds now);
 
-  /// State of every target, by slot.
+  /// State of every target, by slot; idle where there is none.
   [[nodiscard]] std::span<const TargetLoad> loads() const noexcept { return loads_; }
   [[nodiscard]] std::span<const TargetHistory> histories() const noexcept { return histories_; }
   [[nodiscard]] const FleetLoad& fleet() const noexcept { return fleet_; }
@@ -94,25 +85,40 @@ class LoadModel {
  private:
   struct Running {
     Booking booking;
+    BookingId id = 0;
+    Nanoseconds booked_at = 0;
+    double prefill_seconds = 0;  // predicted
+    bool prefilling = true;
+    Nanoseconds first_token_at = 0;
     std::uint64_t output_tokens = 0;
     std::uint64_t output_blocks = 0;
-    bool prefilling = true;
+    std::uint64_t expected_output_blocks = 0;  // that are still to come
+    ListLinks<Running> by_age;                 // among all
+    ListLinks<Running> in_phase;               // among those before, or after, their first token
   };
-  struct Deadline {
-    Nanoseconds at;
-    BookingId id;
+  using Phase = LinkedList<Running, &Running::in_phase>;
+
+  // What is known of a slot beside its load.
+  struct Target {
+    bool present = false;
+    Phase prefilling;
+    Phase decoding;
+    Nanoseconds prefill_free_at = 0;  // the last first token, or end of a head without one
   };
 
-  [[nodiscard]] bool oldest_must_end(Nanoseconds now) const;
-  void compact_deadlines();
+  [[nodiscard]] bool has_target(Slot slot) const noexcept;
+  void end_prefill(Running& running, Nanoseconds now);
+  void measure_prefill(const Running& running, Nanoseconds now);
+  [[nodiscard]] Booking end(Running& running, Nanoseconds now);
 
   LoadOptions options_;
   FleetLoad fleet_;
-  std::vector<TargetLoad> loads_;
-  std::vector<TargetHistory> histories_;
+  std::vector<TargetLoad> loads_;         // by slot
+  std::vector<TargetHistory> histories_;  // by slot
+  std::vector<Target> targets_;           // by slot
   std::unordered_map<BookingId, Running> bookings_;
-  std::unordered_map<std::string, BookingId> ids_by_request_;
-  std::deque<Deadline> deadlines_;  // in order of booking; entries of ended bookings are skipped
+  std::unordered_map<std::string_view, BookingId> ids_by_request_;  // views of bookings_
+  LinkedList<Running, &Running::by_age> by_age_;
   BookingId next_id_ = 1;
   std::uint64_t expired_ = 0;
 };

@@ -16,6 +16,9 @@ struct EngineLoad {
   std::optional<double> kv_usage;        ///< share of its KV blocks in use, 0 to 1
 };
 
+/// Arrivals that a target's own rates and means remember.
+inline constexpr double kArrivalMemory = 32;
+
 /// What one target is doing, as this router knows it. Booked figures come from this router's own
 /// reservations and are exact for them; reported ones come from the engine and carry an age.
 struct TargetLoad {
@@ -34,7 +37,10 @@ struct TargetLoad {
   Nanoseconds head_started = 0;  ///< when it came to the head; meaningful while `prefilling` > 0
 
   // Measured.
-  RunningMean prefill_scale;    ///< measured by predicted prefill time; the fleet's counts before
+  /// Measured by predicted prefill time over about the last 64 first tokens, as a ratio of sums, in
+  /// [1/8, 8]. Measured: from the booking, or from the target's last first token or end of a head
+  /// if that came later, to the first token. The fleet's counts before there is one.
+  RunningMean prefill_scale;
   ArrivalRate arrivals;         ///< of bookings
   RunningMean prefill_seconds;  ///< of bookings, as predicted
   DecayingSum recent_requests;  ///< chosen for, fading by FleetLoad::recent_time_constant

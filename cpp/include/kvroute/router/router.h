@@ -30,6 +30,10 @@ struct RouterOptions {
   std::shared_ptr<const Clock> clock;       ///< absent: the monotonic clock
   double predicted_ttl_seconds = 120.0;
   double reservation_ttl_seconds = 600.0;
+  PrefillModel prefill{};               ///< how long engines compute on prompts; in proportion
+  double recent_time_constant = 30;     ///< seconds in which the memory of picks fades
+  double load_window_seconds = 60;      ///< of request rates and mean times to first token
+  double report_lifetime_seconds = 60;  ///< an engine's report counts for so long
 };
 
 /// One request, as views that live during one call. Either `token_ids`, or `local_hashes` of the
@@ -67,8 +71,8 @@ struct ReservationHandle {
 /// short lock; they never wait for a batch of events, only for one event's application.
 class Router {
  public:
-  /// \throws InvalidArgument for a block size of 0 or above 65,536, an unknown policy, or times to
-  /// live that are not positive.
+  /// \throws InvalidArgument for a block size of 0 or above 65,536, an unknown policy, times that
+  /// are not positive, or a prefill model that LoadOptions::check refuses.
   explicit Router(RouterOptions options);
   Router(const Router&) = delete;
   Router& operator=(const Router&) = delete;

@@ -1,0 +1,179 @@
+// LoadModel: a booking's course from its booking to its end.
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kvroute/load/load_model.h"
+
+namespace kvroute {
+namespace {
+
+constexpr std::size_t kMaxEndedAtOnce = 64;
+constexpr double kMeasured = 64;     // requests that a measured mean remembers
+constexpr double kMaxScale = 8;      // of a prefill scale, and its inverse the least
+constexpr double kMaxPrefill = 1e6;  // seconds; beyond, sums of them would lose the others
+
+// Blocks that `output_tokens` add to those that the prompt alone fills.
+std::uint64_t grown_blocks(const Booking& booking, std::uint64_t output_tokens) {
+  const std::uint64_t size = booking.block_size;
+  return output_tokens / size + (booking.prompt_tokens % size + output_tokens % size) / size;
+}
+
+double seconds_between(Nanoseconds from, Nanoseconds to) {
+  return ns_to_seconds(std::max<Nanoseconds>(to - from, 0));
+}
+
+}  // namespace
+
+std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
+  if (ids_by_request_.contains(booking.request_id)) return std::nullopt;
+  const BookingId id = next_id_++;
+  const auto entry = bookings_.try_emplace(id).first;
+  Running& running = entry->second;
+  running.booking = std::move(booking);
+  try {
+    ids_by_request_.emplace(running.booking.request_id, id);
+  } catch (...) {  // out of memory: all or nothing
+    bookings_.erase(entry);
+    throw;
+  }
+  const Booking& booked = running.booking;
+  running.id = id;
+  running.booked_at = now;
+  running.prefill_seconds =
+      std::min(fleet_.prefill.seconds(booked.prompt_tokens, booked.shared_tokens), kMaxPrefill);
+  const auto output = booked.expected_output_tokens
+                          ? std::uint64_t{*booked.expected_output_tokens}
+                          : static_cast<std::uint64_t>(std::llround(fleet_.output_tokens.value()));
+  running.expected_output_blocks = grown_blocks(booked, output);
+
+  TargetLoad& load = loads_[booked.slot];
+  load.prefill_tokens += booked.prefill_tokens;
+  load.prompt_blocks += booked.new_blocks;
+  load.expected_output_blocks += running.expected_output_blocks;
+  load.backlog_seconds += running.prefill_seconds;
+  ++load.requests;
+  if (load.prefilling++ == 0) {
+    load.head_seconds = running.prefill_seconds;
+    load.head_started = now;
+  }
+  targets_[booked.slot].prefilling.push_back(running);
+  by_age_.push_back(running);
+
+  load.arrivals.add(now, kArrivalMemory);
+  load.prefill_seconds.add(running.prefill_seconds, kArrivalMemory);
+  fleet_.arrivals.add(now, fleet_.arrival_memory);
+  fleet_.prefill_seconds.add(running.prefill_seconds, fleet_.arrival_memory);
+  return id;
+}
+
+void LoadModel::first_token(BookingId id, Nanoseconds now) {
+  const auto found = bookings_.find(id);
+  if (found == bookings_.end() || !found->second.prefilling) return;
+  Running& running = found->second;
+  Target& target = targets_[running.booking.slot];
+  measure_prefill(running, now);
+  end_prefill(running, now);
+  target.prefill_free_at = now;
+  target.decoding.push_back(running);
+  running.prefilling = false;
+  running.first_token_at = now;
+}
+
+// Prefills that an engine computes together give their first tokens at once: the first of them is
+// measured with the time of all, the others with none, and the ratio of sums is right.
+void LoadModel::measure_prefill(const Running& running, Nanoseconds now) {
+  const Slot slot = running.booking.slot;
+  const Nanoseconds free_at = targets_[slot].prefill_free_at;
+  histories_[slot].first_tokens.add(seconds_between(running.booked_at, now), now,
+                                    fleet_.window_seconds);
+  const double predicted = running.prefill_seconds;
+  if (predicted <= 0) return;
+  const double ratio = seconds_between(std::max(running.booked_at, free_at), now) / predicted;
+  for (RunningMean* const scale : {&loads_[slot].prefill_scale, &fleet_.prefill_scale}) {
+    scale->add(ratio, kMeasured, predicted);
+    scale->hold(1 / kMaxScale, kMaxScale);
+  }
+}
+
+// Its prefill counts no more, and the next one is at the head.
+void LoadModel::end_prefill(Running& running, Nanoseconds now) {
+  TargetLoad& load = loads_[running.booking.slot];
+  Target& target = targets_[running.booking.slot];
+  const bool was_head = target.prefilling.front() == &running;
+  target.prefilling.remove(running);
+  load.prefill_tokens -= running.booking.prefill_tokens;
+  // Sums of floating-point numbers keep a rest; where nothing is left, it goes.
+  load.backlog_seconds =
+      --load.prefilling == 0 ? 0 : std::max(0.0, load.backlog_seconds - running.prefill_seconds);
+  if (!was_head) return;
+  const Running* const head = target.prefilling.front();
+  load.head_seconds = head != nullptr ? head->prefill_seconds : 0;
+  load.head_started = now;
+  target.prefill_free_at = now;
+}
+
+void LoadModel::progress(BookingId id, std::uint64_t output_tokens) {
+  const auto found = bookings_.find(id);
+  if (found == bookings_.end() || output_tokens <= found->second.output_tokens) return;
+  Running& running = found->second;
+  TargetLoad& load = loads_[running.booking.slot];
+  running.output_tokens = output_tokens;
+  const std::uint64_t grown = grown_blocks(running.booking, output_tokens) - running.output_blocks;
+  const std::uint64_t came = std::min(grown, running.expected_output_blocks);
+  running.output_blocks += grown;
+  running.expected_output_blocks -= came;
+  load.output_blocks += grown;
+  load.expected_output_blocks -= came;
+}
+
+std::optional<Booking> LoadModel::release(BookingId id, Nanoseconds now) {
+  const auto found = bookings_.find(id);
+  if (found == bookings_.end()) return std::nullopt;
+  Running& running = found->second;
+  if (!running.prefilling) {
+    fleet_.decode_seconds.add(seconds_between(running.first_token_at, now), kMeasured);
+    if (running.output_tokens > 0) {
+      fleet_.output_tokens.add(static_cast<double>(running.output_tokens), kMeasured);
+    }
+  }
+  return end(running, now);
+}
+
+// In whatever way; nothing is measured.
+Booking LoadModel::end(Running& running, Nanoseconds now) {
+  const Slot slot = running.booking.slot;
+  if (running.prefilling) {
+    end_prefill(running, now);
+  } else {
+    targets_[slot].decoding.remove(running);
+  }
+  TargetLoad& load = loads_[slot];
+  load.output_blocks -= running.output_blocks;
+  load.expected_output_blocks -= running.expected_output_blocks;
+  --load.requests;
+  by_age_.remove(running);
+  ids_by_request_.erase(running.booking.request_id);
+  Booking booking = std::move(running.booking);
+  bookings_.erase(running.id);
+  return booking;
+}
+
+std::vector<Booking> LoadModel::end_expired(Nanoseconds now) {
+  std::vector<Booking> ended;
+  const Nanoseconds lifetime = seconds_to_ns(options_.reservation_ttl_seconds);
+  const auto must_end = [&](const Running* oldest) {
+    return oldest != nullptr &&
+           (after(oldest->booked_at, lifetime) <= now || bookings_.size() >= options_.max_bookings);
+  };
+  if (!must_end(by_age_.front())) return ended;
+  ended.reserve(kMaxEndedAtOnce);
+  while (ended.size() < kMaxEndedAtOnce && must_end(by_age_.front())) {
+    ended.push_back(end(*by_age_.front(), now));
+    ++expired_;
+  }
+  return ended;
+}
+
+}  // namespace kvroute
