@@ -10,6 +10,7 @@
 #include "kvroute/policy/kv_cost.h"
 #include "kvroute/policy/kv_delay.h"
 #include "kvroute/policy/least_load.h"
+#include "kvroute/policy/least_loaded.h"
 #include "kvroute/policy/least_requests.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/preble.h"
@@ -46,6 +47,7 @@ constexpr std::array kEntries{
     Entry{"least_requests", &LeastRequests::from},
     Entry{"power_of_two", &PowerOfTwo::from},
     Entry{"standalone", &Standalone::from},
+    Entry{"least_loaded", &LeastLoaded::from},
     Entry{"round_robin", &RoundRobin::from},
     Entry{"random", &RandomChoice::from},
 };

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "kvroute/policy/score_input.h"
+
+namespace kvroute {
+
+/// What a policy that balances by engines' queues makes of a target without statistics.
+enum class StatsMissing : std::uint8_t {
+  skip,         ///< it has no queue: left out
+  zero,         ///< its statistics read as zeros; its bookings count
+  round_robin,  ///< one such candidate, and queues are not used at all
+};
+
+/// Requests that each engine runs or has queued, as far as known:
+///
+///     queue = running + waiting + picks
+///
+/// of the engine's last report and of the times it was chosen since then. Under
+/// `StatsMissing::zero`, of a target without statistics: its bookings, all of which are newer than
+/// any report that counts.
+///
+/// A target has statistics while it has a fresh report of `waiting`, and of `running` unless no
+/// candidate reports that: figures that count different things are not compared. Views the input;
+/// construction is O(candidates).
+class EngineQueues {
+ public:
+  EngineQueues(const ScoreInput& input, StatsMissing missing) noexcept;
+
+  /// Absent: no statistics.
+  [[nodiscard]] std::optional<double> of(Slot slot) const noexcept;
+  [[nodiscard]] bool has_statistics(Slot slot) const noexcept;
+
+ private:
+  const ScoreInput& input_;
+  bool zero_;
+  bool running_ = false;  // a candidate reports it
+};
+
+}  // namespace kvroute
