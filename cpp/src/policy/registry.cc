@@ -15,6 +15,7 @@
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/preble.h"
 #include "kvroute/policy/prefix_hash.h"
+#include "kvroute/policy/qps.h"
 #include "kvroute/policy/standalone.h"
 #include "kvroute/policy/ttft.h"
 #include "kvroute/policy/uninformed.h"
@@ -47,6 +48,7 @@ constexpr std::array kEntries{
     Entry{"least_requests", &LeastRequests::from},
     Entry{"power_of_two", &PowerOfTwo::from},
     Entry{"standalone", &Standalone::from},
+    Entry{"qps", &Qps::from},
     Entry{"least_loaded", &LeastLoaded::from},
     Entry{"round_robin", &RoundRobin::from},
     Entry{"random", &RandomChoice::from},
