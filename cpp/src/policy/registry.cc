@@ -16,6 +16,7 @@
 #include "kvroute/policy/preble.h"
 #include "kvroute/policy/prefix_hash.h"
 #include "kvroute/policy/qps.h"
+#include "kvroute/policy/session.h"
 #include "kvroute/policy/standalone.h"
 #include "kvroute/policy/ttft.h"
 #include "kvroute/policy/uninformed.h"
@@ -48,6 +49,7 @@ constexpr std::array kEntries{
     Entry{"least_requests", &LeastRequests::from},
     Entry{"power_of_two", &PowerOfTwo::from},
     Entry{"standalone", &Standalone::from},
+    Entry{"session", &Session::from},
     Entry{"qps", &Qps::from},
     Entry{"least_loaded", &LeastLoaded::from},
     Entry{"round_robin", &RoundRobin::from},
