@@ -9,12 +9,15 @@
 #include "kvroute/policy/cache_aware.h"
 #include "kvroute/policy/kv_cost.h"
 #include "kvroute/policy/kv_delay.h"
+#include "kvroute/policy/kvaware.h"
 #include "kvroute/policy/least_load.h"
 #include "kvroute/policy/least_loaded.h"
 #include "kvroute/policy/least_requests.h"
+#include "kvroute/policy/loadaware.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/preble.h"
 #include "kvroute/policy/prefix_hash.h"
+#include "kvroute/policy/prefixaware.h"
 #include "kvroute/policy/qps.h"
 #include "kvroute/policy/session.h"
 #include "kvroute/policy/standalone.h"
@@ -49,6 +52,9 @@ constexpr std::array kEntries{
     Entry{"least_requests", &LeastRequests::from},
     Entry{"power_of_two", &PowerOfTwo::from},
     Entry{"standalone", &Standalone::from},
+    Entry{"kvaware", &KvAware::from},
+    Entry{"loadaware", &LoadAware::from},
+    Entry{"prefixaware", &PrefixAware::from},
     Entry{"session", &Session::from},
     Entry{"qps", &Qps::from},
     Entry{"least_loaded", &LeastLoaded::from},
