@@ -13,6 +13,7 @@
 #include "kvroute/policy/least_load.h"
 #include "kvroute/policy/least_loaded.h"
 #include "kvroute/policy/least_requests.h"
+#include "kvroute/policy/load_balanced_kvaware.h"
 #include "kvroute/policy/loadaware.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/policy/preble.h"
@@ -53,6 +54,7 @@ constexpr std::array kEntries{
     Entry{"power_of_two", &PowerOfTwo::from},
     Entry{"standalone", &Standalone::from},
     Entry{"kvaware", &KvAware::from},
+    Entry{"load_balanced_kvaware", &LoadBalancedKvAware::from},
     Entry{"loadaware", &LoadAware::from},
     Entry{"prefixaware", &PrefixAware::from},
     Entry{"session", &Session::from},
