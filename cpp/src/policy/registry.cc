@@ -7,6 +7,7 @@
 
 #include "kvroute/base/error.h"
 #include "kvroute/policy/cache_aware.h"
+#include "kvroute/policy/gate.h"
 #include "kvroute/policy/kv_cost.h"
 #include "kvroute/policy/kv_delay.h"
 #include "kvroute/policy/kvaware.h"
@@ -62,6 +63,7 @@ constexpr std::array kEntries{
     Entry{"least_loaded", &LeastLoaded::from},
     Entry{"round_robin", &RoundRobin::from},
     Entry{"random", &RandomChoice::from},
+    Entry{"gate", &Gate::from},
 };
 // clang-format on
 constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kAliases{{
