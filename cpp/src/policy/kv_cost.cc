@@ -26,6 +26,11 @@ double liking(const ScoreInput& input, Slot slot) noexcept {
 
 // What all candidates have in common.
 struct KvCost::Shared {
+  explicit Shared(const ScoreInput& input) noexcept
+      : full_blocks(input), per_token(1 / static_cast<double>(input.block_size)) {}
+
+  detail::FullBlocks full_blocks;
+  double per_token;  // blocks of the router's size
   double overlap_credit = 0;
   double prefill_scale = 0;
   std::uint64_t least_prefill = 0;
@@ -76,8 +81,9 @@ bool KvCost::is_busy(const ScoreInput& input, Slot slot) const noexcept {
 }
 
 KvCost::Shared KvCost::shared(const ScoreInput& input) const noexcept {
-  Shared shared{.overlap_credit = input.overrides.overlap_credit.value_or(weights_.overlap_credit),
-                .prefill_scale = input.overrides.prefill_scale.value_or(weights_.prefill_scale)};
+  Shared shared(input);
+  shared.overlap_credit = input.overrides.overlap_credit.value_or(weights_.overlap_credit);
+  shared.prefill_scale = input.overrides.prefill_scale.value_or(weights_.prefill_scale);
   if (weights_.overlap_credit_decay > 0 && weights_.track_prefill_tokens) {
     shared.least_prefill = std::numeric_limits<std::uint64_t>::max();
     for (const Slot slot : input.candidates) {
@@ -95,32 +101,31 @@ KvCost::Shared KvCost::shared(const ScoreInput& input) const noexcept {
 KvCost::Parts KvCost::parts(const ScoreInput& input, const Shared& shared,
                             Slot slot) const noexcept {
   const TargetLoad& load = input.loads[slot];
-  const auto unit = static_cast<double>(input.block_size);
   const auto tokens = static_cast<double>(input.num_tokens);
-  const double to_units = static_cast<double>(input.block_sizes[slot]) / unit;
 
   Parts parts;
   if (weights_.track_prefill_tokens) {
-    parts.raw_prefill = (static_cast<double>(load.prefill_tokens) + tokens) / unit;
+    parts.raw_prefill = (static_cast<double>(load.prefill_tokens) + tokens) * shared.per_token;
     if (weights_.overlap_credit_decay > 0) {
       const auto excess = static_cast<double>(load.prefill_tokens - shared.least_prefill);
       parts.decay = 1 / (1 + weights_.overlap_credit_decay * excess / tokens);
     }
   }
-  const double device = static_cast<double>(input.cached_tokens(slot)) / unit;
+  const double device = static_cast<double>(input.cached_tokens(slot)) * shared.per_token;
   parts.credit = shared.overlap_credit * parts.decay * device;
   if (!input.depths[index_of(Tier::device)].empty()) {
     parts.credit +=
         (weights_.host_weight * tokens_between(input, slot, Tier::device, Tier::host) +
          weights_.disk_weight * tokens_between(input, slot, Tier::host, Tier::disk) +
-         weights_.external_weight * tokens_between(input, slot, Tier::disk, Tier::external)) /
-        unit;
+         weights_.external_weight * tokens_between(input, slot, Tier::disk, Tier::external)) *
+        shared.per_token;
   }
   parts.prefill = shared.prefill_scale * std::max(0.0, parts.raw_prefill - parts.credit);
 
-  const std::uint64_t added = weights_.assume_kv_reuse ? detail::blocks_added(input, slot)
-                                                       : input.num_tokens / input.block_sizes[slot];
-  parts.decode = static_cast<double>(load.active_blocks() + added) * to_units;
+  const std::uint64_t added =
+      weights_.assume_kv_reuse ? shared.full_blocks.added(slot) : shared.full_blocks(slot);
+  parts.decode = static_cast<double>(load.active_blocks() + added) *
+                 (static_cast<double>(input.block_sizes[slot]) * shared.per_token);
   if (weights_.decode_role && !weights_.track_prefill_tokens) {
     parts.decode = std::max(0.0, parts.decode - parts.credit);
   }

@@ -11,22 +11,28 @@ namespace kvroute {
 // What all candidates have in common.
 struct KvDelay::Shared {
   Shared(const ScoreInput& input, const KvDelayOptions& options) noexcept
-      : scale(detail::fleet_prefill_scale(*input.fleet)),
+      : per_token(1 / input.fleet->prefill.tokens_per_second),
+        scale(detail::fleet_prefill_scale(*input.fleet)),
         mean_seconds(input.fleet->prefill_seconds.value()),
         decode_seconds(input.fleet->decode_seconds.value()),
         output_tokens(input.expected_output_tokens ? *input.expected_output_tokens
                                                    : input.fleet->output_tokens.value()),
         arrivals(input.fleet->arrivals_per_target(input.now)),
         memory(input.fleet->arrival_memory / std::max(1U, input.fleet->targets)),
+        full_blocks(input),
+        output_blocks(output_tokens / input.block_size),
         utilization(std::min(arrivals * scale * mean_seconds, options.max_utilization)),
         delayed(options.fleet_share * arrivals / (1 - utilization)) {}
 
+  double per_token;       // seconds, of the linear part of a prefill
   double scale;           // of a target without measurements
   double mean_seconds;    // predicted, before the scale
   double decode_seconds;  // S
   double output_tokens;   // that the request is expected to give
   double arrivals;        // a second and target
   double memory;          // of a target's own arrivals
+  detail::FullBlocks full_blocks;
+  double output_blocks;  // of the router's size
   double utilization;
   double delayed;  // the fleet's part of K
 };
@@ -37,8 +43,8 @@ struct KvDelay::Parts {
   double backlog = 0;  // u without the wait for room
   double used = 0;     // blocks
   double room = 0;     // the wait for room
-  double arrivals = 0;
-  double utilization = 0;
+  double between = 0;  // seconds from one of its own arrivals to the next
+  double work = 0;     // that each of them brings, in seconds
   double delayed = 0;  // K
   [[nodiscard]] double before() const noexcept { return backlog + room; }
   [[nodiscard]] double delay() const noexcept { return delayed * own * (before() + own / 2); }
@@ -60,24 +66,28 @@ KvDelay::Parts KvDelay::parts(const ScoreInput& input, const Shared& shared,
   const TargetLoad& load = input.loads[slot];
   Parts parts;
   parts.scale = detail::prefill_scale(load, shared.scale);
-  parts.own = parts.scale *
-              input.fleet->prefill.seconds(input.num_tokens, input.cached_or_active_tokens(slot));
+  const auto tokens = static_cast<double>(input.num_tokens);
+  const auto known = static_cast<double>(input.cached_or_active_tokens(slot));
+  parts.own = parts.scale * (tokens - known) *
+              (shared.per_token + input.fleet->prefill.attention_seconds * (tokens + known) / 2);
   parts.backlog = parts.scale * detail::backlog_left(load, input.now);
 
-  parts.used = static_cast<double>(load.active_blocks() + load.expected_output_blocks +
-                                   detail::blocks_added(input, slot)) +
-               shared.output_tokens / static_cast<double>(input.block_sizes[slot]);
+  const std::uint32_t block_size = input.block_sizes[slot];
+  parts.used =
+      static_cast<double>(load.active_blocks() + load.expected_output_blocks +
+                          shared.full_blocks.added(slot)) +
+      (block_size == input.block_size ? shared.output_blocks : shared.output_tokens / block_size);
   if (const std::uint64_t capacity = input.total_blocks[slot]; capacity > 0) {
     parts.room = shared.decode_seconds *
                  std::max(0.0, parts.used / static_cast<double>(capacity) - options_.kv_room);
   }
 
-  parts.arrivals = load.arrivals.per_second(input.now, shared.memory);
-  parts.utilization =
-      std::min(parts.arrivals * parts.scale * load.prefill_seconds.value(shared.mean_seconds),
-               options_.max_utilization);
-  parts.delayed =
-      shared.delayed + (1 - options_.fleet_share) * parts.arrivals / (1 - parts.utilization);
+  // l/(1 - l*W), l*W held below 1, by one division.
+  parts.between = load.arrivals.seconds_between(input.now, shared.memory);
+  parts.work = parts.scale * load.prefill_seconds.value(shared.mean_seconds);
+  parts.delayed = shared.delayed + (1 - options_.fleet_share) /
+                                       std::max(parts.between - parts.work,
+                                                parts.between * (1 - options_.max_utilization));
   return parts;
 }
 
@@ -113,8 +123,8 @@ std::vector<CostTerm> KvDelay::terms(const ScoreInput& input, Slot slot) const {
           {"output_tokens", shared.output_tokens},
           {"fleet_arrivals_per_second", shared.arrivals},
           {"fleet_utilization", shared.utilization},
-          {"own_arrivals_per_second", p.arrivals},
-          {"own_utilization", p.utilization}};
+          {"own_arrivals_per_second", 1 / p.between},
+          {"own_utilization", std::min(p.work / p.between, options_.max_utilization)}};
 }
 
 }  // namespace kvroute

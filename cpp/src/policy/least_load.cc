@@ -24,11 +24,12 @@ std::optional<double> usage(const ScoreInput& input, Slot slot,
 
 struct LeastLoad::Shared {
   explicit Shared(const ScoreInput& input) noexcept
-      : scale(detail::fleet_prefill_scale(*input.fleet)) {
+      : reports(input), scale(detail::fleet_prefill_scale(*input.fleet)) {
     detail::KnownMean mean;
-    for (const Slot slot : input.candidates) mean.add(usage(input, slot, input.reported(slot)));
+    for (const Slot slot : input.candidates) mean.add(usage(input, slot, reports(slot)));
     usual_usage = mean.value();
   }
+  detail::FreshReports reports;
   double scale;
   double usual_usage = 0;
 };
@@ -56,7 +57,7 @@ std::unique_ptr<Policy> LeastLoad::from(detail::SpecReader& reader) {
 LeastLoad::Parts LeastLoad::parts(const ScoreInput& input, const Shared& shared,
                                   Slot slot) const noexcept {
   const TargetLoad& load = input.loads[slot];
-  const EngineLoad reported = input.reported(slot);
+  const EngineLoad& reported = shared.reports(slot);
   Parts parts{};
   parts.queued = std::max(static_cast<double>(load.prefill_tokens),
                           reported.waiting.value_or(0) * options_.mean_prefill_tokens);

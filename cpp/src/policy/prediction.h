@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "kvroute/policy/score_input.h"
 
@@ -43,10 +44,44 @@ inline constexpr double kMostScale = 8;
   return input.loads[slot].active_blocks() * input.block_sizes[slot];
 }
 
-/// Full blocks of the prompt, in the target's size, that no booking there uses.
-[[nodiscard]] inline std::uint64_t blocks_added(const ScoreInput& input, Slot slot) noexcept {
-  const std::uint64_t full = input.num_tokens / input.block_sizes[slot];
-  return full - std::min<std::uint64_t>(full, input.active[slot]);
-}
+/// How many full blocks of a target's size the prompt has. Most targets have the router's size,
+/// and a division costs as much as the rest of a cheap score.
+class FullBlocks {
+ public:
+  explicit FullBlocks(const ScoreInput& input) noexcept
+      : input_(input), usual_(input.num_tokens / input.block_size) {}
+  [[nodiscard]] std::uint64_t operator()(Slot slot) const noexcept {
+    const std::uint32_t size = input_.block_sizes[slot];
+    return size == input_.block_size ? usual_ : input_.num_tokens / size;
+  }
+  /// Those that no booking there uses.
+  [[nodiscard]] std::uint64_t added(Slot slot) const noexcept {
+    const std::uint64_t full = (*this)(slot);
+    return full - std::min<std::uint64_t>(full, input_.active[slot]);
+  }
+
+ private:
+  const ScoreInput& input_;
+  std::uint64_t usual_;
+};
+
+/// Engines' own figures as long as they are fresh, as `ScoreInput::reported`, for many of them.
+class FreshReports {
+ public:
+  explicit FreshReports(const ScoreInput& input) noexcept
+      : loads_(input.loads),
+        now_(input.now),
+        lifetime_(seconds_to_ns(input.report_lifetime_seconds)) {}
+  [[nodiscard]] const EngineLoad& operator()(Slot slot) const noexcept {
+    const TargetLoad& load = loads_[slot];
+    return load.reports > 0 && now_ <= after(load.reported_at, lifetime_) ? load.reported : none_;
+  }
+
+ private:
+  std::span<const TargetLoad> loads_;
+  Nanoseconds now_;
+  Nanoseconds lifetime_;
+  EngineLoad none_;
+};
 
 }  // namespace kvroute::detail

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <optional>
 
 #include "policy/known_mean.h"
 #include "policy/prediction.h"
@@ -29,29 +28,27 @@ struct Range {
   }
 };
 
-double as_double(std::optional<std::uint32_t> value) noexcept { return value.value_or(0); }
-
 // What an engine reports, `picks` requests later. `Field` is a member of EngineLoad.
 template <auto Field, bool kWithPicks>
 class ReportedCount {
  public:
-  explicit ReportedCount(const ScoreInput& input) noexcept : input_(input) {
+  explicit ReportedCount(const ScoreInput& input) noexcept : input_(input), reports_(input) {
     KnownMean mean;
     bool all_known = true;
     for (const Slot slot : input.candidates) {
-      const auto value = input.reported(slot).*Field;
-      all_known = all_known && value.has_value();
-      if (!value) continue;
-      mean.add(as_double(value));
-      range_.add(as_double(value) + picks(slot));
+      const auto& count = reports_(slot).*Field;
+      all_known = all_known && count.has_value();
+      if (!count) continue;
+      mean.add(*count);
+      range_.add(*count + picks(slot));
     }
     usual_ = mean.value();
     if (all_known) return;
     for (const Slot slot : input.candidates) range_.add(value(slot));
   }
   [[nodiscard]] double value(Slot slot) const noexcept {
-    const auto value = input_.reported(slot).*Field;
-    return (value ? as_double(value) : usual_) + picks(slot);
+    const auto& count = reports_(slot).*Field;
+    return (count ? *count : usual_) + picks(slot);
   }
   [[nodiscard]] double lowness(Slot slot) const noexcept { return range_.lowness(value(slot)); }
 
@@ -61,6 +58,7 @@ class ReportedCount {
   }
 
   const ScoreInput& input_;
+  FreshReports reports_;
   Range range_;
   double usual_ = 0;
 };
@@ -79,8 +77,9 @@ void add_each(const ScoreInput& input, double weight, std::span<double> sums,
 }  // namespace
 
 void add_prefix(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const FullBlocks full_blocks(input);
   add_each(input, weight, sums, [&](Slot slot) {
-    const std::uint64_t full = input.num_tokens / input.block_sizes[slot];
+    const std::uint64_t full = full_blocks(slot);
     if (full == 0) return 0.0;
     return static_cast<double>(std::min<std::uint64_t>(full, input.held[slot])) /
            static_cast<double>(full);
@@ -98,11 +97,21 @@ void add_running(const ScoreInput& input, double weight, std::span<double> sums)
 }
 
 void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const FreshReports reports(input);
+  const auto free = [](double usage) { return 1 - std::clamp(usage, 0.0, 1.0); };
   KnownMean mean;
-  for (const Slot slot : input.candidates) mean.add(input.reported(slot).kv_usage);
-  add_each(input, weight, sums, [&](Slot slot) {
-    return 1 - std::clamp(input.reported(slot).kv_usage.value_or(mean.value()), 0.0, 1.0);
-  });
+  bool all_known = true;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const auto& usage = reports(input.candidates[i]).kv_usage;
+    all_known = all_known && usage.has_value();
+    if (!usage) continue;
+    mean.add(*usage);
+    sums[i] += weight * free(*usage);
+  }
+  if (all_known) return;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    if (!reports(input.candidates[i]).kv_usage) sums[i] += weight * free(mean.value());
+  }
 }
 
 void add_active_requests(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
@@ -114,9 +123,10 @@ void add_active_requests(const ScoreInput& input, double weight, std::span<doubl
 }
 
 void add_token_load(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
+  const FullBlocks full_blocks(input);
   add_each(input, weight, sums, [&](Slot slot) {
     const auto tokens = static_cast<double>(tokens_in_use(input, slot) +
-                                            blocks_added(input, slot) * input.block_sizes[slot]);
+                                            full_blocks.added(slot) * input.block_sizes[slot]);
     return 1 - std::min(tokens, kMostTokens) / kMostTokens;
   });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kvroute/base/clock.h"
 
@@ -64,11 +65,14 @@ class ArrivalRate {
     last_ = now;
   }
   [[nodiscard]] double per_second(Nanoseconds now, double memory) const noexcept {
-    if (gap_.empty()) return 0;
+    return 1 / seconds_between(now, memory);
+  }
+  /// The reciprocal: infinite before the second event, 1e-9 at the least.
+  [[nodiscard]] double seconds_between(Nanoseconds now, double memory) const noexcept {
+    if (gap_.empty()) return std::numeric_limits<double>::infinity();
     const double gap = gap_.value();
     const double silence = ns_to_seconds(std::max<Nanoseconds>(now - last_, 0));
-    const double expected = gap + std::max(0.0, silence - gap) / memory;
-    return expected > 0 ? 1 / expected : 1e9;
+    return std::max(1e-9, gap + std::max(0.0, silence - gap) / memory);
   }
 
  private:
