@@ -23,7 +23,8 @@ constexpr std::uint64_t kLifecycles = 1'000'000;
 #endif
 
 constexpr Slot kSlots = 8;
-constexpr std::size_t kRecent = 400;  // ids that calls still come for, most of them ended
+constexpr std::size_t kRecent = 400;     // ids that calls still come for, most of them ended
+constexpr std::uint64_t kNames = 5'000;  // of requests; each is free again before its next turn
 constexpr Nanoseconds kMillisecond = 1'000'000;
 constexpr Nanoseconds kLifetime = 20'000 * kMillisecond;  // of a booking
 constexpr std::size_t kMaxBookings = 300;
@@ -108,7 +109,7 @@ class Fleet {
     const std::uint64_t prompt = 1 + random_.below(3'000);
     Booking booking;
     booking.slot = slot;
-    booking.request_id = "r" + std::to_string(booked_++);
+    booking.request_id = "r" + std::to_string(booked_++ % kNames);
     booking.prompt_tokens = prompt;
     booking.prefill_tokens = random_.below(prompt + 1);
     booking.shared_tokens = random_.below(prompt + 1);
