@@ -14,9 +14,11 @@ namespace {
   throw InvalidArgument(message.str());
 }
 
-// Written so that a NaN is refused.
+// False for a NaN too.
+bool is_positive(double value) { return value > 0 && value <= 1e9; }
+
 void check_seconds(double value, const char* field) {
-  if (!(value > 0 && value <= 1e9)) refuse(field, "seconds, 0 < x <= 1e9", value);
+  if (!is_positive(value)) refuse(field, "seconds, 0 < x <= 1e9", value);
 }
 
 }  // namespace
@@ -24,10 +26,11 @@ void check_seconds(double value, const char* field) {
 void LoadOptions::check() const {
   check_seconds(reservation_ttl_seconds, "reservation_ttl");
   if (max_bookings == 0) refuse("max_bookings", "at least 1", 0);
-  if (!(prefill.tokens_per_second > 0 && prefill.tokens_per_second <= 1e9)) {
+  if (!is_positive(prefill.tokens_per_second)) {
     refuse("prefill_tokens_per_second", "tokens a second, 0 < x <= 1e9", prefill.tokens_per_second);
   }
-  if (!(prefill.attention_seconds >= 0 && prefill.attention_seconds <= 1)) {
+  const bool attends = prefill.attention_seconds >= 0 && prefill.attention_seconds <= 1;
+  if (!attends) {
     refuse("attention_seconds", "seconds, 0 <= x <= 1", prefill.attention_seconds);
   }
   check_seconds(recent_time_constant, "recent_time_constant");
