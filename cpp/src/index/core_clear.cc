@@ -9,21 +9,25 @@ void TreeCore::clear(Slot slot, bool release) {
   {
     const std::scoped_lock turn(writers_);
     static_cast<void>(find_holder({slot, Tier::device}));  // checks the slot
+    heap_.note(bytes_->total());
     waiting_->clear(slot);
     if (release) tree_->capacity().set_capacity(slot, std::nullopt);
   }
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     clear_lane({slot, static_cast<Tier>(tier)}, release);
   }
+  relieve_heap();
 }
 
 void TreeCore::clear(Slot slot, Tier tier) {
   {
     const std::scoped_lock turn(writers_);
     static_cast<void>(find_holder({slot, tier}));  // checks the slot
+    heap_.note(bytes_->total());
     waiting_->clear(slot, tier);
   }
   clear_lane({slot, tier}, false);
+  relieve_heap();
 }
 
 /// Sweeps the tree in small steps, with the names of a block going together with the block: between

@@ -6,12 +6,18 @@
 namespace kvroute::detail {
 
 RemoveResult TreeCore::remove(LaneId lane, std::span<const std::uint64_t> names) {
-  const std::scoped_lock turn(writers_);
-  static_cast<void>(holder_of(lane));
-  const RemoveResult result = remove_held(lane, stored_form(names), waiting_->any(lane.slot));
-  all_in_use_ = false;
-  counters_.removed += result.removed;
-  counters_.unknown_removed += result.unknown;
+  RemoveResult result;
+  {
+    const std::scoped_lock turn(writers_);
+    static_cast<void>(holder_of(lane));
+    heap_.note(bytes_->total());
+    result = remove_held(lane, stored_form(names), waiting_->any(lane.slot));
+    all_in_use_ = false;
+    counters_.removed += result.removed;
+    counters_.unknown_removed += result.unknown;
+    if (!heap_.due(bytes_->total())) return result;
+  }
+  HeapRelief::give_back();
   return result;
 }
 

@@ -1,26 +1,34 @@
 #include "index/id_segment.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 namespace kvroute::detail {
 namespace {
 
-// Segments that would need more are divided: 80 KiB.
-constexpr std::uint32_t kMaxLines = 5U << 8;
+// The sizes of large segments, in lines: 128 KiB divided by 12, 10, 8, 6, 5, 4 and 3, less what the
+// heap takes, so that what some segments leave fits others.
+constexpr std::array<std::uint32_t, 7> kLargeSizes{170, 204, 255, 341, 409, 511, 682};
+// Segments that would need more are divided: 43 KiB.
+constexpr std::uint32_t kMaxLines = kLargeSizes.back();
 
 std::uint32_t limit_of(std::uint32_t lines) {
   const std::uint32_t places = lines * IdSegment::kLineEntries;
   return places - std::max(places / 32 * 3, 1U);
 }
 
-// Sizes are 4, 5, 6 and 7 times the powers of two, so that what one segment leaves fits another.
+// Sizes are 4, 5, 6 and 7 times the powers of two below and above the large ones.
+std::uint32_t next_size(std::uint32_t lines) {
+  const std::uint32_t next = lines + std::max(std::bit_floor(lines) / 4, 1U);
+  if (next <= kLargeSizes.front() || lines >= kMaxLines) return next;
+  return *std::ranges::upper_bound(kLargeSizes, lines);
+}
+
 std::uint32_t lines_for(std::uint32_t entries) {
   const std::uint32_t wanted = entries + entries / 16 + 1;
   std::uint32_t lines = 1;
-  while (limit_of(lines) < wanted) {
-    lines += std::max(std::bit_floor(lines) / 4, 1U);
-  }
+  while (limit_of(lines) < wanted) lines = next_size(lines);
   return lines;
 }
 
@@ -97,7 +105,7 @@ IdSegment::IdSegment(std::uint32_t first_tag, std::uint32_t depth, std::uint32_t
 bool IdSegment::divisible(std::uint32_t entries) noexcept { return lines_for(entries) > kMaxLines; }
 
 bool IdSegment::joinable(std::uint32_t entries) noexcept {
-  return lines_for(entries) <= kMaxLines / 5 * 3;
+  return lines_for(entries) <= kMaxLines * 3 / 5;
 }
 
 IdSegment IdSegment::rebuilt(const IdSegment& old) {

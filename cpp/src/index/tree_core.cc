@@ -49,10 +49,21 @@ void TreeCore::set_memory_limit(std::optional<std::size_t> limit) {
   check_limit(limit);
   {
     const std::scoped_lock turn(writers_);
+    heap_.note(bytes_->total());
     limit_ = limit;
     all_in_use_ = false;  // what came while the limit was higher may be forgotten
   }
   forget_in_steps();
+  relieve_heap();
+}
+
+/// After much has been freed; the caller holds no lock.
+void TreeCore::relieve_heap() {
+  {
+    const std::scoped_lock turn(writers_);
+    if (!heap_.due(bytes_->total())) return;
+  }
+  HeapRelief::give_back();
 }
 
 void TreeCore::forget_in_steps() {

@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "index/heap_relief.h"
 #include "index/holder.h"
 #include "index/node_tree.h"
 #include "index/waiting_room.h"
@@ -91,6 +92,7 @@ class TreeCore {
   void note_exact(LaneId lane, const Segment& segment);
   void update_shared_names();
   void forget_in_steps();
+  void relieve_heap();
   void note_lower(Slot slot);
   [[nodiscard]] std::uint32_t next_tick() noexcept {
     return tick_.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -251,6 +253,7 @@ class TreeCore {
   std::size_t pins_ = 0;
   std::vector<Slot> lower_slots_;  // those that hold anything below the device, ascending
 
+  HeapRelief heap_;
   std::atomic<std::uint32_t> tick_{0};  // counts insertions; the time of `last_use`
   IndexStats counters_;                 // only the counters are kept here
   Random random_{0x6b76726f757465};     // samples victims
