@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "kvroute/policy/score_input.h"
 
@@ -30,11 +31,27 @@ class EngineQueues {
   EngineQueues(const ScoreInput& input, StatsMissing missing) noexcept;
 
   /// Absent: no statistics.
-  [[nodiscard]] std::optional<double> of(Slot slot) const noexcept;
-  [[nodiscard]] bool has_statistics(Slot slot) const noexcept;
+  [[nodiscard]] std::optional<double> of(Slot slot) const noexcept {
+    const TargetLoad& load = loads_[slot];
+    if (has_statistics(load)) {
+      return static_cast<double>(std::uint64_t{*load.reported.waiting} +
+                                 (running_ ? *load.reported.running : 0U) + load.picks);
+    }
+    if (zero_) return static_cast<double>(load.requests);
+    return std::nullopt;
+  }
+  [[nodiscard]] bool has_statistics(Slot slot) const noexcept {
+    return has_statistics(loads_[slot]);
+  }
 
  private:
-  const ScoreInput& input_;
+  [[nodiscard]] bool has_statistics(const TargetLoad& load) const noexcept {
+    return load.reports > 0 && load.reported_at >= oldest_ && load.reported.waiting &&
+           (load.reported.running || !running_);
+  }
+
+  std::span<const TargetLoad> loads_;
+  Nanoseconds oldest_;  // report that counts
   bool zero_;
   bool running_ = false;  // a candidate reports it
 };
