@@ -100,6 +100,11 @@ double number(py::handle object, const char* field) {
   return value;
 }
 
+bool flag(py::handle object, const char* field) {
+  if (!PyBool_Check(object.ptr())) refuse(field, "a bool", object);
+  return object.is(py::handle(Py_True));
+}
+
 std::map<std::string, std::string> text_map(py::handle object, const char* field) {
   std::map<std::string, std::string> texts;
   if (object.is_none()) return texts;

@@ -38,6 +38,9 @@ inline constexpr std::int64_t kMost32 = std::numeric_limits<std::uint32_t>::max(
 /// An int or a float.
 [[nodiscard]] double number(py::handle object, const char* field);
 
+/// A bool, and nothing that only counts as one.
+[[nodiscard]] bool flag(py::handle object, const char* field);
+
 /// A mapping from str to str; empty for None.
 [[nodiscard]] std::map<std::string, std::string> text_map(py::handle object, const char* field);
 

@@ -23,6 +23,7 @@ py::handle g_error;
 py::handle g_invalid_argument;
 py::handle g_unknown_worker;
 py::handle g_no_eligible_worker;
+py::handle g_overloaded;
 
 }  // namespace
 
@@ -42,6 +43,10 @@ void bind_errors(py::module_& module) {
   g_no_eligible_worker =
       make_error(module, "NoEligibleWorker", py::make_tuple(root, builtin(PyExc_RuntimeError)),
                  "There is nobody to choose.");
+  g_overloaded =
+      make_error(module, "Overloaded",
+                 py::make_tuple(py::reinterpret_borrow<py::object>(g_no_eligible_worker)),
+                 "All who would be eligible are overloaded; a later try may find room.");
 
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
@@ -50,6 +55,8 @@ void bind_errors(py::module_& module) {
       PyErr_SetString(g_invalid_argument.ptr(), error.what());
     } catch (const UnknownWorker& error) {
       PyErr_SetString(g_unknown_worker.ptr(), error.what());
+    } catch (const Overloaded& error) {
+      PyErr_SetString(g_overloaded.ptr(), error.what());
     } catch (const NoEligibleWorker& error) {
       PyErr_SetString(g_no_eligible_worker.ptr(), error.what());
     } catch (const Error& error) {

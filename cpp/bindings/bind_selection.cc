@@ -32,6 +32,7 @@ void bind_selection(py::module_& module) {
       .def_readonly("cached_tokens", &Selection::cached_tokens)
       .def_readonly("prefill_tokens", &Selection::prefill_tokens)
       .def_readonly("cost", &Selection::cost)
+      .def_property_readonly("rule", [](const Selection& s) { return std::string(s.rule); })
       .def("__repr__", &describe);
 
   py::class_<TargetExplanation>(module, "TargetExplanation", py::is_final(),
@@ -48,6 +49,7 @@ void bind_selection(py::module_& module) {
   py::class_<Explanation>(module, "Explanation", py::is_final(),
                           "Why a request would go where it would go. str() gives a table.")
       .def_property_readonly("policy", [](const Explanation& e) { return std::string(e.policy); })
+      .def_property_readonly("rule", [](const Explanation& e) { return std::string(e.rule); })
       .def_readonly("num_tokens", &Explanation::num_tokens)
       .def_readonly("targets", &Explanation::targets)
       .def_property_readonly("text", &Explanation::text)

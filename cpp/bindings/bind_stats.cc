@@ -108,6 +108,7 @@ void bind_target_stats(py::module_& module) {
                              [](const TargetStats& t) { return t.load.active_blocks(); })
       .def_readonly("held_blocks", &TargetStats::held_blocks)
       .def_readonly("total_blocks", &TargetStats::total_blocks)
+      .def_readonly("draining", &TargetStats::draining)
       .def_property_readonly("waiting",
                              [](const TargetStats& t) { return t.load.reported.waiting; })
       .def_property_readonly("running",

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "for_each_item.h"
 #include "gil_release.h"
 #include "integer_input.h"
 #include "kvroute/base/error.h"
@@ -37,49 +38,44 @@ std::vector<std::string> endpoints(py::handle object, const char* field) {
                         describe(object));
 }
 
-/// A request from Python's arguments; views these, so it lives as long as the call.
-class PythonRequest {
- public:
-  PythonRequest(const TokenIds& tokens, const RequestArguments& arguments) {
-    request_.session_id = text_or_none(arguments.session_id, "session_id").value_or("");
-    request_.token_ids = tokens.values();
-    request_.name = namespace_of(arguments.lora, arguments.salt, arguments.name_space);
-    allow(arguments.allowed);
+std::vector<std::string> texts(py::handle object, const char* field) {
+  constexpr const char* kExpected = "a sequence of strs";
+  if (PyUnicode_Check(object.ptr())) {  // a frequent slip: loras="a"
+    throw InvalidArgument(std::string(field) + ": expected " + kExpected + ", got " +
+                          describe(object));
   }
-  PythonRequest(const HashInput& hashes, std::uint64_t num_tokens, py::handle allowed) {
-    request_.local_hashes = hashes.values();
-    request_.num_tokens = num_tokens;
-    request_.by_hashes = true;
-    allow(allowed);
+  std::vector<std::string> texts;
+  for_each_item(object, field, kExpected, [&](py::handle item) {
+    const auto text = text_or_none(item, "");
+    if (!text) throw InvalidArgument(": expected a str, got None");
+    texts.emplace_back(*text);
+  });
+  return texts;
+}
+
+OverloadLimits limits_of(const RouterArguments& arguments) {
+  OverloadLimits limits;
+  limits.waiting = unsigned_32_or_none(arguments.max_waiting, "max_waiting");
+  limits.prefill_tokens = unsigned_64_or_none(arguments.max_prefill_tokens, "max_prefill_tokens");
+  if (!arguments.max_kv_usage.is_none()) {
+    limits.kv_usage = number(arguments.max_kv_usage, "max_kv_usage");
   }
-  PythonRequest(const PythonRequest&) = delete;
-  PythonRequest& operator=(const PythonRequest&) = delete;
+  return limits;
+}
 
-  [[nodiscard]] const Request& get() const noexcept { return request_; }
-
- private:
-  void allow(py::handle allowed) {
-    if (allowed.is_none()) return;
-    allowed_ = worker_refs(allowed, "allowed");
-    request_.allowed = &allowed_;
-  }
-
-  Request request_;
-  std::vector<WorkerRef> allowed_;
-};
-
-std::shared_ptr<Router> make_router(py::handle block_size, py::handle policy,
-                                    py::handle memory_limit, py::handle seed,
-                                    std::shared_ptr<VirtualClock> clock, py::handle predicted_ttl,
-                                    py::handle reservation_ttl) {
-  return std::make_shared<Router>(
-      RouterOptions{.block_size = unsigned_32(block_size, "block_size"),
-                    .policy = policy_spec(policy, "policy"),
-                    .memory_limit = memory_size(memory_limit, "memory_limit"),
-                    .seed = unsigned_64_or_none(seed, "seed"),
-                    .clock = std::move(clock),
-                    .predicted_ttl_seconds = number(predicted_ttl, "predicted_ttl"),
-                    .reservation_ttl_seconds = number(reservation_ttl, "reservation_ttl")});
+std::shared_ptr<Router> make_router(const RouterArguments& arguments) {
+  return std::make_shared<Router>(RouterOptions{
+      .block_size = unsigned_32(arguments.block_size, "block_size"),
+      .policy = policy_spec(arguments.policy, "policy"),
+      .memory_limit = memory_size(arguments.memory_limit, "memory_limit"),
+      .seed = unsigned_64_or_none(arguments.seed, "seed"),
+      .clock = arguments.clock,
+      .predicted_ttl_seconds = number(arguments.predicted_ttl, "predicted_ttl"),
+      .reservation_ttl_seconds = number(arguments.reservation_ttl, "reservation_ttl"),
+      .prefill = {.tokens_per_second =
+                      number(arguments.prefill_tokens_per_second, "prefill_tokens_per_second"),
+                  .attention_seconds = number(arguments.attention_seconds, "attention_seconds")},
+      .overload = limits_of(arguments)});
 }
 
 }  // namespace
@@ -125,11 +121,7 @@ void ReservationFace::release(py::handle output_token_ids) {
   router.release(handle_, tokens);
 }
 
-RouterFace::RouterFace(py::handle block_size, py::handle policy, py::handle memory_limit,
-                       py::handle seed, std::shared_ptr<VirtualClock> clock,
-                       py::handle predicted_ttl, py::handle reservation_ttl)
-    : router_(make_router(block_size, policy, memory_limit, seed, std::move(clock), predicted_ttl,
-                          reservation_ttl)) {}
+RouterFace::RouterFace(const RouterArguments& arguments) : router_(make_router(arguments)) {}
 
 // Closing joins a thread and sweeps what the router held: not with the GIL.
 RouterFace::~RouterFace() {
@@ -192,19 +184,51 @@ py::dict RouterFace::labels(py::handle worker) const {
   return py::cast(labels);
 }
 
-Selection RouterFace::select_worker(py::handle token_ids, const RequestArguments& arguments) {
+void RouterFace::set_policy(py::handle policy) {
+  const PolicySpec spec = policy_spec(policy, "policy");
+  Router& router = use();
+  const GilRelease released;
+  router.set_policy(spec);
+}
+
+void RouterFace::set_draining(py::handle worker, bool draining) {
+  const WorkerName name = worker_name(worker, "worker");
+  Router& router = use();
+  const GilRelease released;
+  router.set_draining(name, draining);
+}
+
+void RouterFace::set_loras(py::handle worker, py::handle loras) {
+  const WorkerName name = worker_name(worker, "worker");
+  std::vector<std::string> resident = texts(loras, "loras");
+  Router& router = use();
+  const GilRelease released;
+  router.set_loras(name, std::move(resident));
+}
+
+AllowedFace RouterFace::allowed_set(py::handle workers) const {
+  std::vector<WorkerRef> refs = worker_refs(workers, "workers");
+  const Router& router = use();
+  const GilRelease released;
+  return {router.allowed_set(std::move(refs))};
+}
+
+Selection RouterFace::select_worker(py::handle token_ids, py::handle allowed,
+                                    py::handle expected_output_tokens,
+                                    const RequestArguments& arguments) {
   const TokenIds tokens(token_ids, "token_ids");
-  const PythonRequest request(tokens, arguments);
+  const PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   Router& router = use();
   const GilRelease released;
   return router.select(request.get());
 }
 
 Selection RouterFace::select_worker_by_hashes(py::handle local_hashes, py::handle num_tokens,
-                                              py::handle allowed, py::handle session_id) {
-  (void)text_or_none(session_id, "session_id");
+                                              py::handle allowed, py::handle expected_output_tokens,
+                                              const RequestArguments& arguments) {
   const HashInput hashes(local_hashes, "local_hashes");
-  const PythonRequest request(hashes, unsigned_32(num_tokens, "num_tokens"), allowed);
+  const PythonRequest request(hashes, unsigned_32(num_tokens, "num_tokens"), allowed,
+                              expected_output_tokens, arguments);
   Router& router = use();
   const GilRelease released;
   return router.select(request.get());
@@ -212,14 +236,14 @@ Selection RouterFace::select_worker_by_hashes(py::handle local_hashes, py::handl
 
 std::unique_ptr<ReservationFace> RouterFace::reserve(py::handle token_ids, py::handle request_id,
                                                      py::handle expected_output_tokens,
+                                                     py::handle allowed,
                                                      const RequestArguments& arguments) {
-  (void)unsigned_32_or_none(expected_output_tokens, "expected_output_tokens");
   const auto wanted_id = text_or_none(request_id, "request_id");
   if (wanted_id && wanted_id->empty()) {
     throw InvalidArgument("request_id: expected None or a text that is not empty, got ''");
   }
   const TokenIds tokens(token_ids, "token_ids");
-  const PythonRequest request(tokens, arguments);
+  const PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   std::string id(wanted_id.value_or(std::string_view()));
   Router& router = use();
   ReservationHandle handle;
@@ -230,9 +254,11 @@ std::unique_ptr<ReservationFace> RouterFace::reserve(py::handle token_ids, py::h
   return std::make_unique<ReservationFace>(router_, std::move(handle));
 }
 
-Explanation RouterFace::explain(py::handle token_ids, const RequestArguments& arguments) const {
+Explanation RouterFace::explain(py::handle token_ids, py::handle allowed,
+                                py::handle expected_output_tokens,
+                                const RequestArguments& arguments) const {
   const TokenIds tokens(token_ids, "token_ids");
-  const PythonRequest request(tokens, arguments);
+  const PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   const Router& router = use();
   const GilRelease released;
   return router.explain(request.get());
@@ -242,10 +268,11 @@ py::dict RouterFace::overlaps(py::handle token_ids, py::handle tier, py::handle 
                               py::handle salt, py::handle name_space) const {
   const Tier deepest = tier_of(tier, "tier");
   const TokenIds tokens(token_ids, "token_ids");
-  const py::none none;
-  const PythonRequest request(
-      tokens,
-      {.allowed = none, .session_id = none, .lora = lora, .salt = salt, .name_space = name_space});
+  RequestArguments arguments;
+  arguments.lora = lora;
+  arguments.salt = salt;
+  arguments.name_space = name_space;
+  const PythonRequest request(tokens, py::none(), py::none(), arguments);
   const Router& router = use();
   std::vector<std::pair<TargetId, std::uint64_t>> cached;
   {

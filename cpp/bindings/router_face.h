@@ -8,6 +8,7 @@
 #include "kvroute/router/router.h"
 #include "process_guard.h"
 #include "pybind.h"
+#include "request_arguments.h"
 
 namespace kvroute::python {
 
@@ -36,21 +37,26 @@ class ReservationFace {
   bool released_ = false;  // guarded by the GIL
 };
 
-/// What `select_worker`, `reserve` and `explain` take beside the prompt.
-struct RequestArguments {
-  py::handle allowed;
-  py::handle session_id;
-  py::handle lora;
-  py::handle salt;
-  py::handle name_space;
+/// What `KvRouter` takes.
+struct RouterArguments {
+  py::handle block_size;
+  py::handle policy;
+  py::handle memory_limit;
+  py::handle seed;
+  std::shared_ptr<VirtualClock> clock;
+  py::handle predicted_ttl;
+  py::handle reservation_ttl;
+  py::handle prefill_tokens_per_second;
+  py::handle attention_seconds;
+  py::handle max_waiting;
+  py::handle max_kv_usage;
+  py::handle max_prefill_tokens;
 };
 
 /// kvroute.KvRouter: conversions in and out, the GIL released in between.
 class RouterFace {
  public:
-  RouterFace(py::handle block_size, py::handle policy, py::handle memory_limit, py::handle seed,
-             std::shared_ptr<VirtualClock> clock, py::handle predicted_ttl,
-             py::handle reservation_ttl);
+  explicit RouterFace(const RouterArguments& arguments);
   ~RouterFace();
   RouterFace(const RouterFace&) = delete;
   RouterFace& operator=(const RouterFace&) = delete;
@@ -64,14 +70,26 @@ class RouterFace {
   [[nodiscard]] py::list workers() const;
   [[nodiscard]] py::dict labels(py::handle worker) const;
 
-  [[nodiscard]] Selection select_worker(py::handle token_ids, const RequestArguments& arguments);
+  void set_policy(py::handle policy);
+  void set_draining(py::handle worker, bool draining);
+  void set_loras(py::handle worker, py::handle loras);
+  [[nodiscard]] AllowedFace allowed_set(py::handle workers) const;
+
+  [[nodiscard]] Selection select_worker(py::handle token_ids, py::handle allowed,
+                                        py::handle expected_output_tokens,
+                                        const RequestArguments& arguments);
   [[nodiscard]] Selection select_worker_by_hashes(py::handle local_hashes, py::handle num_tokens,
-                                                  py::handle allowed, py::handle session_id);
+                                                  py::handle allowed,
+                                                  py::handle expected_output_tokens,
+                                                  const RequestArguments& arguments);
   [[nodiscard]] std::unique_ptr<ReservationFace> reserve(py::handle token_ids,
                                                          py::handle request_id,
                                                          py::handle expected_output_tokens,
+                                                         py::handle allowed,
                                                          const RequestArguments& arguments);
-  [[nodiscard]] Explanation explain(py::handle token_ids, const RequestArguments& arguments) const;
+  [[nodiscard]] Explanation explain(py::handle token_ids, py::handle allowed,
+                                    py::handle expected_output_tokens,
+                                    const RequestArguments& arguments) const;
   [[nodiscard]] py::dict overlaps(py::handle token_ids, py::handle tier, py::handle lora,
                                   py::handle salt, py::handle name_space) const;
 

@@ -20,6 +20,14 @@ WorkerName worker_name(py::handle object, const char* field) {
                         Py_TYPE(object.ptr())->tp_name);
 }
 
+WorkerRef worker_ref(py::handle object, const char* field) {
+  if (PyTuple_Check(object.ptr()) && PyTuple_GET_SIZE(object.ptr()) == 2) {
+    const auto pair = py::reinterpret_borrow<py::tuple>(object);
+    return {worker_name(pair[0], field), unsigned_32(pair[1], field)};
+  }
+  return {worker_name(object, field), std::nullopt};
+}
+
 std::vector<WorkerRef> worker_refs(py::handle object, const char* field) {
   const std::string expected =
       std::string(field) + ": expected a sequence of workers or pairs (worker, dp_rank), got ";
@@ -35,12 +43,7 @@ std::vector<WorkerRef> worker_refs(py::handle object, const char* field) {
   std::vector<WorkerRef> refs;
   refs.reserve(static_cast<std::size_t>(PyTuple_GET_SIZE(items.ptr())));
   for (const py::handle item : py::reinterpret_borrow<py::tuple>(items)) {
-    if (PyTuple_Check(item.ptr()) && PyTuple_GET_SIZE(item.ptr()) == 2) {
-      const auto pair = py::reinterpret_borrow<py::tuple>(item);
-      refs.push_back({worker_name(pair[0], field), unsigned_32(pair[1], field)});
-    } else {
-      refs.push_back({worker_name(item, field), std::nullopt});
-    }
+    refs.push_back(worker_ref(item, field));
   }
   return refs;
 }

@@ -8,6 +8,7 @@ them into a gateway of your own.
 from __future__ import annotations
 
 from kvroute._core import (
+    AllowedSet,
     ApplyResult,
     Explanation,
     IndexStats,
@@ -16,6 +17,7 @@ from kvroute._core import (
     KvRouter,
     NoEligibleWorker,
     Overlaps,
+    Overloaded,
     PrefixIndex,
     Reservation,
     RouterStats,
@@ -34,6 +36,7 @@ from kvroute._core import (
 )
 
 __all__ = [
+    "AllowedSet",
     "ApplyResult",
     "Explanation",
     "IndexStats",
@@ -42,6 +45,7 @@ __all__ = [
     "KvRouter",
     "NoEligibleWorker",
     "Overlaps",
+    "Overloaded",
     "PrefixIndex",
     "Reservation",
     "RouterStats",

@@ -12,7 +12,7 @@ A worker's name is an int (64-bit) or a str; 0 and "0" are two workers. A target
 
 Errors: InvalidArgument (a ValueError) names the field, what was expected and what came;
 UnknownWorker (a KeyError) names the worker; NoEligibleWorker (a RuntimeError) says why nobody can
-be chosen.
+be chosen, Overloaded (a NoEligibleWorker) that everybody has too much to do.
 """
 
 from array import array
@@ -69,6 +69,7 @@ class KvRouteError(Exception):
 class InvalidArgument(KvRouteError, ValueError): ...
 class UnknownWorker(KvRouteError, KeyError): ...
 class NoEligibleWorker(KvRouteError, RuntimeError): ...
+class Overloaded(NoEligibleWorker): ...
 
 def hash_blocks(
     token_ids: TokenIds,
@@ -166,7 +167,9 @@ class Selection:
     def dp_rank(self) -> int: ...
     @property
     def cached_tokens(self) -> int:
-        """Tokens of the prompt's leading blocks that are reachable on the target's device."""
+        """Tokens of the prompt's leading blocks that are reachable on the target's device. 0 from
+        select_worker under a policy that does not look at the prompt ("round_robin"): nobody looked
+        for them."""
 
     @property
     def prefill_tokens(self) -> int:
@@ -175,6 +178,10 @@ class Selection:
     @property
     def cost(self) -> float | None:
         """The policy's cost of this target, lower is better; None where the policy has none."""
+
+    @property
+    def rule(self) -> str:
+        """Name of the policy that decided: the configured one, or one that it defers to."""
 
     def __repr__(self) -> str: ...
 
@@ -220,6 +227,10 @@ class Explanation:
     @property
     def policy(self) -> str: ...
     @property
+    def rule(self) -> str:
+        """Name of the policy that decides this request; empty where nobody is eligible."""
+
+    @property
     def num_tokens(self) -> int: ...
     @property
     def targets(self) -> list[TargetExplanation]:
@@ -249,6 +260,12 @@ class TargetExplanation:
         """Every term of the cost by name, in the policy's own units."""
 
 @final
+class AllowedSet:
+    """Workers or ranks for `allowed`, looked up once: see KvRouter.allowed_set."""
+
+    def __len__(self) -> int: ...
+
+@final
 class KvRouter:
     """Chooses, for each request, the engine that already holds its KV cache and has room.
 
@@ -262,6 +279,32 @@ class KvRouter:
     clock: a VirtualClock for simulations; None is the monotonic clock.
     predicted_ttl: seconds that blocks assumed from this router's own decisions count as held.
     reservation_ttl: seconds after which a reservation that nobody released is dropped.
+    prefill_tokens_per_second, attention_seconds: how long engines compute on n uncached tokens:
+        n / prefill_tokens_per_second, and attention_seconds for each pair of such a token and one
+        before it. Only their proportion matters once first tokens have been measured.
+    max_waiting, max_kv_usage, max_prefill_tokens: a target beyond one of these is overloaded and
+        not eligible: requests queued in the engine and share of its KV blocks in use, both as it
+        reports them, and prompt tokens that this router booked and that are not computed yet. None:
+        no limit. What was not reported, or long ago, vetoes nobody.
+
+    Requests. `select_worker`, `reserve` and `explain` take by keyword:
+
+    session_id: keeps a session's requests together, under policies that do.
+    expected_output_tokens: of the answer, for policies that look ahead.
+    lora, salt, namespace: `lora` and `salt` are matched against what engines say in their events;
+        `namespace` separates requests of this router only (events name none).
+    overlap_credit, prefill_scale, temperature: in place of the policy's own parameters of these
+        names; a policy without such a parameter does not look at it.
+    allowed: workers or pairs (worker, dp_rank), or an AllowedSet; None: all.
+    pinned: the one worker or pair that may serve it.
+    dp_ranks: the data-parallel ranks that may: range(0, 4).
+    labels: labels that a worker must have, each with this value.
+    preferred_labels: labels with values, {"zone": "a"} or with a weight {"zone": ("a", 2.0)};
+        policies that look at it favour who has them.
+    model: workers whose label "model" is another one are not eligible.
+
+    All filters apply together. A worker is also not eligible while it drains (set_draining), where
+    others have the request's LoRA adapter resident (set_loras), and beyond a limit above.
     """
 
     def __init__(
@@ -274,6 +317,11 @@ class KvRouter:
         *,
         predicted_ttl: float = 120.0,
         reservation_ttl: float = 600.0,
+        prefill_tokens_per_second: float = 12000.0,
+        attention_seconds: float = 1.6e-9,
+        max_waiting: int | None = None,
+        max_kv_usage: float | None = None,
+        max_prefill_tokens: int | None = None,
     ) -> None: ...
     @property
     def block_size(self) -> int: ...
@@ -284,6 +332,11 @@ class KvRouter:
     @property
     def policy_spec(self) -> dict[str, Any]:
         """Its name and parameters, as they were given."""
+
+    def set_policy(self, policy: Policy) -> None:
+        """Chooses by another policy, or other parameters, from the next decision on. The index, the
+        load and the seed's sequence stay; turns (of "round_robin") begin anew. InvalidArgument
+        leaves the policy as it was."""
 
     def add_worker(
         self,
@@ -312,33 +365,62 @@ class KvRouter:
         """Names in the order of adding."""
 
     def labels(self, worker: WorkerName) -> dict[str, str]: ...
+    def set_draining(self, worker: WorkerName, draining: bool = True) -> None:
+        """A worker that drains is not chosen any more; what runs there goes on. UnknownWorker."""
+
+    def set_loras(self, worker: WorkerName, loras: Iterable[str]) -> None:
+        """The LoRA adapters that the worker has resident, in place of those said before. A request
+        that names one goes to workers that have it, if one of them is eligible; else to any.
+        UnknownWorker."""
+
+    def allowed_set(self, workers: Sequence[WorkerRef]) -> AllowedSet:
+        """These workers or ranks for `allowed`, looked up now and again only when workers came or
+        left: as quick as no `allowed` at all. Who has left is left out until it is back.
+        UnknownWorker: a name or rank that is not there now."""
+
     def select_worker(
         self,
         token_ids: TokenIds,
-        allowed: Sequence[WorkerRef] | None = None,
+        allowed: Sequence[WorkerRef] | AllowedSet | None = None,
         *,
+        expected_output_tokens: int | None = None,
         session_id: str | None = None,
         lora: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
+        overlap_credit: float | None = None,
+        prefill_scale: float | None = None,
+        temperature: float | None = None,
+        pinned: WorkerRef | None = None,
+        dp_ranks: range | None = None,
+        labels: Mapping[str, str] | None = None,
+        preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
+        model: str | None = None,
     ) -> Selection:
-        """Chooses a target among `allowed` workers (None: all). Books and predicts nothing.
-
-        `session_id` is for policies that keep sessions together; those of this version do not look
-        at it. `lora` and `salt` are matched against what engines say in their events; `namespace`
-        separates requests of this router only (events name none).
+        """Chooses a target. Books and predicts nothing.
 
         InvalidArgument: empty or malformed token ids, an empty `allowed`. UnknownWorker: a name or
-        rank in `allowed` that was never added. NoEligibleWorker: no workers. O(blocks + targets).
+        rank in `allowed` or `pinned` that is not there. Overloaded: all who would be eligible are
+        beyond a limit. NoEligibleWorker: nobody is left, and why. O(blocks + targets).
         """
 
     def select_worker_by_hashes(
         self,
         local_hashes: Hashes,
         num_tokens: int,
-        allowed: Sequence[WorkerRef] | None = None,
+        allowed: Sequence[WorkerRef] | AllowedSet | None = None,
         *,
+        expected_output_tokens: int | None = None,
         session_id: str | None = None,
+        lora: str | None = None,
+        overlap_credit: float | None = None,
+        prefill_scale: float | None = None,
+        temperature: float | None = None,
+        pinned: WorkerRef | None = None,
+        dp_ranks: range | None = None,
+        labels: Mapping[str, str] | None = None,
+        preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
+        model: str | None = None,
     ) -> Selection:
         """The same from local hashes (of `block_size`, see hash_blocks) computed elsewhere.
         `num_tokens` is the prompt's length, at least len(local_hashes) * block_size."""
@@ -348,28 +430,45 @@ class KvRouter:
         token_ids: TokenIds,
         request_id: str | None = None,
         expected_output_tokens: int | None = None,
-        allowed: Sequence[WorkerRef] | None = None,
+        allowed: Sequence[WorkerRef] | AllowedSet | None = None,
         *,
         session_id: str | None = None,
         lora: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
+        overlap_credit: float | None = None,
+        prefill_scale: float | None = None,
+        temperature: float | None = None,
+        pinned: WorkerRef | None = None,
+        dp_ranks: range | None = None,
+        labels: Mapping[str, str] | None = None,
+        preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
+        model: str | None = None,
     ) -> Reservation:
         """Select, book and predict in one critical section. `request_id` must be unique among
-        running reservations (InvalidArgument otherwise); None makes one up.
-        `expected_output_tokens` is for policies that look ahead; those of this version do not."""
+        running reservations (InvalidArgument otherwise); None makes one up."""
 
     def explain(
         self,
         token_ids: TokenIds,
-        allowed: Sequence[WorkerRef] | None = None,
+        allowed: Sequence[WorkerRef] | AllowedSet | None = None,
         *,
+        expected_output_tokens: int | None = None,
         session_id: str | None = None,
         lora: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
+        overlap_credit: float | None = None,
+        prefill_scale: float | None = None,
+        temperature: float | None = None,
+        pinned: WorkerRef | None = None,
+        dp_ranks: range | None = None,
+        labels: Mapping[str, str] | None = None,
+        preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
+        model: str | None = None,
     ) -> Explanation:
-        """Every target and every term of its cost. Changes nothing."""
+        """Every target and every term of its cost, or the filter that excludes it. Changes
+        nothing."""
 
     def overlaps(
         self,
@@ -381,7 +480,7 @@ class KvRouter:
         namespace: str | None = None,
     ) -> dict[tuple[WorkerName, int], int]:
         """Cached tokens of each target that holds at least one leading block, where a block may lie
-        in any tier from the device to `tier`. Policies look at the device only."""
+        in any tier from the device to `tier`."""
 
     def update_load(
         self,
@@ -435,6 +534,8 @@ class TargetStats:
     def total_blocks(self) -> int | None:
         """The capacity that add_worker was given."""
 
+    @property
+    def draining(self) -> bool: ...
     @property
     def waiting(self) -> int | None:
         """Last reported; None before the first report."""

@@ -9,7 +9,21 @@
 namespace kvroute::detail {
 namespace {
 
+void check(const RequestOverrides& overrides) {
+  const auto in = [](std::optional<double> value, double most) {
+    return !value || (*value >= 0 && *value <= most);  // not so: NaN
+  };
+  if (in(overrides.overlap_credit, 1) && in(overrides.prefill_scale, 1e6) &&
+      in(overrides.temperature, 100)) {
+    return;
+  }
+  throw InvalidArgument(
+      "overrides: expected overlap_credit from 0 to 1, prefill_scale from 0 to 1e6, temperature "
+      "from 0 to 100");
+}
+
 void check(const Request& request, std::uint32_t router_block_size) {
+  check(request.overrides);
   if (!request.by_hashes) {
     if (!request.token_ids.empty()) return;
     throw InvalidArgument("token_ids: expected at least one token id, got none");
@@ -38,16 +52,18 @@ Decision::Hashes& Decision::next_hashes(std::uint32_t block_size) {
   return hashes;
 }
 
+void Decision::begin(const Request& request, std::uint32_t router_block_size) {
+  check(request, router_block_size);
+  num_tokens_ = request.by_hashes ? request.num_tokens : request.token_ids.size();
+  sizes_ = 0;
+}
+
 void Decision::hash(const Request& request, std::uint32_t router_block_size,
                     const IndexPool& indexes) {
-  check(request, router_block_size);
-  sizes_ = 0;
   if (request.by_hashes) {
-    num_tokens_ = request.num_tokens;
     next_hashes(router_block_size).view = request.local_hashes;
     return;
   }
-  num_tokens_ = request.token_ids.size();
   const std::uint64_t seed = namespace_seed(request.name);
   indexes.for_each([&](std::uint32_t block_size, const PrefixTree& /*tree*/) {
     Hashes& hashes = next_hashes(block_size);
@@ -64,32 +80,25 @@ std::span<const std::uint64_t> Decision::hashes(std::uint32_t block_size) const 
   return {};
 }
 
-void Decision::find_candidates(const Request& request, const TargetTable& targets) {
-  if (request.allowed != nullptr) {
-    targets.slots_of(*request.allowed, allowed_);
-    candidates_ = allowed_;
-  } else {
-    candidates_ = targets.listed();
-  }
-  if (candidates_.empty()) {
-    throw NoEligibleWorker("no workers: add one with add_worker before selecting");
-  }
+void Decision::find_eligible(const Request& request, const TargetTable& targets, bool reasons) {
+  eligibility_.find(request, targets, reasons);
+  find_preferences(request, targets, eligibility_.slots(), preferences_);
 }
 
-void Decision::match(const TargetTable& targets, const IndexPool& indexes, Tier tier) {
+void Decision::match(const TargetTable& targets, const IndexPool& indexes) {
   held_.assign(targets.slot_count(), 0);
   active_.assign(targets.slot_count(), 0);
+  for (auto& depths : lower_) depths.clear();
   for (std::size_t i = 0; i < sizes_; ++i) {
     const Hashes& hashes = hashes_[i];
     const PrefixTree* const tree = indexes.find(hashes.block_size);
     if (tree == nullptr || hashes.view.empty()) continue;
-    tree->match(hashes.view, overlaps_, tier);
-    take_depths(overlaps_, tier, hashes.block_size, targets);
+    tree->match(hashes.view, overlaps_, Tier::external);
+    take_depths(hashes.block_size, targets);
   }
 }
 
-void Decision::take_depths(const Overlaps& overlaps, Tier tier, std::uint32_t block_size,
-                           const TargetTable& targets) {
+void Decision::take_depths(std::uint32_t block_size, const TargetTable& targets) {
   const auto sizes = targets.block_sizes();
   const auto copy = [&](const std::vector<std::uint32_t>& from, std::vector<std::uint32_t>& to) {
     const std::size_t count = std::min(from.size(), to.size());
@@ -97,8 +106,16 @@ void Decision::take_depths(const Overlaps& overlaps, Tier tier, std::uint32_t bl
       if (sizes[slot] == block_size) to[slot] = from[slot];
     }
   };
-  copy(overlaps.depths(tier), held_);
-  copy(overlaps.active, active_);
+  copy(overlaps_.held, held_);
+  copy(overlaps_.active, active_);
+  const bool has_lower = !overlaps_.lower.front().empty();
+  if (has_lower && lower_.front().empty()) {
+    for (auto& depths : lower_) depths = held_;  // nothing below the device in trees before
+  }
+  if (lower_.front().empty()) return;
+  for (std::size_t tier = 1; tier < kTiers; ++tier) {
+    copy(overlaps_.depths(static_cast<Tier>(tier)), lower_[tier - 1]);
+  }
 }
 
 ScoreInput Decision::input(const Request& request, std::uint32_t router_block_size,
@@ -111,8 +128,13 @@ ScoreInput Decision::input(const Request& request, std::uint32_t router_block_si
   if (!request.session_id.empty()) input.session = hash_identifier(request.session_id);
   input.expected_output_tokens = request.expected_output_tokens;
   input.overrides = request.overrides;
-  input.candidates = candidates_;
+  input.candidates = eligibility_.slots();
   input.held = held_;
+  if (!lower_.front().empty()) {
+    input.depths[0] = held_;
+    for (std::size_t tier = 1; tier < kTiers; ++tier) input.depths[tier] = lower_[tier - 1];
+  }
+  input.preferences = preferences_;
   input.active = active_;
   input.block_sizes = targets.block_sizes();
   input.total_blocks = targets.total_blocks();
@@ -129,7 +151,7 @@ ScoreInput Decision::input(const Request& request, std::uint32_t router_block_si
 }
 
 std::span<double> Decision::costs() {
-  costs_.resize(candidates_.size());
+  costs_.resize(eligibility_.slots().size());
   return costs_;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "kvroute/load/load_model.h"
 #include "kvroute/policy/policy.h"
 #include "kvroute/router/router.h"
+#include "router/eligibility.h"
 #include "router/index_pool.h"
 #include "router/target_table.h"
 
@@ -19,16 +21,20 @@ class Decision {
   /// This thread's. Valid until the thread ends; not to be used by two decisions at once.
   [[nodiscard]] static Decision& of_this_thread();
 
-  /// Checks the request and computes its local hashes for every block size in use.
+  /// Checks the request, and starts with nothing known of it but its length.
   /// \throws InvalidArgument
+  void begin(const Request& request, std::uint32_t router_block_size);
+
+  /// Computes its local hashes for every block size in use.
   void hash(const Request& request, std::uint32_t router_block_size, const IndexPool& indexes);
 
-  /// Who may be chosen. \throws InvalidArgument, UnknownWorker, NoEligibleWorker
-  void find_candidates(const Request& request, const TargetTable& targets);
+  /// Who may be chosen, and whom of them it prefers. `reasons` as Eligibility::find takes it.
+  /// \throws InvalidArgument, UnknownWorker
+  void find_eligible(const Request& request, const TargetTable& targets, bool reasons = false);
 
-  /// Walks the tree of every block size: fills `held` and `active` for all slots. Held is what lies
-  /// in any tier from the device to `tier`.
-  void match(const TargetTable& targets, const IndexPool& indexes, Tier tier = Tier::device);
+  /// Walks the tree of every block size: fills what each slot holds, in every tier that has
+  /// anything, and what its requests use. Nothing without hashes.
+  void match(const TargetTable& targets, const IndexPool& indexes);
 
   /// What a policy sees; views into this object and into `load` (null: nothing of loads).
   [[nodiscard]] ScoreInput input(const Request& request, std::uint32_t router_block_size,
@@ -38,7 +44,7 @@ class Decision {
   /// Room for one cost per candidate.
   [[nodiscard]] std::span<double> costs();
 
-  [[nodiscard]] std::span<const Slot> candidates() const noexcept { return candidates_; }
+  [[nodiscard]] Eligibility& eligibility() noexcept { return eligibility_; }
   [[nodiscard]] std::uint64_t num_tokens() const noexcept { return num_tokens_; }
   /// Of that block size; empty if nobody uses it.
   [[nodiscard]] std::span<const std::uint64_t> hashes(std::uint32_t block_size) const;
@@ -51,16 +57,16 @@ class Decision {
   };
 
   [[nodiscard]] Hashes& next_hashes(std::uint32_t block_size);
-  void take_depths(const Overlaps& overlaps, Tier tier, std::uint32_t block_size,
-                   const TargetTable& targets);
+  void take_depths(std::uint32_t block_size, const TargetTable& targets);
 
   std::uint64_t num_tokens_ = 0;
   std::vector<Hashes> hashes_;  // the first `sizes_` are in use
   std::size_t sizes_ = 0;
-  std::vector<Slot> allowed_;
-  std::span<const Slot> candidates_;
+  Eligibility eligibility_;
+  std::vector<double> preferences_;
   Overlaps overlaps_;
   std::vector<std::uint32_t> held_;
+  std::array<std::vector<std::uint32_t>, kTiers - 1> lower_;  // all empty, or of all slots
   std::vector<std::uint32_t> active_;
   std::vector<double> costs_;
 };

@@ -1,11 +1,8 @@
-// Choosing, and explaining a choice: Router::Impl's fast side.
+// Choosing: Router::Impl's fast side.
 
-#include <algorithm>
-#include <numeric>
 #include <utility>
 #include <vector>
 
-#include "kvroute/base/error.h"
 #include "router/router_impl.h"
 
 namespace kvroute {
@@ -17,8 +14,14 @@ void Router::Impl::expire(Nanoseconds now) const {
 }
 
 // Position of the chosen candidate. Under load_mutex_.
+// \throws NoEligibleWorker, with nothing changed
 std::size_t Router::Impl::pick(Decision& decision, const Request& request) {
-  const ScoreInput input = decision.input(request, options_.block_size, targets_, &load_, now());
+  detail::Eligibility& eligibility = decision.eligibility();
+  if (options_.overload.any()) {
+    eligibility.drop_overloaded(options_.overload, input_of(decision, request));
+  }
+  eligibility.require_somebody(request, targets_);
+  const ScoreInput input = input_of(decision, request);
   const std::span<double> costs = decision.costs();
   const Policy& decider = policy_->decider(input);
   decider.score(input, costs);
@@ -29,16 +32,22 @@ std::size_t Router::Impl::pick(Decision& decision, const Request& request) {
   return position;
 }
 
+ScoreInput Router::Impl::input_of(const Decision& decision, const Request& request) const {
+  return decision.input(request, options_.block_size, targets_, &load_, now());
+}
+
 Selection Router::Impl::selection(Decision& decision, const Request& request,
                                   std::size_t position) const {
-  const ScoreInput input = decision.input(request, options_.block_size, targets_, &load_, now());
+  const ScoreInput input = input_of(decision, request);
+  const Policy& decider = policy_->decider(input);
   const Slot slot = input.candidates[position];
   const std::uint64_t cached = input.cached_tokens(slot);
   Selection chosen{.target = targets_.target(slot),
                    .cached_tokens = cached,
                    .prefill_tokens = input.num_tokens - cached,
-                   .cost = std::nullopt};
-  if (policy_->decider(input).has_cost()) chosen.cost = decision.costs()[position];
+                   .cost = std::nullopt,
+                   .rule = decider.name()};
+  if (decider.has_cost()) chosen.cost = decision.costs()[position];
   return chosen;
 }
 
@@ -46,55 +55,17 @@ Selection Router::Impl::select(const Request& request) {
   const std::shared_lock lock(targets_mutex_);
   check_open();
   Decision& decision = Decision::of_this_thread();
-  decision.hash(request, options_.block_size, indexes_);
-  decision.find_candidates(request, targets_);
-  expire(now());
+  decision.begin(request, options_.block_size);
+  decision.find_eligible(request, targets_);
+  decision.eligibility().require_somebody(request, targets_);
+  if (policy_->needs_overlap()) {
+    decision.hash(request, options_.block_size, indexes_);
+    expire(now());
+  }
   decision.match(targets_, indexes_);
   const std::lock_guard load_lock(load_mutex_);
   const std::size_t position = pick(decision, request);
   return selection(decision, request, position);
-}
-
-Explanation Router::Impl::explain(const Request& request) const {
-  const std::shared_lock lock(targets_mutex_);
-  check_open();
-  Decision& decision = Decision::of_this_thread();
-  decision.hash(request, options_.block_size, indexes_);
-  decision.find_candidates(request, targets_);
-  expire(now());
-  decision.match(targets_, indexes_);
-
-  Explanation explanation{
-      .policy = policy_->name(), .num_tokens = decision.num_tokens(), .targets = {}};
-  const std::lock_guard load_lock(load_mutex_);
-  const ScoreInput input = decision.input(request, options_.block_size, targets_, &load_, now());
-  const std::span<double> costs = decision.costs();
-  const Policy& decider = policy_->decider(input);
-  decider.score(input, costs);
-  std::vector<std::size_t> order(input.candidates.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  if (decider.has_cost()) {
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return std::pair(costs[a], a) < std::pair(costs[b], b);
-    });
-  }
-  for (const std::size_t position : order) {
-    const Slot slot = input.candidates[position];
-    TargetExplanation& target = explanation.targets.emplace_back();
-    target.target = targets_.target(slot);
-    target.cached_tokens = input.cached_tokens(slot);
-    target.terms = decider.terms(input, slot);
-    if (decider.has_cost()) target.cost = costs[position];
-  }
-  for (const Slot slot : targets_.listed()) {
-    if (std::binary_search(input.candidates.begin(), input.candidates.end(), slot)) continue;
-    TargetExplanation& target = explanation.targets.emplace_back();
-    target.target = targets_.target(slot);
-    target.eligible = false;
-    target.reason = "not in allowed";
-    target.cached_tokens = input.cached_tokens(slot);
-  }
-  return explanation;
 }
 
 std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(const Request& request,
@@ -102,15 +73,15 @@ std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(const Req
   const std::shared_lock lock(targets_mutex_);
   check_open();
   Decision& decision = Decision::of_this_thread();
+  decision.begin(request, options_.block_size);
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
-  decision.match(targets_, indexes_, tier);
+  decision.match(targets_, indexes_);
   const ScoreInput input = decision.input(request, options_.block_size, targets_, nullptr, now());
   std::vector<std::pair<TargetId, std::uint64_t>> overlaps;
   for (const Slot slot : targets_.listed()) {
-    if (input.held[slot] > 0) {
-      overlaps.emplace_back(targets_.target(slot), input.cached_tokens(slot));
-    }
+    const std::uint64_t cached = input.cached_tokens(slot, tier);
+    if (cached > 0) overlaps.emplace_back(targets_.target(slot), cached);
   }
   return overlaps;
 }

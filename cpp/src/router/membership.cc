@@ -28,10 +28,19 @@ void check_seconds(double seconds, const char* field) {
   }
 }
 
+void check_range(double value, double least, double most, const char* field) {
+  if (value >= least && value <= most) return;  // not so: NaN
+  throw InvalidArgument(std::string(field) + ": expected a number from " + std::to_string(least) +
+                        " to " + std::to_string(most) + ", got " + std::to_string(value));
+}
+
 RouterOptions checked(RouterOptions options) {
   check_block_size(options.block_size);
   check_seconds(options.predicted_ttl_seconds, "predicted_ttl");
   check_seconds(options.reservation_ttl_seconds, "reservation_ttl");
+  check_range(options.prefill.tokens_per_second, 1e-6, 1e12, "prefill_tokens_per_second");
+  check_range(options.prefill.attention_seconds, 0, 1, "attention_seconds");
+  if (options.overload.kv_usage) check_range(*options.overload.kv_usage, 0, 1, "max_kv_usage");
   if (!options.clock) options.clock = std::make_shared<MonotonicClock>();
   if (!options.seed) options.seed = Random::entropy();
   return options;
@@ -46,7 +55,8 @@ std::uint32_t capacity_of(const detail::Worker& worker) {
 
 Router::Impl::Impl(RouterOptions options)
     : options_(checked(std::move(options))),
-      policy_(make_policy(options_.policy)),
+      policy_spec_(options_.policy),
+      policy_(make_policy(policy_spec_)),
       indexes_({.memory_limit = options_.memory_limit,
                 .predicted_ttl_seconds = options_.predicted_ttl_seconds,
                 .count_copies = true}),
@@ -97,7 +107,9 @@ detail::Worker Router::Impl::take_worker(const WorkerSpec& spec) {
           .slots = targets_.take_slots(spec.name, spec.dp_ranks, block_size),
           .total_blocks = spec.total_blocks,
           .bounded = spec.total_blocks && spec.kv_events.empty(),
-          .labels = spec.labels};
+          .labels = spec.labels,
+          .loras = {},
+          .draining = false};
 }
 
 Router::Impl::Feed Router::Impl::open_feed(const detail::Worker& worker, const Endpoints& endpoints,
@@ -237,6 +249,28 @@ std::vector<WorkerName> Router::Impl::workers() const {
   std::vector<WorkerName> names;
   for (const detail::Worker* worker : targets_.workers()) names.push_back(worker->name);
   return names;
+}
+
+void Router::Impl::set_draining(const WorkerName& name, bool draining) {
+  const std::unique_lock lock(targets_mutex_);
+  check_open();
+  targets_.set_draining(name, draining);
+}
+
+void Router::Impl::set_loras(const WorkerName& name, std::vector<std::string> loras) {
+  const std::unique_lock lock(targets_mutex_);
+  check_open();
+  targets_.set_loras(name, std::move(loras));
+}
+
+// Looked up once now, so that a name that was never added is refused.
+std::shared_ptr<const AllowedSet> Router::Impl::allowed_set(std::vector<WorkerRef> refs) const {
+  auto allowed = std::make_shared<const AllowedSet>(std::move(refs));
+  const std::shared_lock lock(targets_mutex_);
+  check_open();
+  std::vector<Slot> slots;
+  targets_.slots_of(allowed->refs(), slots);
+  return allowed;
 }
 
 std::map<std::string, std::string> Router::Impl::labels(const WorkerName& name) const {

@@ -17,8 +17,10 @@ ReservationHandle Router::Impl::reserve(const Request& request, std::string requ
   const std::shared_lock lock(targets_mutex_);
   check_open();
   Decision& decision = Decision::of_this_thread();
+  decision.begin(request, options_.block_size);
+  decision.find_eligible(request, targets_);
+  decision.eligibility().require_somebody(request, targets_);
   decision.hash(request, options_.block_size, indexes_);
-  decision.find_candidates(request, targets_);
   expire(now());
   const std::lock_guard load_lock(load_mutex_);
   for (const Booking& expired : load_.end_expired(now())) end(expired);
@@ -41,7 +43,7 @@ std::string Router::Impl::free_request_id(std::string wanted) {
 ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
                                      std::string request_id) {
   const std::size_t position = pick(decision, request);
-  const Slot slot = decision.candidates()[position];
+  const Slot slot = decision.eligibility().slots()[position];
   ReservationHandle handle;
   handle.selection = selection(decision, request, position);
   handle.request_id = request_id;

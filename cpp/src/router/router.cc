@@ -10,14 +10,25 @@ Router::Router(RouterOptions options) : impl_(std::make_unique<Impl>(std::move(o
 Router::~Router() = default;
 
 std::uint32_t Router::block_size() const noexcept { return impl_->options().block_size; }
-std::string Router::policy() const { return std::string(impl_->policy().name()); }
-PolicySpec Router::policy_spec() const { return impl_->options().policy; }
+std::string Router::policy() const { return impl_->policy_name(); }
+PolicySpec Router::policy_spec() const { return impl_->policy_spec(); }
+void Router::set_policy(const PolicySpec& spec) { impl_->set_policy(spec); }
 
 void Router::add_worker(const WorkerSpec& spec) { impl_->add_worker(spec); }
 void Router::remove_worker(const WorkerName& name) { impl_->remove_worker(name); }
 std::vector<WorkerName> Router::workers() const { return impl_->workers(); }
 std::map<std::string, std::string> Router::labels(const WorkerName& name) const {
   return impl_->labels(name);
+}
+
+void Router::set_draining(const WorkerName& name, bool draining) {
+  impl_->set_draining(name, draining);
+}
+void Router::set_loras(const WorkerName& name, std::vector<std::string> loras) {
+  impl_->set_loras(name, std::move(loras));
+}
+std::shared_ptr<const AllowedSet> Router::allowed_set(std::vector<WorkerRef> refs) const {
+  return impl_->allowed_set(std::move(refs));
 }
 
 Selection Router::select(const Request& request) { return impl_->select(request); }

@@ -40,6 +40,10 @@ class Router::Impl {
   [[nodiscard]] std::vector<WorkerName> workers() const;
   [[nodiscard]] std::map<std::string, std::string> labels(const WorkerName& name) const;
 
+  void set_draining(const WorkerName& name, bool draining);
+  void set_loras(const WorkerName& name, std::vector<std::string> loras);
+  [[nodiscard]] std::shared_ptr<const AllowedSet> allowed_set(std::vector<WorkerRef> refs) const;
+
   [[nodiscard]] Selection select(const Request& request);
   [[nodiscard]] ReservationHandle reserve(const Request& request, std::string request_id);
   void first_token(BookingId id);
@@ -54,7 +58,9 @@ class Router::Impl {
   void close();
 
   [[nodiscard]] const RouterOptions& options() const noexcept { return options_; }
-  [[nodiscard]] const Policy& policy() const noexcept { return *policy_; }
+  [[nodiscard]] std::string policy_name() const;
+  [[nodiscard]] PolicySpec policy_spec() const;
+  void set_policy(const PolicySpec& spec);
 
  private:
   /// How one worker's events come in.
@@ -80,6 +86,7 @@ class Router::Impl {
   void close_feed(const Feed& feed);
 
   [[nodiscard]] std::size_t pick(detail::Decision& decision, const Request& request);
+  [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request) const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
                                     std::size_t position) const;
   [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
@@ -92,8 +99,7 @@ class Router::Impl {
   [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank,
                                          std::span<const std::size_t> held) const;
 
-  RouterOptions options_;
-  std::unique_ptr<Policy> policy_;
+  RouterOptions options_;  // but for the policy, as it was made with
 
   std::mutex membership_;
   std::unordered_map<WorkerName, Feed> feeds_;  // changed under both, read under either, of
@@ -101,6 +107,8 @@ class Router::Impl {
 
   mutable PhaseFairMutex targets_mutex_;
   bool closed_ = false;
+  PolicySpec policy_spec_;
+  std::shared_ptr<const Policy> policy_;  // changed under targets_mutex_ and load_mutex_
   detail::TargetTable targets_;
   detail::IndexPool indexes_;
 

@@ -16,6 +16,7 @@ TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t
                     .load_age_seconds = std::nullopt,
                     .held_blocks = slot < held.size() ? held[slot] : 0,
                     .total_blocks = worker.total_blocks,
+                    .draining = worker.draining,
                     .sink = {},
                     .stream = std::nullopt};
   if (stats.load.reports > 0) {

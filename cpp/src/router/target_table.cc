@@ -1,12 +1,28 @@
 #include "router/target_table.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "kvroute/base/error.h"
 #include "kvroute/hash/block_hash.h"
 
 namespace kvroute::detail {
+namespace {
+
+void sort_once_each(std::vector<Slot>& slots) {
+  std::ranges::sort(slots);
+  slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+}
+
+std::uint64_t next_membership() {
+  static std::atomic<std::uint64_t> memberships{0};
+  return ++memberships;
+}
+
+}  // namespace
+
+TargetTable::TargetTable() : membership_(next_membership()) {}
 
 std::vector<Slot> TargetTable::take_slots(const WorkerName& name, std::uint32_t ranks,
                                           std::uint32_t block_size) {
@@ -44,17 +60,34 @@ void TargetTable::free_slots(std::span<const Slot> slots) {
 void TargetTable::list(Worker worker) {
   const WorkerName name = worker.name;
   for (const Slot slot : worker.slots) total_blocks_[slot] = worker.total_blocks.value_or(0);
+  marks_.add(worker.slots, worker.labels);
   workers_.emplace(name, Listing{std::move(worker), next_order_++});
   rebuild_listed();
 }
 
 Worker TargetTable::unlist(const WorkerName& name) {
   auto node = workers_.extract(name);
+  marks_.remove(node.mapped().worker.slots);
   rebuild_listed();
   return std::move(node.mapped().worker);
 }
 
+void TargetTable::set_draining(const WorkerName& name, bool draining) {
+  (void)at(name, "worker");
+  Worker& worker = workers_.at(name).worker;
+  marks_.set_draining(worker.slots, draining);
+  worker.draining = draining;
+}
+
+void TargetTable::set_loras(const WorkerName& name, std::vector<std::string> loras) {
+  (void)at(name, "worker");
+  Worker& worker = workers_.at(name).worker;
+  marks_.set_loras(worker.slots, loras);
+  worker.loras = std::move(loras);
+}
+
 void TargetTable::rebuild_listed() {
+  membership_ = next_membership();
   listed_.clear();
   for (const auto& [name, listing] : workers_) {
     const auto& slots = listing.worker.slots;
@@ -89,25 +122,44 @@ std::vector<const Worker*> TargetTable::workers() const {
   return workers;
 }
 
-void TargetTable::slots_of(std::span<const WorkerRef> allowed, std::vector<Slot>& slots) const {
+void TargetTable::slots_of(std::span<const WorkerRef> allowed, std::vector<Slot>& slots,
+                           const char* field) const {
   if (allowed.empty()) {
-    throw InvalidArgument("allowed: expected None or at least one worker, got none");
+    throw InvalidArgument(std::string(field) + ": expected None or at least one worker, got none");
   }
   slots.clear();
   for (const auto& [name, rank] : allowed) {
-    const auto& of_worker = at(name, "allowed").slots;
+    const auto& of_worker = at(name, field).slots;
     if (!rank) {
       slots.insert(slots.end(), of_worker.begin(), of_worker.end());
     } else if (*rank < of_worker.size()) {
       slots.push_back(of_worker[*rank]);
     } else {
-      throw UnknownWorker("allowed: expected a rank from 0 to " +
+      throw UnknownWorker(std::string(field) + ": expected a rank from 0 to " +
                           std::to_string(of_worker.size() - 1) + " of " + to_string(name) +
                           ", got " + std::to_string(*rank));
     }
   }
-  std::sort(slots.begin(), slots.end());
-  slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+  sort_once_each(slots);
+}
+
+std::shared_ptr<const std::vector<Slot>> TargetTable::slots_of(const AllowedSet& allowed) const {
+  const std::lock_guard lock(allowed.mutex_);
+  if (allowed.membership_ == membership_) return allowed.slots_;
+  std::vector<Slot> slots;
+  for (const auto& [name, rank] : allowed.refs_) {
+    const Worker* const worker = find(name);
+    if (worker == nullptr) continue;
+    if (!rank) {
+      slots.insert(slots.end(), worker->slots.begin(), worker->slots.end());
+    } else if (*rank < worker->slots.size()) {
+      slots.push_back(worker->slots[*rank]);
+    }
+  }
+  sort_once_each(slots);
+  allowed.slots_ = std::make_shared<const std::vector<Slot>>(std::move(slots));
+  allowed.membership_ = membership_;
+  return allowed.slots_;
 }
 
 }  // namespace kvroute::detail

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -9,7 +10,9 @@
 #include <vector>
 
 #include "kvroute/base/ids.h"
+#include "kvroute/router/allowed_set.h"
 #include "kvroute/router/worker_spec.h"
+#include "router/target_marks.h"
 
 namespace kvroute::detail {
 
@@ -21,6 +24,8 @@ struct Worker {
   std::optional<std::uint64_t> total_blocks;
   bool bounded = false;  ///< its predictions end by `total_blocks`, not by time
   std::map<std::string, std::string> labels;
+  std::vector<std::string> loras = {};  ///< resident adapters
+  bool draining = false;
 };
 
 /// Which targets there are, and their slots. Not thread-safe.
@@ -29,6 +34,8 @@ struct Worker {
 /// listed. The lowest free slots are given out, so that arrays by slot stay short.
 class TargetTable {
  public:
+  TargetTable();
+
   /// Slots for `ranks` targets. \throws InvalidArgument if fewer are free.
   [[nodiscard]] std::vector<Slot> take_slots(const WorkerName& name, std::uint32_t ranks,
                                              std::uint32_t block_size);
@@ -36,6 +43,9 @@ class TargetTable {
 
   void list(Worker worker);
   [[nodiscard]] Worker unlist(const WorkerName& name);
+  /// \throws UnknownWorker
+  void set_draining(const WorkerName& name, bool draining);
+  void set_loras(const WorkerName& name, std::vector<std::string> loras);
 
   /// Null if it is not listed.
   [[nodiscard]] const Worker* find(const WorkerName& name) const;
@@ -47,10 +57,17 @@ class TargetTable {
   /// Slots of all listed workers, ascending.
   [[nodiscard]] std::span<const Slot> listed() const noexcept { return listed_; }
   /// Slots of these workers or ranks, ascending, each once. \throws InvalidArgument, UnknownWorker
-  void slots_of(std::span<const WorkerRef> allowed, std::vector<Slot>& slots) const;
+  void slots_of(std::span<const WorkerRef> allowed, std::vector<Slot>& slots,
+                const char* field = "allowed") const;
+  /// The same, of those who are listed; looked up again only when membership has changed.
+  [[nodiscard]] std::shared_ptr<const std::vector<Slot>> slots_of(const AllowedSet& allowed) const;
+  /// Changes with every listing and unlisting; never the same for two tables.
+  [[nodiscard]] std::uint64_t membership() const noexcept { return membership_; }
+  [[nodiscard]] const TargetMarks& marks() const noexcept { return marks_; }
 
   /// By slot.
   [[nodiscard]] const TargetId& target(Slot slot) const { return targets_[slot]; }
+  [[nodiscard]] std::span<const TargetId> targets() const noexcept { return targets_; }
   [[nodiscard]] std::span<const std::uint32_t> block_sizes() const noexcept { return block_sizes_; }
   /// KV blocks; 0: unknown.
   [[nodiscard]] std::span<const std::uint64_t> total_blocks() const noexcept {
@@ -79,7 +96,9 @@ class TargetTable {
   std::vector<std::uint32_t> turns_;
   std::vector<bool> taken_;
   std::vector<Slot> listed_;
+  TargetMarks marks_;
   std::uint64_t next_order_ = 0;
+  std::uint64_t membership_;
 };
 
 }  // namespace kvroute::detail

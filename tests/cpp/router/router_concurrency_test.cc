@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <optional>
@@ -64,6 +65,49 @@ TEST(RouterConcurrency, DecisionsBookingsAndMembershipDoNotDisturbEachOther) {
     EXPECT_EQ(target.load.prefill_tokens, 0U);
     EXPECT_EQ(target.load.active_blocks(), 0U);
   }
+}
+
+// Filters, policy and membership change under decisions that use them all. Run under
+// ThreadSanitizer.
+TEST(RouterConcurrency, PolicyAndFiltersChangeBetweenDecisions) {
+  RouterFixture fixture;
+  for (std::int64_t worker = 0; worker < 4; ++worker) fixture.add(worker);
+  const auto allowed = fixture.router.allowed_set({{std::int64_t{0}, {}}, {std::int64_t{1}, {}}});
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> requests;
+  for (std::uint32_t thread = 0; thread < 3; ++thread) {
+    requests.emplace_back([&, thread] {
+      const auto tokens = tokens_from(thread, 100);
+      Request request = request_for(tokens);
+      request.allowed_set = thread == 0 ? allowed.get() : nullptr;
+      request.name.lora = "sql";
+      for (int round = 0; round < 200; ++round) {
+        const auto handle = fixture.router.reserve(request, "");
+        EXPECT_FALSE(fixture.router.select(request).rule.empty());
+        EXPECT_TRUE(fixture.router.release(handle));
+      }
+    });
+  }
+  std::thread owner([&] {
+    constexpr std::array kPolicies{"kv_cost", "round_robin", "standalone"};
+    for (std::size_t turn = 0; !stop; ++turn) {
+      fixture.router.set_policy(kPolicies[turn % kPolicies.size()]);
+      fixture.router.set_draining(std::int64_t{1}, turn % 2 == 0);
+      fixture.router.set_loras(std::int64_t{2}, {turn % 3 == 0 ? "sql" : "chat"});
+      fixture.add(100);
+      fixture.router.remove_worker(std::int64_t{100});
+      (void)fixture.router.policy_spec();
+    }
+  });
+  std::thread watcher([&] {
+    const auto tokens = tokens_from(0, 100);
+    while (!stop) (void)fixture.router.explain(request_for(tokens));
+  });
+  for (auto& thread : requests) thread.join();
+  stop = true;
+  owner.join();
+  watcher.join();
+  EXPECT_EQ(fixture.router.stats().reservations, 0U);
 }
 
 TEST(RouterConcurrency, SimultaneousReservationsSeeEachOther) {

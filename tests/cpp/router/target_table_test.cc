@@ -63,5 +63,22 @@ TEST(TargetTable, ResolvesNamesToAscendingSlotsOnce) {
   EXPECT_THROW(table.slots_of(Refs{{std::string("5"), {}}}, slots), UnknownWorker);
 }
 
+TEST(TargetTable, LooksAnAllowedSetUpAgainOnlyWhenMembershipChanges) {
+  TargetTable table;
+  add(table, 5, 2);
+  add(table, 3, 1);
+  const AllowedSet allowed({{named(3), {}}, {named(5), 1}, {named(3), 0}, {named(5), 7}});
+  const auto slots = table.slots_of(allowed);
+  EXPECT_EQ(*slots, (std::vector<Slot>{1, 2}));
+  EXPECT_EQ(table.slots_of(allowed), slots);
+  const Worker gone = table.unlist(named(3));
+  EXPECT_EQ(*table.slots_of(allowed), (std::vector<Slot>{1}));
+  EXPECT_EQ(*slots, (std::vector<Slot>{1, 2}));  // of whoever uses it still
+  table.free_slots(gone.slots);
+  TargetTable other;
+  EXPECT_TRUE(other.slots_of(allowed)->empty());
+  EXPECT_THROW(AllowedSet({}), InvalidArgument);
+}
+
 }  // namespace
 }  // namespace kvroute::detail

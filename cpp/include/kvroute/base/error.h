@@ -33,4 +33,11 @@ class NoEligibleWorker : public Error {
   using Error::Error;
 };
 
+/// All who would be eligible are overloaded; a later try may find room.
+/// In Python: `Overloaded(NoEligibleWorker)`.
+class Overloaded : public NoEligibleWorker {
+ public:
+  using NoEligibleWorker::NoEligibleWorker;
+};
+
 }  // namespace kvroute

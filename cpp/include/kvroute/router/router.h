@@ -14,8 +14,11 @@
 #include "kvroute/base/tier.h"
 #include "kvroute/hash/block_hash.h"
 #include "kvroute/load/load_model.h"
+#include "kvroute/load/prefill_model.h"
+#include "kvroute/policy/filters.h"
 #include "kvroute/policy/policy_spec.h"
-#include "kvroute/policy/score_input.h"
+#include "kvroute/router/allowed_set.h"
+#include "kvroute/router/request.h"
 #include "kvroute/router/router_stats.h"
 #include "kvroute/router/selection.h"
 #include "kvroute/router/worker_spec.h"
@@ -34,20 +37,7 @@ struct RouterOptions {
   double recent_time_constant = 30;     ///< seconds in which the memory of picks fades
   double load_window_seconds = 60;      ///< of request rates and mean times to first token
   double report_lifetime_seconds = 60;  ///< an engine's report counts for so long
-};
-
-/// One request, as views that live during one call. Either `token_ids`, or `local_hashes` of the
-/// router's block size with `num_tokens`.
-struct Request {
-  std::span<const std::uint32_t> token_ids;
-  std::span<const std::uint64_t> local_hashes;
-  std::uint64_t num_tokens = 0;  ///< with `local_hashes`: the prompt's length
-  bool by_hashes = false;
-  Namespace name;
-  const std::vector<WorkerRef>* allowed = nullptr;  ///< null: every worker
-  std::string_view session_id;                      ///< empty: none
-  std::optional<std::uint32_t> expected_output_tokens;
-  RequestOverrides overrides;
+  OverloadLimits overload = {};         ///< beyond, a target takes no further request
 };
 
 /// A reservation's handle. What its release needs of the prompt is kept here, so that it lives no
@@ -82,6 +72,9 @@ class Router {
   /// The policy's name, and the data that it was made of.
   [[nodiscard]] std::string policy() const;
   [[nodiscard]] PolicySpec policy_spec() const;
+  /// Chooses by another policy from the next decision on; index, bookings and the generator stay.
+  /// \throws InvalidArgument for what `make_policy` refuses; the policy is then unchanged.
+  void set_policy(const PolicySpec& spec);
 
   /// \throws InvalidArgument when the name is taken, an endpoint is malformed or cannot be bound,
   /// a number is out of range, or there are too many targets; the router is then unchanged.
@@ -96,9 +89,19 @@ class Router {
   /// \throws UnknownWorker
   [[nodiscard]] std::map<std::string, std::string> labels(const WorkerName& name) const;
 
+  /// A worker that drains is not chosen any more; what runs there goes on. \throws UnknownWorker
+  void set_draining(const WorkerName& name, bool draining);
+  /// The LoRA adapters that the worker has resident, in place of those said before. A request that
+  /// names one goes to those who have it, if any of them is eligible; else to anybody.
+  /// \throws UnknownWorker
+  void set_loras(const WorkerName& name, std::vector<std::string> loras);
+  /// Workers or ranks for `Request::allowed_set`. \throws InvalidArgument, UnknownWorker
+  [[nodiscard]] std::shared_ptr<const AllowedSet> allowed_set(std::vector<WorkerRef> refs) const;
+
   /// Chooses a target; books and predicts nothing. O(blocks + targets).
   /// \throws InvalidArgument for a request without tokens, or with fewer tokens than its hashes
-  /// stand for, or an empty `allowed`; UnknownWorker; NoEligibleWorker
+  /// stand for, or an empty `allowed`; UnknownWorker; Overloaded where all who would be eligible
+  /// are overloaded; NoEligibleWorker
   [[nodiscard]] Selection select(const Request& request);
 
   /// Select, book and predict in one critical section. An empty `request_id` is replaced by one of

@@ -30,6 +30,7 @@ struct TargetStats {
   std::optional<double> load_age_seconds;     ///< since the last report
   std::uint64_t held_blocks = 0;              ///< on the device, exact and predicted
   std::optional<std::uint64_t> total_blocks;  ///< as the worker was added with
+  bool draining = false;
   SinkStats sink;
   std::optional<StreamStats> stream;  ///< absent for a target without events
 };

@@ -11,12 +11,18 @@
 
 namespace kvroute {
 
+/// `Selection::rule` where the caller gave the costs.
+inline constexpr std::string_view kGivenRule = "given";
+
 /// Where a request goes.
 struct Selection {
   TargetId target;
-  std::uint64_t cached_tokens = 0;   ///< leading tokens whose blocks are reachable on its device
+  /// Leading tokens whose blocks are reachable on its device. 0 by `Router::select` under a policy
+  /// that does not look at the prompt: they are not looked for.
+  std::uint64_t cached_tokens = 0;
   std::uint64_t prefill_tokens = 0;  ///< tokens it must compute: all others
   std::optional<double> cost;        ///< lower is better; absent where the policy has none
+  std::string_view rule;             ///< name of the policy that decided: a constant
 };
 
 /// One target's part in a decision.
@@ -31,7 +37,8 @@ struct TargetExplanation {
 
 /// A decision with everything it rests on.
 struct Explanation {
-  std::string_view policy;
+  std::string_view policy;  ///< the configured one; a constant
+  std::string_view rule;    ///< the one that decides this request; empty where nobody is eligible
   std::uint64_t num_tokens = 0;
   std::vector<TargetExplanation> targets;  ///< eligible ones first, by cost
 

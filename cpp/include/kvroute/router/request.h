@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "kvroute/hash/block_hash.h"
+#include "kvroute/policy/score_input.h"
+#include "kvroute/router/allowed_set.h"
+#include "kvroute/router/worker_spec.h"
+
+namespace kvroute {
+
+/// A label with one value: "zone" is "a".
+struct LabelRef {
+  std::string_view name;
+  std::string_view value;
+  double weight = 1;  ///< where it is preferred, not required
+};
+
+/// Data-parallel ranks from the first to the last.
+struct RankRange {
+  std::uint32_t first = 0;
+  std::uint32_t last = 0;
+};
+
+/// One request, as views that live during one call. Either `token_ids`, or `local_hashes` of the
+/// router's block size with `num_tokens`.
+struct Request {
+  std::span<const std::uint32_t> token_ids;
+  std::span<const std::uint64_t> local_hashes;
+  std::uint64_t num_tokens = 0;  ///< with `local_hashes`: the prompt's length
+  bool by_hashes = false;
+  Namespace name;
+
+  // What policies look at.
+  std::string_view session_id;  ///< empty: none
+  std::optional<std::uint32_t> expected_output_tokens;
+  RequestOverrides overrides;
+
+  // Who may be chosen. Filters apply together.
+  const std::vector<WorkerRef>* allowed = nullptr;  ///< null: every worker
+  const AllowedSet* allowed_set = nullptr;          ///< the same, looked up before
+  std::optional<WorkerRef> pinned;                  ///< this one alone
+  std::optional<RankRange> dp_ranks;
+  std::span<const LabelRef> labels;  ///< required: those who have all of them
+  /// Who has them is preferred by policies that look at it (ScoreInput::preferences).
+  std::span<const LabelRef> preferred_labels;
+  /// Those whose label "model" is this, or who have no such label. Empty: any.
+  std::string_view model;
+};
+
+}  // namespace kvroute

@@ -1,0 +1,24 @@
+// What a decision would be, and what decisions were.
+
+#include "router/explaining.h"
+#include "router/router_impl.h"
+
+namespace kvroute {
+
+Explanation Router::Impl::explain(const Request& request) const {
+  const std::shared_lock lock(targets_mutex_);
+  check_open();
+  detail::Decision& decision = detail::Decision::of_this_thread();
+  decision.begin(request, options_.block_size);
+  decision.find_eligible(request, targets_, true);
+  if (targets_.listed().empty()) decision.eligibility().require_somebody(request, targets_);
+  decision.hash(request, options_.block_size, indexes_);
+  expire(now());
+  decision.match(targets_, indexes_);
+  const std::lock_guard load_lock(load_mutex_);
+  decision.eligibility().drop_overloaded(options_.overload, input_of(decision, request));
+  return detail::explanation_of(*policy_, input_of(decision, request),
+                                decision.eligibility().excluded(), targets_.targets());
+}
+
+}  // namespace kvroute

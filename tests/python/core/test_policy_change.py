@@ -1,0 +1,102 @@
+"""Another policy between two requests, and what a request asks of its policy."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import kvroute
+import pytest
+
+PROMPT = list(range(160))
+
+
+def test_index_and_load_outlive_a_change_of_policy(router: kvroute.KvRouter) -> None:
+    running = router.reserve(PROMPT, allowed=["w1"])
+    router.set_policy("round_robin")
+    assert router.policy == "round_robin"
+    assert [router.select_worker(PROMPT).worker for _ in range(4)] == ["w0", "w1", "w2", "w0"]
+    router.set_policy({"name": "kv_cost", "prefill_scale": 3})
+    assert router.policy_spec == {"name": "kv_cost", "prefill_scale": 3}
+    running.first_token()
+    choice = router.select_worker(PROMPT)
+    assert (choice.worker, choice.cached_tokens) == ("w1", 160)
+    assert router.stats().reservations == 1
+
+
+def test_turns_begin_anew_with_the_policy(router: kvroute.KvRouter) -> None:
+    router.set_policy("round_robin")
+    assert router.select_worker(PROMPT).worker == "w0"
+    router.set_policy("round_robin")
+    assert router.select_worker(PROMPT).worker == "w0"
+
+
+@pytest.mark.parametrize("policy", ["nope", {"name": "kv_cost", "temperature": -1}, 3, {}])
+def test_an_invalid_policy_changes_nothing(router: kvroute.KvRouter, policy: Any) -> None:
+    router.set_policy({"name": "kv_cost", "request_weight": 2})
+    with pytest.raises(kvroute.InvalidArgument, match="^policy"):
+        router.set_policy(policy)
+    assert router.policy_spec == {"name": "kv_cost", "request_weight": 2}
+
+
+def test_a_closed_router_takes_no_policy(router: kvroute.KvRouter) -> None:
+    router.close()
+    with pytest.raises(kvroute.InvalidArgument, match="closed"):
+        router.set_policy("random")
+
+
+def test_a_choice_names_the_rule_that_decided(router: kvroute.KvRouter) -> None:
+    assert router.select_worker(PROMPT).rule == "kv_cost"
+    assert router.explain(PROMPT).rule == "kv_cost"
+    router.set_policy("roundrobin")
+    assert router.select_worker(PROMPT).rule == "round_robin"
+
+
+def test_a_policy_that_ignores_the_prompt_books_its_uncached_tokens(
+    router: kvroute.KvRouter,
+) -> None:
+    router.reserve(PROMPT, allowed=["w0"]).release()
+    router.set_policy("round_robin")
+    choice = router.select_worker(PROMPT)
+    assert (choice.worker, choice.cached_tokens, choice.prefill_tokens) == ("w0", 0, 160)
+    reservation = router.reserve(PROMPT, allowed=["w0"])
+    assert (reservation.choice.cached_tokens, reservation.choice.prefill_tokens) == (160, 0)
+    assert router.explain(PROMPT).targets[0].cached_tokens == 160
+
+
+def test_a_request_overrides_the_policys_parameters(router: kvroute.KvRouter) -> None:
+    router.reserve(PROMPT, allowed=["w0"]).release()
+    assert router.select_worker(PROMPT).cost == 10
+    assert router.select_worker(PROMPT, prefill_scale=0.0, allowed=["w1"]).cost == 10
+    costs = {t.worker: t.cost for t in router.explain(PROMPT, overlap_credit=0.5).targets}
+    assert costs == {"w0": 15, "w1": 20, "w2": 20}
+    chosen = {router.select_worker(PROMPT, temperature=5.0).worker for _ in range(100)}
+    assert chosen == {"w0", "w1", "w2"}
+
+
+def test_decisions_go_on_while_policy_and_draining_change(router: kvroute.KvRouter) -> None:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def decide() -> None:
+        try:
+            while not stop.is_set():
+                with router.reserve(PROMPT) as reservation:
+                    assert reservation.choice.worker in {"w0", "w1", "w2"}
+                    router.explain(PROMPT)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=decide) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(150):
+        router.set_policy(("kv_cost", "round_robin", "standalone")[turn % 3])
+        router.set_draining(f"w{turn % 3}", turn % 2 == 0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    stats = router.stats()
+    assert stats.reservations == 0
+    assert sum(t.active_requests + t.active_blocks for t in stats.targets) == 0
