@@ -34,12 +34,13 @@ Request request(const std::vector<std::uint32_t>& tokens,
 
 std::unique_ptr<Router> filled_router(std::int64_t workers,
                                       const std::vector<std::uint32_t>& tokens,
-                                      const std::string& policy) {
+                                      const std::string& policy, std::size_t decision_log = 0) {
   auto router = std::make_unique<Router>(RouterOptions{.block_size = kBlockSize,
                                                        .policy = policy,
                                                        .memory_limit = {},
                                                        .seed = 1,
-                                                       .clock = std::make_shared<VirtualClock>()});
+                                                       .clock = std::make_shared<VirtualClock>(),
+                                                       .decision_log = decision_log});
   for (std::int64_t worker = 0; worker < workers; ++worker) {
     router->add_worker({.name = worker,
                         .block_size = {},
@@ -87,6 +88,29 @@ void reserve_and_release(benchmark::State& state) {
 BENCHMARK(reserve_and_release)
     ->ArgNames({"tokens", "workers"})
     ->ArgsProduct({{8'192, 100'000}, {64}});
+
+/// What a log of the last 1,000 decisions adds to each.
+void reserve_with_log(benchmark::State& state) {
+  const auto tokens = prompt(8'192);
+  const auto router =
+      filled_router(state.range(0), tokens, "kv_cost", static_cast<std::size_t>(state.range(1)));
+  const Request wanted = request(tokens);
+  for (auto _ : state) (void)router->release(router->reserve(wanted, ""));
+}
+BENCHMARK(reserve_with_log)->ArgNames({"workers", "log"})->ArgsProduct({{8, 64, 512}, {0, 1'000}});
+
+/// Half of the workers allowed: none named, by a list, by a set that was looked up before.
+void select_allowed(benchmark::State& state) {
+  const auto tokens = prompt(2'000);
+  const auto router = filled_router(1'024, tokens, "kv_cost");
+  std::vector<WorkerRef> refs;
+  for (std::int64_t worker = 0; worker < 512; ++worker) refs.push_back({worker, {}});
+  const auto set = router->allowed_set(refs);
+  Request wanted = request(tokens, state.range(0) == 1 ? &refs : nullptr);
+  if (state.range(0) == 2) wanted.allowed_set = set.get();
+  for (auto _ : state) benchmark::DoNotOptimize(router->select(wanted));
+}
+BENCHMARK(select_allowed)->ArgName("none0_list1_set2")->DenseRange(0, 2);
 
 /// Decisions on one router from as many threads as the case says; a thread's own prompt each.
 void select_from_threads(benchmark::State& state) {

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "arguments.h"
-#include "policy_spec_input.h"
 #include "pybind.h"
 #include "router_class.h"
 #include "router_face.h"
@@ -52,11 +51,14 @@ void bind_router(py::module_& module) {
                   py::handle seed, std::shared_ptr<VirtualClock> clock, py::handle predicted_ttl,
                   py::handle reservation_ttl, py::handle prefill_tokens_per_second,
                   py::handle attention_seconds, py::handle max_waiting, py::handle max_kv_usage,
-                  py::handle max_prefill_tokens) {
+                  py::handle max_prefill_tokens, py::handle recent_time_constant,
+                  py::handle load_window, py::handle report_lifetime, py::handle decision_log,
+                  py::handle fallback_policy) {
         auto face = std::make_unique<RouterFace>(
             RouterArguments{block_size, policy, memory_limit, seed, std::move(clock), predicted_ttl,
                             reservation_ttl, prefill_tokens_per_second, attention_seconds,
-                            max_waiting, max_kv_usage, max_prefill_tokens});
+                            max_waiting, max_kv_usage, max_prefill_tokens, recent_time_constant,
+                            load_window, report_lifetime, decision_log, fallback_policy});
         py::module_::import("kvroute._logging").attr("start")();
         return face;
       }),
@@ -66,16 +68,20 @@ void bind_router(py::module_& module) {
       py::arg("prefill_tokens_per_second") = PrefillModel{}.tokens_per_second,
       py::arg("attention_seconds") = PrefillModel{}.attention_seconds,
       py::arg("max_waiting") = none, py::arg("max_kv_usage") = none,
-      py::arg("max_prefill_tokens") = none);
+      py::arg("max_prefill_tokens") = none, py::arg("recent_time_constant") = 30.0,
+      py::arg("load_window") = 60.0, py::arg("report_lifetime") = 60.0, py::arg("decision_log") = 0,
+      py::arg("fallback_policy") = "kv_cost");
   bind_membership(router);
   bind_decisions(router);
   router
       .def_property_readonly("block_size", [](const RouterFace& r) { return r.use().block_size(); })
-      .def_property_readonly("policy", [](const RouterFace& r) { return r.use().policy(); })
-      .def_property_readonly("policy_spec",
-                             [](const RouterFace& r) { return to_python(r.use().policy_spec()); })
+      .def_property_readonly("policy", &RouterFace::policy)
+      .def_property_readonly("policy_spec", &RouterFace::policy_spec)
       .def("set_policy", &RouterFace::set_policy, py::arg("policy"),
+           py::arg("fallback_policy") = "kv_cost",
            "Chooses by another policy from the next decision on.")
+      .def("recent_decisions", &RouterFace::recent_decisions, py::arg("limit") = 100,
+           "The last decisions with what they rested on, the oldest first.")
       .def("stats", &RouterFace::stats)
       .def("close", &RouterFace::close, "Stops the event thread and drops all state.")
       .def("__enter__", [](py::object self) { return self; })

@@ -1,5 +1,7 @@
+#include <optional>
 #include <string>
 
+#include "kvroute/router/decision_record.h"
 #include "kvroute/router/selection.h"
 #include "pybind.h"
 #include "worker_name.h"
@@ -54,6 +56,19 @@ void bind_selection(py::module_& module) {
       .def_readonly("targets", &Explanation::targets)
       .def_property_readonly("text", &Explanation::text)
       .def("__str__", &Explanation::text);
+
+  py::class_<DecisionRecord>(module, "Decision", py::is_final(),
+                             "One decision of the past, with all that it rested on.")
+      .def_property_readonly("time", [](const DecisionRecord& d) { return ns_to_seconds(d.at); })
+      .def_property_readonly("request_id",
+                             [](const DecisionRecord& d) -> std::optional<std::string> {
+                               if (d.request_id.empty()) return std::nullopt;
+                               return d.request_id;
+                             })
+      .def_property_readonly("worker",
+                             [](const DecisionRecord& d) { return to_python(d.chosen.worker); })
+      .def_property_readonly("dp_rank", [](const DecisionRecord& d) { return d.chosen.dp_rank; })
+      .def_readonly("explanation", &DecisionRecord::explanation);
 }
 
 }  // namespace kvroute::python

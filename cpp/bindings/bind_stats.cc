@@ -139,7 +139,8 @@ void bind_stats(py::module_& module) {
       .def_property_readonly("indexes", &index_reports)
       .def_readonly("reservations", &RouterStats::reservations)
       .def_readonly("expired_reservations", &RouterStats::expired_reservations)
-      .def_readonly("selections", &RouterStats::selections);
+      .def_readonly("selections", &RouterStats::selections)
+      .def_readonly("policy_fallbacks", &RouterStats::policy_fallbacks);
 }
 
 }  // namespace kvroute::python

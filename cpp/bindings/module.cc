@@ -41,6 +41,7 @@ PYBIND11_MODULE(_core, module) {
   bind_hash(module);
   bind_clock(module);
   bind_policy(module);
+  bind_features(module);
   bind_selection(module);
   bind_stats(module);
   bind_index(module);

@@ -12,6 +12,7 @@ namespace py = pybind11;
 // One function per topic; each adds its names to the module. Classes that a signature mentions
 // must be bound before it, or its docstring shows C++ names.
 void bind_errors(py::module_& module);
+void bind_features(py::module_& module);
 void bind_hash(py::module_& module);
 void bind_log(py::module_& module);
 void bind_clock(py::module_& module);

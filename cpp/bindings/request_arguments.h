@@ -44,6 +44,10 @@ class PythonRequest {
   PythonRequest(const PythonRequest&) = delete;
   PythonRequest& operator=(const PythonRequest&) = delete;
 
+  /// Costs in place of the policy's; viewed.
+  void give(const GivenCosts& given) noexcept { request_.given = &given; }
+  void fail_scoring() noexcept { request_.scoring_failed = true; }
+
   [[nodiscard]] const Request& get() const noexcept { return request_; }
 
  private:

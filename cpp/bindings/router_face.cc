@@ -2,7 +2,6 @@
 
 #include <limits>
 #include <map>
-#include <new>
 #include <optional>
 #include <vector>
 
@@ -63,10 +62,20 @@ OverloadLimits limits_of(const RouterArguments& arguments) {
   return limits;
 }
 
+/// The core's policy: the fallback where Python's decides.
+PolicySpec own_policy(py::handle policy, py::handle fallback) {
+  return PythonScoring::is_policy(policy) ? policy_spec(fallback, "fallback_policy")
+                                          : policy_spec(policy, "policy");
+}
+
+std::shared_ptr<const PythonScoring> python_policy(py::handle policy) {
+  return PythonScoring::is_policy(policy) ? std::make_shared<const PythonScoring>(policy) : nullptr;
+}
+
 std::shared_ptr<Router> make_router(const RouterArguments& arguments) {
   return std::make_shared<Router>(RouterOptions{
       .block_size = unsigned_32(arguments.block_size, "block_size"),
-      .policy = policy_spec(arguments.policy, "policy"),
+      .policy = own_policy(arguments.policy, arguments.fallback_policy),
       .memory_limit = memory_size(arguments.memory_limit, "memory_limit"),
       .seed = unsigned_64_or_none(arguments.seed, "seed"),
       .clock = arguments.clock,
@@ -75,53 +84,18 @@ std::shared_ptr<Router> make_router(const RouterArguments& arguments) {
       .prefill = {.tokens_per_second =
                       number(arguments.prefill_tokens_per_second, "prefill_tokens_per_second"),
                   .attention_seconds = number(arguments.attention_seconds, "attention_seconds")},
+      .recent_time_constant = number(arguments.recent_time_constant, "recent_time_constant"),
+      .load_window_seconds = number(arguments.load_window, "load_window"),
+      .report_lifetime_seconds = number(arguments.report_lifetime, "report_lifetime"),
+      .decision_log =
+          static_cast<std::size_t>(integer(arguments.decision_log, "decision_log", 0, kMost64)),
       .overload = limits_of(arguments)});
 }
 
 }  // namespace
 
-ReservationFace::~ReservationFace() {
-  if (!router_.is_home()) return;
-  const GilRelease released;
-  try {
-    if (!released_) router_.get().release(handle_);
-  } catch (const std::bad_alloc&) {
-    released_ = true;  // as far as this object goes: the booking ends with its time
-  }
-  router_.reset();
-}
-
-Router& ReservationFace::use() const {
-  if (router_.is_home()) return router_.get();
-  throw Error("Reservation: it was made before a fork, and belongs to the parent process");
-}
-
-void ReservationFace::first_token() {
-  Router& router = use();
-  if (released_) return;
-  const GilRelease released;
-  router.first_token(handle_.id);
-}
-
-void ReservationFace::progress(py::handle output_tokens) {
-  const std::int64_t tokens = integer(output_tokens, "output_tokens", 0, kMost64);
-  Router& router = use();
-  if (released_) return;
-  const GilRelease released;
-  router.progress(handle_.id, static_cast<std::uint64_t>(tokens));
-}
-
-void ReservationFace::release(py::handle output_token_ids) {
-  std::optional<TokenIds> output;
-  if (!output_token_ids.is_none()) output.emplace(output_token_ids, "output_token_ids");
-  Router& router = use();
-  if (std::exchange(released_, true)) return;
-  const auto tokens = output ? output->values() : std::span<const std::uint32_t>();
-  const GilRelease released;
-  router.release(handle_, tokens);
-}
-
-RouterFace::RouterFace(const RouterArguments& arguments) : router_(make_router(arguments)) {}
+RouterFace::RouterFace(const RouterArguments& arguments)
+    : router_(make_router(arguments)), scoring_(python_policy(arguments.policy)) {}
 
 // Closing joins a thread and sweeps what the router held: not with the GIL.
 RouterFace::~RouterFace() {
@@ -184,11 +158,26 @@ py::dict RouterFace::labels(py::handle worker) const {
   return py::cast(labels);
 }
 
-void RouterFace::set_policy(py::handle policy) {
-  const PolicySpec spec = policy_spec(policy, "policy");
+std::string RouterFace::policy() const { return scoring_ ? "python" : use().policy(); }
+
+py::dict RouterFace::policy_spec() const {
+  py::dict spec = to_python(use().policy_spec());
+  if (!scoring_) return spec;
+  py::dict with_fallback;
+  with_fallback["name"] = "python";
+  with_fallback["fallback"] = spec;
+  return with_fallback;
+}
+
+void RouterFace::set_policy(py::handle policy, py::handle fallback_policy) {
+  const PolicySpec spec = own_policy(policy, fallback_policy);
+  auto scoring = python_policy(policy);
   Router& router = use();
-  const GilRelease released;
-  router.set_policy(spec);
+  {
+    const GilRelease released;
+    router.set_policy(spec);
+  }
+  scoring_.swap(scoring);
 }
 
 void RouterFace::set_draining(py::handle worker, bool draining) {
@@ -217,8 +206,10 @@ Selection RouterFace::select_worker(py::handle token_ids, py::handle allowed,
                                     py::handle expected_output_tokens,
                                     const RequestArguments& arguments) {
   const TokenIds tokens(token_ids, "token_ids");
-  const PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
+  PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   Router& router = use();
+  const auto scoring = scoring_;
+  const PythonCosts costs(scoring.get(), router, request);
   const GilRelease released;
   return router.select(request.get());
 }
@@ -227,9 +218,11 @@ Selection RouterFace::select_worker_by_hashes(py::handle local_hashes, py::handl
                                               py::handle allowed, py::handle expected_output_tokens,
                                               const RequestArguments& arguments) {
   const HashInput hashes(local_hashes, "local_hashes");
-  const PythonRequest request(hashes, unsigned_32(num_tokens, "num_tokens"), allowed,
-                              expected_output_tokens, arguments);
+  PythonRequest request(hashes, unsigned_32(num_tokens, "num_tokens"), allowed,
+                        expected_output_tokens, arguments);
   Router& router = use();
+  const auto scoring = scoring_;
+  const PythonCosts costs(scoring.get(), router, request);
   const GilRelease released;
   return router.select(request.get());
 }
@@ -243,9 +236,11 @@ std::unique_ptr<ReservationFace> RouterFace::reserve(py::handle token_ids, py::h
     throw InvalidArgument("request_id: expected None or a text that is not empty, got ''");
   }
   const TokenIds tokens(token_ids, "token_ids");
-  const PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
+  PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   std::string id(wanted_id.value_or(std::string_view()));
   Router& router = use();
+  const auto scoring = scoring_;
+  const PythonCosts costs(scoring.get(), router, request);
   ReservationHandle handle;
   {
     const GilRelease released;
@@ -258,10 +253,24 @@ Explanation RouterFace::explain(py::handle token_ids, py::handle allowed,
                                 py::handle expected_output_tokens,
                                 const RequestArguments& arguments) const {
   const TokenIds tokens(token_ids, "token_ids");
-  const PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
+  PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   const Router& router = use();
+  const auto scoring = scoring_;
+  std::optional<PythonCosts> costs;
+  try {
+    costs.emplace(scoring.get(), router, request);
+  } catch (const NoEligibleWorker&) {  // nobody to score: the explanation says why
+    request.fail_scoring();
+  }
   const GilRelease released;
   return router.explain(request.get());
+}
+
+std::vector<DecisionRecord> RouterFace::recent_decisions(py::handle limit) const {
+  const auto most = static_cast<std::size_t>(integer(limit, "limit", 0, kMost64));
+  const Router& router = use();
+  const GilRelease released;
+  return router.recent_decisions(most);
 }
 
 py::dict RouterFace::overlaps(py::handle token_ids, py::handle tier, py::handle lora,

@@ -4,38 +4,16 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "kvroute/router/router.h"
 #include "process_guard.h"
 #include "pybind.h"
+#include "python_scoring.h"
 #include "request_arguments.h"
+#include "reservation_face.h"
 
 namespace kvroute::python {
-
-/// kvroute.Reservation: a booking that is released with its last reference.
-class ReservationFace {
- public:
-  ReservationFace(const ProcessGuard<Router>& router, ReservationHandle handle)
-      : router_(router), handle_(std::move(handle)) {}
-  ~ReservationFace();
-  ReservationFace(const ReservationFace&) = delete;
-  ReservationFace& operator=(const ReservationFace&) = delete;
-
-  [[nodiscard]] const Selection& choice() const noexcept { return handle_.selection; }
-  [[nodiscard]] const std::string& request_id() const noexcept { return handle_.request_id; }
-  [[nodiscard]] bool released() const noexcept { return released_; }
-
-  void first_token();
-  void progress(py::handle output_tokens);
-  void release(py::handle output_token_ids);
-
- private:
-  [[nodiscard]] Router& use() const;
-
-  ProcessGuard<Router> router_;
-  ReservationHandle handle_;
-  bool released_ = false;  // guarded by the GIL
-};
 
 /// What `KvRouter` takes.
 struct RouterArguments {
@@ -51,6 +29,11 @@ struct RouterArguments {
   py::handle max_waiting;
   py::handle max_kv_usage;
   py::handle max_prefill_tokens;
+  py::handle recent_time_constant;
+  py::handle load_window;
+  py::handle report_lifetime;
+  py::handle decision_log;
+  py::handle fallback_policy;
 };
 
 /// kvroute.KvRouter: conversions in and out, the GIL released in between.
@@ -70,7 +53,9 @@ class RouterFace {
   [[nodiscard]] py::list workers() const;
   [[nodiscard]] py::dict labels(py::handle worker) const;
 
-  void set_policy(py::handle policy);
+  [[nodiscard]] std::string policy() const;
+  [[nodiscard]] py::dict policy_spec() const;
+  void set_policy(py::handle policy, py::handle fallback_policy);
   void set_draining(py::handle worker, bool draining);
   void set_loras(py::handle worker, py::handle loras);
   [[nodiscard]] AllowedFace allowed_set(py::handle workers) const;
@@ -90,6 +75,7 @@ class RouterFace {
   [[nodiscard]] Explanation explain(py::handle token_ids, py::handle allowed,
                                     py::handle expected_output_tokens,
                                     const RequestArguments& arguments) const;
+  [[nodiscard]] std::vector<DecisionRecord> recent_decisions(py::handle limit) const;
   [[nodiscard]] py::dict overlaps(py::handle token_ids, py::handle tier, py::handle lora,
                                   py::handle salt, py::handle name_space) const;
 
@@ -100,6 +86,7 @@ class RouterFace {
 
  private:
   ProcessGuard<Router> router_;
+  std::shared_ptr<const PythonScoring> scoring_;  // null: the router's own policy; by the GIL
 };
 
 }  // namespace kvroute::python

@@ -10,6 +10,7 @@ from __future__ import annotations
 from kvroute._core import (
     AllowedSet,
     ApplyResult,
+    Decision,
     Explanation,
     IndexStats,
     InvalidArgument,
@@ -34,11 +35,14 @@ from kvroute._core import (
     score,
     sequence_hashes,
 )
+from kvroute.python_policy import Features, PythonPolicy
 
 __all__ = [
     "AllowedSet",
     "ApplyResult",
+    "Decision",
     "Explanation",
+    "Features",
     "IndexStats",
     "InvalidArgument",
     "KvRouteError",
@@ -47,6 +51,7 @@ __all__ = [
     "Overlaps",
     "Overloaded",
     "PrefixIndex",
+    "PythonPolicy",
     "Reservation",
     "RouterStats",
     "Selection",

@@ -23,6 +23,8 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Buffer
 
+from kvroute.python_policy import PythonPolicy
+
 TokenIds: TypeAlias = Sequence[int] | Buffer
 """list[int], tuple[int, ...], array.array, NumPy integer array, or any buffer of integers."""
 
@@ -181,7 +183,8 @@ class Selection:
 
     @property
     def rule(self) -> str:
-        """Name of the policy that decided: the configured one, or one that it defers to."""
+        """Name of the policy that decided: the configured one, or one that it defers to; "given"
+        where one written in Python gave the costs."""
 
     def __repr__(self) -> str: ...
 
@@ -240,6 +243,44 @@ class Explanation:
     def text(self) -> str: ...
 
 @final
+class Decision:
+    """One decision of the past, with all that it rested on."""
+
+    @property
+    def time(self) -> float:
+        """Seconds by the router's clock."""
+
+    @property
+    def request_id(self) -> str | None:
+        """None for select_worker, which books nothing."""
+
+    @property
+    def worker(self) -> WorkerName:
+        """The chosen one."""
+
+    @property
+    def dp_rank(self) -> int: ...
+    @property
+    def explanation(self) -> Explanation: ...
+
+@final
+class _Features:
+    """What is known of all eligible targets of a request."""
+
+    @property
+    def values(self) -> memoryview:
+        """By feature and then by target, as 64-bit floats; read-only."""
+
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def targets(self) -> list[tuple[WorkerName, int]]: ...
+    def index(self, name: str) -> int:
+        """Place of a name among `names`; -1 if it is none of them."""
+
+@final
 class TargetExplanation:
     @property
     def worker(self) -> WorkerName: ...
@@ -271,7 +312,7 @@ class KvRouter:
 
     block_size: tokens per block of the workers that do not state their own.
     policy: a name of policy_names(), or a mapping of its name and parameters; by default "kv_cost",
-        Dynamo's cost.
+        Dynamo's cost. Or an object with a method `score`: see PythonPolicy (needs NumPy).
     memory_limit: cap on the index's memory: bytes, or a text such as "512MiB" or "1GiB"; None for
         none. At the cap the coldest blocks are forgotten. Where workers have several block sizes,
         each size has an index of its own and an equal share.
@@ -286,6 +327,11 @@ class KvRouter:
         not eligible: requests queued in the engine and share of its KV blocks in use, both as it
         reports them, and prompt tokens that this router booked and that are not computed yet. None:
         no limit. What was not reported, or long ago, vetoes nobody.
+    recent_time_constant: seconds in which the memory of recent choices fades to 1/e.
+    load_window: seconds that request rates are counted over.
+    report_lifetime: seconds for which an engine's report counts.
+    decision_log: decisions kept for `recent_decisions`, at most 10,000; 0: none, at no cost.
+    fallback_policy: decides where a policy written in Python fails.
 
     Requests. `select_worker`, `reserve` and `explain` take by keyword:
 
@@ -310,7 +356,7 @@ class KvRouter:
     def __init__(
         self,
         block_size: int,
-        policy: Policy = "kv_cost",
+        policy: Policy | PythonPolicy = "kv_cost",
         memory_limit: int | str | None = "1GiB",
         seed: int | None = None,
         clock: VirtualClock | None = None,
@@ -322,18 +368,26 @@ class KvRouter:
         max_waiting: int | None = None,
         max_kv_usage: float | None = None,
         max_prefill_tokens: int | None = None,
+        recent_time_constant: float = 30.0,
+        load_window: float = 60.0,
+        report_lifetime: float = 60.0,
+        decision_log: int = 0,
+        fallback_policy: Policy = "kv_cost",
     ) -> None: ...
     @property
     def block_size(self) -> int: ...
     @property
     def policy(self) -> str:
-        """The policy's name."""
+        """The policy's name; "python" for one written in Python."""
 
     @property
     def policy_spec(self) -> dict[str, Any]:
-        """Its name and parameters, as they were given."""
+        """Its name and parameters, as they were given; {"name": "python", "fallback": ...} for one
+        written in Python."""
 
-    def set_policy(self, policy: Policy) -> None:
+    def set_policy(
+        self, policy: Policy | PythonPolicy, fallback_policy: Policy = "kv_cost"
+    ) -> None:
         """Chooses by another policy, or other parameters, from the next decision on. The index, the
         load and the seed's sequence stay; turns (of "round_robin") begin anew. InvalidArgument
         leaves the policy as it was."""
@@ -469,6 +523,11 @@ class KvRouter:
     ) -> Explanation:
         """Every target and every term of its cost, or the filter that excludes it. Changes
         nothing."""
+
+    def recent_decisions(self, limit: int = 100) -> list[Decision]:
+        """The last decisions of select_worker and reserve, the oldest first, of those that
+        `decision_log` keeps; fewer where loads change much between decisions. The terms are
+        computed now, by the policy of then, from the figures of then."""
 
     def overlaps(
         self,
@@ -636,6 +695,9 @@ class RouterStats:
     def expired_reservations(self) -> int: ...
     @property
     def selections(self) -> int: ...
+    @property
+    def policy_fallbacks(self) -> int:
+        """Decisions of the fallback policy where one written in Python failed."""
 
 @final
 class Overlaps(Mapping[tuple[WorkerName, int], int]):

@@ -48,7 +48,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
                           : static_cast<std::uint64_t>(std::llround(fleet_.output_tokens.value()));
   running.expected_output_blocks = grown_blocks(booked, output);
 
-  TargetLoad& load = loads_[booked.slot];
+  TargetLoad& load = changing(booked.slot);
   load.prefill_tokens += booked.prefill_tokens;
   load.prompt_blocks += booked.new_blocks;
   load.expected_output_blocks += running.expected_output_blocks;
@@ -91,7 +91,7 @@ void LoadModel::measure_prefill(const Running& running, Nanoseconds now) {
   const double predicted = running.prefill_seconds;
   if (predicted <= 0) return;
   const double ratio = seconds_between(std::max(running.booked_at, free_at), now) / predicted;
-  for (RunningMean* const scale : {&loads_[slot].prefill_scale, &fleet_.prefill_scale}) {
+  for (RunningMean* const scale : {&changing(slot).prefill_scale, &fleet_.prefill_scale}) {
     scale->add(ratio, kMeasured, predicted);
     scale->hold(1 / kMaxScale, kMaxScale);
   }
@@ -99,7 +99,7 @@ void LoadModel::measure_prefill(const Running& running, Nanoseconds now) {
 
 // Its prefill counts no more, and the next one is at the head.
 void LoadModel::end_prefill(Running& running, Nanoseconds now) {
-  TargetLoad& load = loads_[running.booking.slot];
+  TargetLoad& load = changing(running.booking.slot);
   Target& target = targets_[running.booking.slot];
   const bool was_head = target.prefilling.front() == &running;
   target.prefilling.remove(running);
@@ -118,7 +118,7 @@ void LoadModel::progress(BookingId id, std::uint64_t output_tokens) {
   const auto found = bookings_.find(id);
   if (found == bookings_.end() || output_tokens <= found->second.output_tokens) return;
   Running& running = found->second;
-  TargetLoad& load = loads_[running.booking.slot];
+  TargetLoad& load = changing(running.booking.slot);
   running.output_tokens = output_tokens;
   const std::uint64_t grown = grown_blocks(running.booking, output_tokens) - running.output_blocks;
   const std::uint64_t came = std::min(grown, running.expected_output_blocks);
@@ -149,7 +149,7 @@ Booking LoadModel::end(Running& running, Nanoseconds now) {
   } else {
     targets_[slot].decoding.remove(running);
   }
-  TargetLoad& load = loads_[slot];
+  TargetLoad& load = changing(slot);
   load.output_blocks -= running.output_blocks;
   load.expected_output_blocks -= running.expected_output_blocks;
   --load.requests;

@@ -33,7 +33,10 @@ void LoadModel::add_target(Slot slot, Nanoseconds now) {
   }
   targets_[slot].present = true;
   loads_[slot].joined_at = now;
-  for (TargetLoad& load : loads_) load.picks = 0;
+  for (TargetLoad& load : loads_) {
+    load.picks = 0;
+    load.revision = ++revisions_;
+  }
   ++fleet_.targets;
   fleet_.arrival_memory = kArrivalMemory * fleet_.targets;
 }
@@ -47,20 +50,26 @@ std::vector<Booking> LoadModel::remove_target(Slot slot) {
   while (Running* const running = target.decoding.front()) ended.push_back(end(*running, 0));
   target = {};
   loads_[slot] = {};
+  (void)changing(slot);
   histories_[slot] = {};
   --fleet_.targets;
   fleet_.arrival_memory = kArrivalMemory * std::max(1U, fleet_.targets);
   return ended;
 }
 
+TargetLoad& LoadModel::changing(Slot slot) noexcept {
+  loads_[slot].revision = ++revisions_;
+  return loads_[slot];
+}
+
 void LoadModel::drop_blocks(Slot slot, std::uint64_t blocks) {
-  TargetLoad& load = loads_[slot];
+  TargetLoad& load = changing(slot);
   load.prompt_blocks -= std::min(load.prompt_blocks, blocks);
 }
 
 void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
   if (!has_target(slot)) return;
-  TargetLoad& load = loads_[slot];
+  TargetLoad& load = changing(slot);
   if (report.waiting) {
     load.reported.waiting = report.waiting;
     load.picks = 0;
@@ -72,7 +81,7 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
 }
 
 void LoadModel::note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds now) {
-  TargetLoad& load = loads_[slot];
+  TargetLoad& load = changing(slot);
   const auto tokens = static_cast<double>(uncached_tokens);
   ++load.picks;
   ++load.selections;

@@ -1,6 +1,7 @@
 #include "router/decision.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "kvroute/base/error.h"
@@ -64,9 +65,17 @@ void Decision::hash(const Request& request, std::uint32_t router_block_size,
     next_hashes(router_block_size).view = request.local_hashes;
     return;
   }
+  const auto* const known = request.given == nullptr ? nullptr : &request.given->features->hashes;
   const std::uint64_t seed = namespace_seed(request.name);
   indexes.for_each([&](std::uint32_t block_size, const PrefixTree& /*tree*/) {
     Hashes& hashes = next_hashes(block_size);
+    if (known != nullptr) {
+      const auto same = std::ranges::find(*known, block_size, [](auto& k) { return k.first; });
+      if (same != known->end()) {
+        hashes.view = same->second;
+        return;
+      }
+    }
     hashes.own.resize(full_blocks(request.token_ids.size(), block_size));
     hash_blocks(request.token_ids, block_size, seed, hashes.own);
     hashes.view = hashes.own;
@@ -148,6 +157,25 @@ ScoreInput Decision::input(const Request& request, std::uint32_t router_block_si
   }
   input.now = now;
   return input;
+}
+
+// Between the features and now, targets may have come and gone, and slots changed hands.
+bool Decision::take_given(const GivenCosts& given, const TargetTable& targets) {
+  const Features& features = *given.features;
+  const bool same = features.membership == targets.membership();
+  const std::span<const Slot> candidates = eligibility_.slots();
+  const std::span<double> costs = this->costs();
+  std::ranges::fill(costs, std::numeric_limits<double>::infinity());
+  bool knows_somebody = false;
+  for (std::size_t i = 0, from = 0; i < candidates.size(); ++i) {
+    const Slot slot = candidates[i];
+    while (from < features.slots.size() && features.slots[from] < slot) ++from;
+    if (from == features.slots.size() || features.slots[from] != slot) continue;
+    if (!same && features.target(from) != targets.target(slot)) continue;
+    costs[i] = given.costs[from];
+    knows_somebody = true;
+  }
+  return knows_somebody;
 }
 
 std::span<double> Decision::costs() {

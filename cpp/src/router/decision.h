@@ -41,6 +41,10 @@ class Decision {
                                  const TargetTable& targets, const LoadModel* load,
                                  Nanoseconds now) const;
 
+  /// The caller's costs to `costs()`; who it did not know gets an infinite one. False if it knew
+  /// nobody who may still be chosen.
+  [[nodiscard]] bool take_given(const GivenCosts& given, const TargetTable& targets);
+
   /// Room for one cost per candidate.
   [[nodiscard]] std::span<double> costs();
 

@@ -13,41 +13,57 @@ void Router::Impl::expire(Nanoseconds now) const {
   indexes_.for_each([now](std::uint32_t /*block_size*/, PrefixTree& tree) { tree.expire(now); });
 }
 
-// Position of the chosen candidate. Under load_mutex_.
-// \throws NoEligibleWorker, with nothing changed
-std::size_t Router::Impl::pick(Decision& decision, const Request& request) {
+// Under load_mutex_. \throws NoEligibleWorker, with nothing changed
+Router::Impl::Pick Router::Impl::pick(Decision& decision, const Request& request,
+                                      std::string_view request_id) {
   detail::Eligibility& eligibility = decision.eligibility();
   if (options_.overload.any()) {
     eligibility.drop_overloaded(options_.overload, input_of(decision, request));
   }
   eligibility.require_somebody(request, targets_);
   const ScoreInput input = input_of(decision, request);
+  const bool is_given = request.given != nullptr && decision.take_given(*request.given, targets_);
   const std::span<double> costs = decision.costs();
-  const Policy& decider = policy_->decider(input);
-  decider.score(input, costs);
-  const std::size_t position = decider.pick(input, costs, pick_state_);
-  const Slot slot = input.candidates[position];
+  Pick pick;
+  if (is_given) {
+    PickRule rule = request.given->rule;
+    rule.temperature = request.overrides.temperature.value_or(rule.temperature);
+    pick.position = pick_by(rule, costs, pick_state_.random);
+  } else {
+    pick.decider = &policy_->decider(input);
+    pick.decider->score(input, costs);
+    pick.position = pick.decider->pick(input, costs, pick_state_);
+    if (request.given != nullptr || request.scoring_failed) ++policy_fallbacks_;
+  }
+  const Slot slot = input.candidates[pick.position];
+  if (log_.is_on()) {
+    log_.record(input, policy_, targets_,
+                {.chosen = slot,
+                 .request_id = request_id,
+                 .excluded = eligibility.excluded(),
+                 .given = is_given ? std::span<const double>(costs) : std::span<const double>()});
+  }
   load_.note_pick(slot, input.uncached_tokens(slot), input.now);
   ++selections_;
-  return position;
+  return pick;
 }
 
 ScoreInput Router::Impl::input_of(const Decision& decision, const Request& request) const {
   return decision.input(request, options_.block_size, targets_, &load_, now());
 }
 
-Selection Router::Impl::selection(Decision& decision, const Request& request,
-                                  std::size_t position) const {
+Selection Router::Impl::selection(Decision& decision, const Request& request, Pick pick) const {
   const ScoreInput input = input_of(decision, request);
-  const Policy& decider = policy_->decider(input);
-  const Slot slot = input.candidates[position];
+  const Slot slot = input.candidates[pick.position];
   const std::uint64_t cached = input.cached_tokens(slot);
   Selection chosen{.target = targets_.target(slot),
                    .cached_tokens = cached,
                    .prefill_tokens = input.num_tokens - cached,
                    .cost = std::nullopt,
-                   .rule = decider.name()};
-  if (decider.has_cost()) chosen.cost = decision.costs()[position];
+                   .rule = pick.decider == nullptr ? kGivenRule : pick.decider->name()};
+  if (pick.decider == nullptr || pick.decider->has_cost()) {
+    chosen.cost = decision.costs()[pick.position];
+  }
   return chosen;
 }
 
@@ -56,16 +72,16 @@ Selection Router::Impl::select(const Request& request) {
   check_open();
   Decision& decision = Decision::of_this_thread();
   decision.begin(request, options_.block_size);
-  decision.find_eligible(request, targets_);
+  decision.find_eligible(request, targets_, log_.is_on());
   decision.eligibility().require_somebody(request, targets_);
-  if (policy_->needs_overlap()) {
+  if (policy_->needs_overlap() || request.given != nullptr) {
     decision.hash(request, options_.block_size, indexes_);
     expire(now());
   }
   decision.match(targets_, indexes_);
   const std::lock_guard load_lock(load_mutex_);
-  const std::size_t position = pick(decision, request);
-  return selection(decision, request, position);
+  const Pick picked = pick(decision, request, {});
+  return selection(decision, request, picked);
 }
 
 std::vector<std::pair<TargetId, std::uint64_t>> Router::Impl::overlaps(const Request& request,

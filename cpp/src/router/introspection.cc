@@ -17,8 +17,26 @@ Explanation Router::Impl::explain(const Request& request) const {
   decision.match(targets_, indexes_);
   const std::lock_guard load_lock(load_mutex_);
   decision.eligibility().drop_overloaded(options_.overload, input_of(decision, request));
-  return detail::explanation_of(*policy_, input_of(decision, request),
-                                decision.eligibility().excluded(), targets_.targets());
+  const ScoreInput input = input_of(decision, request);
+  std::span<const double> given;
+  if (request.given != nullptr && !input.candidates.empty() &&
+      decision.take_given(*request.given, targets_)) {
+    given = decision.costs();
+  }
+  return detail::explanation_of(*policy_, input, decision.eligibility().excluded(),
+                                targets_.targets(), given);
+}
+
+// Terms are computed without locks.
+std::vector<DecisionRecord> Router::Impl::recent_decisions(std::size_t limit) const {
+  detail::DecisionLog::Past past;
+  {
+    const std::shared_lock lock(targets_mutex_);
+    check_open();
+    const std::lock_guard load_lock(load_mutex_);
+    past = log_.past(limit);
+  }
+  return past.read();
 }
 
 }  // namespace kvroute

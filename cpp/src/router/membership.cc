@@ -13,6 +13,7 @@ namespace kvroute {
 namespace {
 
 constexpr std::uint32_t kMaxBlockSize = 65'536;
+constexpr std::size_t kMostDecisions = 10'000;
 
 void check_block_size(std::uint32_t block_size) {
   if (block_size == 0 || block_size > kMaxBlockSize) {
@@ -38,8 +39,10 @@ RouterOptions checked(RouterOptions options) {
   check_block_size(options.block_size);
   check_seconds(options.predicted_ttl_seconds, "predicted_ttl");
   check_seconds(options.reservation_ttl_seconds, "reservation_ttl");
-  check_range(options.prefill.tokens_per_second, 1e-6, 1e12, "prefill_tokens_per_second");
-  check_range(options.prefill.attention_seconds, 0, 1, "attention_seconds");
+  if (options.decision_log > kMostDecisions) {
+    throw InvalidArgument("decision_log: expected at most " + std::to_string(kMostDecisions) +
+                          " decisions, got " + std::to_string(options.decision_log));
+  }
   if (options.overload.kv_usage) check_range(*options.overload.kv_usage, 0, 1, "max_kv_usage");
   if (!options.clock) options.clock = std::make_shared<MonotonicClock>();
   if (!options.seed) options.seed = Random::entropy();
@@ -65,7 +68,8 @@ Router::Impl::Impl(RouterOptions options)
              .recent_time_constant = options_.recent_time_constant,
              .window_seconds = options_.load_window_seconds,
              .report_lifetime_seconds = options_.report_lifetime_seconds}),
-      pick_state_(*options_.seed) {
+      pick_state_(*options_.seed),
+      log_(options_.decision_log) {
   // A limit that no tree takes must be refused now, not with the first worker.
   if (options_.memory_limit) PrefixTree probe({.memory_limit = options_.memory_limit});
 }

@@ -18,7 +18,7 @@ ReservationHandle Router::Impl::reserve(const Request& request, std::string requ
   check_open();
   Decision& decision = Decision::of_this_thread();
   decision.begin(request, options_.block_size);
-  decision.find_eligible(request, targets_);
+  decision.find_eligible(request, targets_, log_.is_on());
   decision.eligibility().require_somebody(request, targets_);
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
@@ -42,10 +42,10 @@ std::string Router::Impl::free_request_id(std::string wanted) {
 
 ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
                                      std::string request_id) {
-  const std::size_t position = pick(decision, request);
-  const Slot slot = decision.eligibility().slots()[position];
+  const Pick picked = pick(decision, request, request_id);
+  const Slot slot = decision.eligibility().slots()[picked.position];
   ReservationHandle handle;
-  handle.selection = selection(decision, request, position);
+  handle.selection = selection(decision, request, picked);
   handle.request_id = request_id;
   handle.block_size = targets_.block_sizes()[slot];
   handle.seed = namespace_seed(request.name);

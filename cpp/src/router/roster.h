@@ -24,9 +24,7 @@ struct Roster {
 [[nodiscard]] inline std::shared_ptr<const Roster> roster_of(
     const TargetTable& table, const std::shared_ptr<const Roster>& known) {
   if (known && known->membership == table.membership()) return known;
-  const auto copy = [](auto values) {
-    return std::vector(values.begin(), values.end());
-  };
+  const auto copy = [](auto values) { return std::vector(values.begin(), values.end()); };
   auto roster = std::make_shared<Roster>();
   roster->membership = table.membership();
   roster->targets = copy(table.targets());

@@ -44,6 +44,10 @@ bool Router::release(const ReservationHandle& handle,
   return impl_->release(handle, output_tokens);
 }
 
+Features Router::features(const Request& request) const { return impl_->features(request); }
+std::vector<DecisionRecord> Router::recent_decisions(std::size_t limit) const {
+  return impl_->recent_decisions(limit);
+}
 Explanation Router::explain(const Request& request) const { return impl_->explain(request); }
 std::vector<std::pair<TargetId, std::uint64_t>> Router::overlaps(const Request& request,
                                                                  Tier tier) const {

@@ -15,6 +15,7 @@
 #include "kvroute/policy/policy.h"
 #include "kvroute/router/router.h"
 #include "router/decision.h"
+#include "router/decision_log.h"
 #include "router/event_sinks.h"
 #include "router/index_pool.h"
 #include "router/target_table.h"
@@ -50,7 +51,9 @@ class Router::Impl {
   void progress(BookingId id, std::uint64_t output_tokens);
   bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens);
 
+  [[nodiscard]] Features features(const Request& request) const;
   [[nodiscard]] Explanation explain(const Request& request) const;
+  [[nodiscard]] std::vector<DecisionRecord> recent_decisions(std::size_t limit) const;
   [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(const Request& request,
                                                                          Tier tier) const;
   void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
@@ -85,10 +88,16 @@ class Router::Impl {
                                std::shared_ptr<PrefixTree> tree);
   void close_feed(const Feed& feed);
 
-  [[nodiscard]] std::size_t pick(detail::Decision& decision, const Request& request);
+  /// One decision's outcome, under load_mutex_ and before its target is noted.
+  struct Pick {
+    std::size_t position = 0;         // among the candidates
+    const Policy* decider = nullptr;  // null: by the caller's costs
+  };
+  [[nodiscard]] Pick pick(detail::Decision& decision, const Request& request,
+                          std::string_view request_id);
   [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request) const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
-                                    std::size_t position) const;
+                                    Pick pick) const;
   [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
                                        std::string request_id);
   [[nodiscard]] std::string free_request_id(std::string wanted);
@@ -115,7 +124,10 @@ class Router::Impl {
   mutable std::mutex load_mutex_;
   LoadModel load_;
   PickState pick_state_;
+  detail::DecisionLog log_;
+  mutable std::shared_ptr<const detail::Roster> roster_;  // of the last features
   std::uint64_t selections_ = 0;
+  std::uint64_t policy_fallbacks_ = 0;
   std::uint64_t made_up_ids_ = 0;
 
   std::unique_ptr<EventSubscriber> subscriber_;  // made for the first worker with events

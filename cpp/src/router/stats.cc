@@ -56,6 +56,7 @@ RouterStats Router::Impl::stats() const {
   stats.reservations = load_.bookings();
   stats.expired_reservations = load_.expired();
   stats.selections = selections_;
+  stats.policy_fallbacks = policy_fallbacks_;
   return stats;
 }
 

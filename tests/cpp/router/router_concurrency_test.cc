@@ -70,7 +70,7 @@ TEST(RouterConcurrency, DecisionsBookingsAndMembershipDoNotDisturbEachOther) {
 // Filters, policy and membership change under decisions that use them all. Run under
 // ThreadSanitizer.
 TEST(RouterConcurrency, PolicyAndFiltersChangeBetweenDecisions) {
-  RouterFixture fixture;
+  RouterFixture fixture("kv_cost", 50);
   for (std::int64_t worker = 0; worker < 4; ++worker) fixture.add(worker);
   const auto allowed = fixture.router.allowed_set({{std::int64_t{0}, {}}, {std::int64_t{1}, {}}});
   std::atomic<bool> stop{false};
@@ -82,6 +82,15 @@ TEST(RouterConcurrency, PolicyAndFiltersChangeBetweenDecisions) {
       request.allowed_set = thread == 0 ? allowed.get() : nullptr;
       request.name.lora = "sql";
       for (int round = 0; round < 200; ++round) {
+        Features features;
+        std::vector<double> costs;
+        GivenCosts given;
+        if (thread == 2) {  // as a policy outside the core decides
+          features = fixture.router.features(request);
+          costs.assign(features.slots.size(), 1.0);
+          given = {.features = &features, .costs = costs, .rule = {}};
+          request.given = &given;
+        }
         const auto handle = fixture.router.reserve(request, "");
         EXPECT_FALSE(fixture.router.select(request).rule.empty());
         EXPECT_TRUE(fixture.router.release(handle));
@@ -101,7 +110,10 @@ TEST(RouterConcurrency, PolicyAndFiltersChangeBetweenDecisions) {
   });
   std::thread watcher([&] {
     const auto tokens = tokens_from(0, 100);
-    while (!stop) (void)fixture.router.explain(request_for(tokens));
+    while (!stop) {
+      (void)fixture.router.explain(request_for(tokens));
+      (void)fixture.router.recent_decisions(20);
+    }
   });
   for (auto& thread : requests) thread.join();
   stop = true;

@@ -13,12 +13,13 @@ namespace kvroute {
 
 /// A router of block size 16 on a virtual clock.
 struct RouterFixture {
-  explicit RouterFixture(std::string policy = "kv_cost")
+  explicit RouterFixture(std::string policy = "kv_cost", std::size_t decision_log = 0)
       : router({.block_size = 16,
                 .policy = std::move(policy),
                 .memory_limit = {},
                 .seed = 1,
-                .clock = clock}) {}
+                .clock = clock,
+                .decision_log = decision_log}) {}
 
   void add(std::int64_t worker, std::uint32_t ranks = 1) {
     router.add_worker({.name = worker,

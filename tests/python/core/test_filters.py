@@ -140,7 +140,7 @@ def test_preferred_labels_favour_and_do_not_exclude(fleet: kvroute.KvRouter) -> 
     assert eligible(fleet, preferred_labels={"zone": "west"}) == "a0 a1 b0 b1 c0 c1 d0 d1"
     for _ in range(20):
         choice = fleet.select_worker(
-            PROMPT, preferred_labels={"zone": ("west", 0.5), "model": ("qwen", 0.5)}
+            [7] * 160, preferred_labels={"zone": ("west", 0.5), "model": ("qwen", 0.5)}
         )
         assert choice.worker == "c"
 

@@ -107,6 +107,7 @@ class LoadModel {
   };
 
   [[nodiscard]] bool has_target(Slot slot) const noexcept;
+  TargetLoad& changing(Slot slot) noexcept;  // the load, under a new revision
   void end_prefill(Running& running, Nanoseconds now);
   void measure_prefill(const Running& running, Nanoseconds now);
   [[nodiscard]] Booking end(Running& running, Nanoseconds now);
@@ -120,6 +121,7 @@ class LoadModel {
   std::unordered_map<std::string_view, BookingId> ids_by_request_;  // views of bookings_
   LinkedList<Running, &Running::by_age> by_age_;
   BookingId next_id_ = 1;
+  std::uint64_t revisions_ = 0;
   std::uint64_t expired_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "kvroute/hash/block_hash.h"
 #include "kvroute/policy/score_input.h"
 #include "kvroute/router/allowed_set.h"
+#include "kvroute/router/features.h"
 #include "kvroute/router/worker_spec.h"
 
 namespace kvroute {
@@ -51,6 +52,10 @@ struct Request {
   std::span<const LabelRef> preferred_labels;
   /// Those whose label "model" is this, or who have no such label. Empty: any.
   std::string_view model;
+
+  // Costs in place of the policy's, and whether making them failed (which is counted).
+  const GivenCosts* given = nullptr;
+  bool scoring_failed = false;
 };
 
 }  // namespace kvroute

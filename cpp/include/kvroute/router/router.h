@@ -18,6 +18,8 @@
 #include "kvroute/policy/filters.h"
 #include "kvroute/policy/policy_spec.h"
 #include "kvroute/router/allowed_set.h"
+#include "kvroute/router/decision_record.h"
+#include "kvroute/router/features.h"
 #include "kvroute/router/request.h"
 #include "kvroute/router/router_stats.h"
 #include "kvroute/router/selection.h"
@@ -37,6 +39,7 @@ struct RouterOptions {
   double recent_time_constant = 30;     ///< seconds in which the memory of picks fades
   double load_window_seconds = 60;      ///< of request rates and mean times to first token
   double report_lifetime_seconds = 60;  ///< an engine's report counts for so long
+  std::size_t decision_log = 0;         ///< decisions that are kept for `recent_decisions`
   OverloadLimits overload = {};         ///< beyond, a target takes no further request
 };
 
@@ -117,8 +120,16 @@ class Router {
   /// True if this call ended it.
   bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens = {});
 
-  /// Every target and every term of its cost. Changes nothing.
+  /// What a policy outside the core may look at, for `Request::given` of the same request. Each
+  /// throws as `select` does.
+  [[nodiscard]] Features features(const Request& request) const;
+
+  /// Every target and every term of its cost, or the filter that excludes it. Changes nothing.
   [[nodiscard]] Explanation explain(const Request& request) const;
+
+  /// The last decisions, at most `limit` of those that RouterOptions::decision_log keeps, the
+  /// oldest first. Where loads change much between decisions it keeps fewer.
+  [[nodiscard]] std::vector<DecisionRecord> recent_decisions(std::size_t limit) const;
 
   /// Cached tokens of each target that holds at least one leading block of the request, where a
   /// block may lie in any tier from the device to `tier`.

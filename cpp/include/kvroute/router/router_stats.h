@@ -48,6 +48,7 @@ struct RouterStats {
   std::size_t reservations = 0;
   std::uint64_t expired_reservations = 0;
   std::uint64_t selections = 0;
+  std::uint64_t policy_fallbacks = 0;  ///< decisions of the policy in place of costs to be given
 };
 
 }  // namespace kvroute
