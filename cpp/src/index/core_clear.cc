@@ -39,12 +39,10 @@ void TreeCore::clear_lane(LaneId lane, bool release) {
   for (int sweep = 0;; ++sweep) {
     const bool last = sweep >= kSweeps;
     SweepPlace place;
-    std::unique_lock turn(writers_);
+    const std::scoped_lock turn(writers_);
     while (find_holder(lane) != nullptr && find_holder(lane)->held > 0 && !place.done(*tree_)) {
       clear_some(lane, *find_holder(lane), place);
-      if (last) continue;
-      turn.unlock();
-      turn.lock();
+      if (!last) writers_.give_way();
     }
     Holder* const holder = find_holder(lane);
     if (holder == nullptr) return;

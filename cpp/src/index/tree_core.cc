@@ -68,10 +68,8 @@ void TreeCore::relieve_heap() {
 
 void TreeCore::forget_in_steps() {
   constexpr std::size_t kLeavesAtOnce = 256;
-  for (bool done = false; !done;) {
-    const std::scoped_lock turn(writers_);
-    done = enforce_limit(NodeTree::kRoot, kLeavesAtOnce);
-  }
+  const std::scoped_lock turn(writers_);
+  while (!enforce_limit(NodeTree::kRoot, kLeavesAtOnce)) writers_.give_way();
 }
 
 Holder& TreeCore::holder_of(LaneId lane) {

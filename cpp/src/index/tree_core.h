@@ -31,10 +31,9 @@ class SnapshotWriter;
 
 /// What a PrefixTree is made of: the tree, the names of blocks, what waits, and two locks.
 ///
-/// Writers hold `writers_` throughout, in the order in which they came, so that names and
-/// bookkeeping need no other lock (a sweep lets go of it between its steps); they take
-/// `tree_lock_` alone only to change what a match reads (nodes, edges, coverage, pins). A match
-/// takes `tree_lock_` shared and nothing else.
+/// Writers hold `writers_` throughout, one at a time, so that names and bookkeeping need no other
+/// lock (a sweep gives way between its steps); they take `tree_lock_` alone only to change what a
+/// match reads (nodes, edges, coverage, pins). A match takes `tree_lock_` shared and nothing else.
 ///
 /// Names. A block has a shared name, that of whoever announced it first; `shared_` leads from it to
 /// the block, for all lanes. A lane *agrees* on a block that it holds exactly unless it has a name

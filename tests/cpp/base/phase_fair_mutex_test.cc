@@ -1,15 +1,51 @@
 #include "kvroute/base/phase_fair_mutex.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <mutex>
 #include <shared_mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
 namespace kvroute {
 namespace {
+
+/// A thread that will sleep in the kernel before it has done its work.
+class Sleeper {
+ public:
+  template <typename Work>
+  explicit Sleeper(Work work)
+      : thread_([this, work] {
+          id_ = ::gettid();
+          work();
+          is_done_ = true;
+        }) {}
+  ~Sleeper() { thread_.join(); }
+  Sleeper(const Sleeper&) = delete;
+  Sleeper& operator=(const Sleeper&) = delete;
+
+  /// Returns once the thread sleeps, or has done its work.
+  void wait_until_asleep() const {
+    while (!is_done_ && (id_ == 0 || !is_asleep())) std::this_thread::yield();
+  }
+
+ private:
+  [[nodiscard]] bool is_asleep() const {
+    std::ifstream file("/proc/self/task/" + std::to_string(id_) + "/stat");
+    std::string state;
+    std::getline(file, state, ')');  // before it: the id and the name
+    file >> state;
+    return state == "S";
+  }
+
+  std::atomic<int> id_{0};
+  std::atomic<bool> is_done_{false};
+  std::thread thread_;
+};
 
 TEST(PhaseFairMutex, ExcludesAsASharedMutexDoes) {
   PhaseFairMutex mutex;
@@ -26,29 +62,76 @@ TEST(PhaseFairMutex, ExcludesAsASharedMutexDoes) {
   EXPECT_TRUE(lock.owns_lock());
 }
 
-TEST(PhaseFairMutex, AReaderThatWaitsPrecedesTheWriterThatComesBack) {
+TEST(PhaseFairMutex, AReaderThatSleepsPrecedesTheWriterThatComesBackAtOnce) {
   PhaseFairMutex mutex;
   for (int round = 0; round < 50; ++round) {
     mutex.lock();
-    std::atomic<bool> asks{false};
     std::atomic<bool> was_in{false};
-    std::thread reader([&] {
-      asks = true;
+    Sleeper reader([&] {
       const std::shared_lock lock(mutex);
       was_in = true;
     });
-    while (!asks) std::this_thread::yield();
-    // One that comes back at once again and again overtakes nobody: a handful of turns is enough
-    // for the reader to have stood in the queue, and then to have been let in.
-    int turns = 0;
-    while (!was_in) {
-      mutex.unlock();
-      mutex.lock();
-      std::this_thread::yield();
-      ASSERT_LT(++turns, 100'000);
-    }
+    reader.wait_until_asleep();
     mutex.unlock();
-    reader.join();
+    mutex.lock();
+    EXPECT_TRUE(was_in) << "round " << round;
+    mutex.unlock();
+  }
+}
+
+TEST(PhaseFairMutex, AWriterTakesTheFreeLockBeforeOneThatSleeps) {
+  PhaseFairMutex mutex;
+  int overtaken = 0;
+  for (int round = 0; round < 50; ++round) {
+    mutex.lock();
+    std::atomic<bool> was_in{false};
+    Sleeper writer([&] {
+      const std::scoped_lock lock(mutex);
+      was_in = true;
+    });
+    writer.wait_until_asleep();
+    mutex.unlock();
+    mutex.lock();
+    if (!was_in) ++overtaken;
+    mutex.unlock();
+  }
+  EXPECT_GT(overtaken, 0);
+}
+
+TEST(PhaseFairMutex, AWriterThatSleepsIsOvertakenSomeTimesOnly) {
+  PhaseFairMutex mutex;
+  for (int round = 0; round < 50; ++round) {
+    mutex.lock();
+    std::atomic<bool> was_in{false};
+    Sleeper writer([&] {
+      const std::scoped_lock lock(mutex);
+      was_in = true;
+    });
+    for (int turn = 0; !was_in && turn < 16; ++turn) {
+      writer.wait_until_asleep();
+      mutex.unlock();  // wakes it, and it finds the lock taken again
+      mutex.lock();
+    }
+    EXPECT_TRUE(was_in) << "round " << round;
+    mutex.unlock();
+  }
+}
+
+TEST(PhaseFairMutex, WhoGivesWayLetsAWriterThatSleepsInFirst) {
+  PhaseFairMutex mutex;
+  for (int round = 0; round < 50; ++round) {
+    mutex.lock();
+    mutex.give_way();  // to nobody
+    std::atomic<bool> was_in{false};
+    Sleeper writer([&] {
+      const std::scoped_lock lock(mutex);
+      was_in = true;
+    });
+    writer.wait_until_asleep();
+    mutex.give_way();
+    EXPECT_TRUE(was_in) << "round " << round;
+    EXPECT_FALSE(mutex.try_lock());
+    mutex.unlock();
   }
 }
 

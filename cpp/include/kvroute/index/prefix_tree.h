@@ -97,10 +97,11 @@ struct PinResult {
 /// overlaps.held[0];                                           // depth in blocks
 /// \endcode
 ///
-/// Thread-safe. Writers take turns; matches run beside each other and beside writers, and wait at
-/// most for the application of one event. A match sees each event wholly or not at all, except
-/// `store_known`, `clear`, `expire` and the memory limit, which readers may see in part (never more
-/// than held); what an event adopts comes chain by chain.
+/// Thread-safe. Writers take turns; matches run beside each other and beside writers. A match that
+/// finds the tree being changed tries for some microseconds, in which further events may come
+/// before it, and then waits for the one at work alone. A match sees each event wholly or not at
+/// all, except `store_known`, `clear`, `expire` and the memory limit, which readers may see in part
+/// (never more than held); what an event adopts comes chain by chain.
 ///
 /// Every function that takes a slot throws InvalidArgument if it is not below kMaxTargets.
 ///
