@@ -17,6 +17,12 @@ std::optional<Slot> PrefixIndex::find(const TargetId& target) const {
   return found->second;
 }
 
+/// The same by itself. What is found stays so as long as `in_use_` is shared.
+std::optional<Slot> PrefixIndex::look_up(const TargetId& target) const {
+  const std::shared_lock lock(mutex_);
+  return find(target);
+}
+
 std::vector<Slot> PrefixIndex::slots_of(const WorkerName& worker,
                                         std::optional<std::uint32_t> dp_rank) const {
   std::vector<Slot> slots;
@@ -54,8 +60,8 @@ StoreResult PrefixIndex::store(const TargetId& target, std::optional<std::uint64
   }
   while (true) {
     {
-      const std::shared_lock lock(mutex_);
-      if (const auto slot = find(target)) {
+      const std::shared_lock using_it(in_use_);
+      if (const auto slot = look_up(target)) {
         return tree_->store(*slot, parent, engine_hashes, local_hashes, 0, tier);
       }
     }
@@ -65,8 +71,8 @@ StoreResult PrefixIndex::store(const TargetId& target, std::optional<std::uint64
 
 StoreResult PrefixIndex::store_known(const TargetId& target,
                                      std::span<const std::uint64_t> engine_hashes, Tier tier) {
-  const std::shared_lock lock(mutex_);
-  if (const auto slot = find(target)) return tree_->store_known(*slot, engine_hashes, tier);
+  const std::shared_lock using_it(in_use_);
+  if (const auto slot = look_up(target)) return tree_->store_known(*slot, engine_hashes, tier);
   StoreResult result;
   result.unknown = static_cast<std::uint32_t>(engine_hashes.size());
   return result;
@@ -74,8 +80,8 @@ StoreResult PrefixIndex::store_known(const TargetId& target,
 
 RemoveResult PrefixIndex::remove(const TargetId& target,
                                  std::span<const std::uint64_t> engine_hashes, Tier tier) {
-  const std::shared_lock lock(mutex_);
-  if (const auto slot = find(target)) return tree_->remove(*slot, engine_hashes, tier);
+  const std::shared_lock using_it(in_use_);
+  if (const auto slot = look_up(target)) return tree_->remove(*slot, engine_hashes, tier);
   RemoveResult result;
   result.unknown = static_cast<std::uint32_t>(engine_hashes.size());
   return result;
@@ -90,7 +96,8 @@ void PrefixIndex::sweep(const WorkerName& worker, std::optional<std::uint32_t> d
   std::shared_ptr<PrefixTree> tree;
   {
     const std::scoped_lock changing(membership_);
-    const std::unique_lock lock(mutex_);
+    const std::scoped_lock unused(in_use_);
+    const std::scoped_lock lock(mutex_);
     slots = slots_of(worker, dp_rank);
     tree = tree_;
     for (const Slot slot : slots) {

@@ -85,9 +85,13 @@ void PrefixIndex::for_each_held(
   });
 }
 
+// It may wait for events, for which no change of names shall wait, nor matches behind that.
 IndexStats PrefixIndex::stats() const {
-  const std::shared_lock lock(mutex_);
-  return tree_->stats();
+  const auto tree = [this] {
+    const std::shared_lock lock(mutex_);
+    return tree_;
+  }();
+  return tree->stats();
 }
 
 std::optional<std::string> PrefixIndex::audit() const {

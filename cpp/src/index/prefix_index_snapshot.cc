@@ -103,7 +103,8 @@ void PrefixIndex::restore(std::string_view snapshot) {
   }
   const std::scoped_lock changing(membership_);
   {
-    const std::unique_lock lock(mutex_);
+    const std::scoped_lock unused(in_use_);
+    const std::scoped_lock lock(mutex_);
     tree_.swap(tree);
     slots_.swap(slots);
     places_.swap(places);

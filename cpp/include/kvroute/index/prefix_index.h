@@ -117,6 +117,7 @@ class PrefixIndex {
   };
 
   [[nodiscard]] std::optional<Slot> find(const TargetId& target) const;
+  [[nodiscard]] std::optional<Slot> look_up(const TargetId& target) const;
   [[nodiscard]] std::vector<Slot> slots_of(const WorkerName& worker,
                                            std::optional<std::uint32_t> dp_rank) const;
   void take_slot(const TargetId& target);
@@ -124,9 +125,13 @@ class PrefixIndex {
   [[nodiscard]] std::vector<std::optional<TargetId>> names() const;
 
   IndexOptions options_;
-  // Held by whoever changes the names, before `mutex_`, and as long as they must not change.
+  // In this order. `membership_` is held by whoever changes the names, and as long as they must not
+  // change. `in_use_` is shared while an event is applied to a slot that was looked up, which may
+  // wait for other events; it is held alone to take slots or the tree away. `mutex_`, of what
+  // follows, is shared by matches, and held alone for no longer than a change of names takes.
   mutable std::mutex membership_;
-  mutable PhaseFairMutex mutex_;  // of what follows; shared while the tree is used by slot
+  PhaseFairMutex in_use_;
+  mutable PhaseFairMutex mutex_;
   std::shared_ptr<PrefixTree> tree_;
   std::unordered_map<TargetId, Slot> slots_;
   std::vector<Place> places_;  // by slot
