@@ -57,8 +57,8 @@ PrefixIndex& IndexFace::use() const {
 std::uint64_t IndexFace::store(py::handle worker, py::handle engine_hashes, py::handle local_hashes,
                                py::handle parent, py::handle dp_rank, py::handle tier) {
   const TargetId target = target_of(worker, dp_rank);
-  const HashInput engine(engine_hashes, "engine_hashes");
-  const HashInput local(local_hashes, "local_hashes");
+  const HashInput engine(engine_hashes, "engine_hashes", Reading::copied);
+  const HashInput local(local_hashes, "local_hashes", Reading::copied);
   const auto parent_hash = unsigned_64_or_none(parent, "parent");
   const Tier where = tier_of(tier, "tier");
   PrefixIndex& index = use();
@@ -69,7 +69,7 @@ std::uint64_t IndexFace::store(py::handle worker, py::handle engine_hashes, py::
 std::uint64_t IndexFace::store_known(py::handle worker, py::handle engine_hashes, py::handle tier,
                                      py::handle dp_rank) {
   const TargetId target = target_of(worker, dp_rank);
-  const HashInput engine(engine_hashes, "engine_hashes");
+  const HashInput engine(engine_hashes, "engine_hashes", Reading::copied);
   const Tier where = tier_of(tier, "tier");
   PrefixIndex& index = use();
   const GilRelease released;
@@ -79,7 +79,7 @@ std::uint64_t IndexFace::store_known(py::handle worker, py::handle engine_hashes
 std::uint64_t IndexFace::remove(py::handle worker, py::handle engine_hashes, py::handle dp_rank,
                                 py::handle tier) {
   const TargetId target = target_of(worker, dp_rank);
-  const HashInput engine(engine_hashes, "engine_hashes");
+  const HashInput engine(engine_hashes, "engine_hashes", Reading::copied);
   const Tier where = tier_of(tier, "tier");
   PrefixIndex& index = use();
   const GilRelease released;

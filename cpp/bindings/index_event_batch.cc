@@ -76,7 +76,7 @@ void IndexEventBatch::add(py::handle object) {
 }
 
 std::span<const std::uint64_t> IndexEventBatch::hashes(py::handle object, const char* field) {
-  return inputs_.emplace_back(object, field).values();
+  return inputs_.emplace_back(object, field, Reading::copied).values();
 }
 
 }  // namespace kvroute::python

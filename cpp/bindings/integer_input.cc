@@ -86,7 +86,8 @@ constexpr std::string_view kRange =
 }  // namespace
 
 template <typename T>
-IntegerInput<T>::IntegerInput(py::handle object, const char* field) : field_(field) {
+IntegerInput<T>::IntegerInput(py::handle object, const char* field, Reading reading)
+    : field_(field), reading_(reading) {
   PyObject* const input = object.ptr();
   if (PyList_Check(input) || PyTuple_Check(input)) {
     take_sequence(object);
@@ -96,7 +97,12 @@ IntegerInput<T>::IntegerInput(py::handle object, const char* field) : field_(fie
       PyObject_CheckBuffer(input) == 0) {
     refuse_type(type_name(input));
   }
-  if (PyObject_GetBuffer(input, &view_, PyBUF_RECORDS_RO) != 0) throw py::error_already_set();
+  if (PyObject_GetBuffer(input, &view_, PyBUF_RECORDS_RO) != 0) {
+    const py::error_already_set problem;
+    if (problem.matches(PyExc_MemoryError)) throw problem;
+    refuse_type("a " + type_name(input) + " (" + py::str(problem.value()).cast<std::string>() +
+                ")");
+  }
   has_view_ = true;
   try {
     take_buffer(PyMemoryView_Check(input) != 0);
@@ -205,7 +211,7 @@ void IntegerInput<T>::read_buffer() {
   const auto* const bytes = static_cast<const unsigned char*>(view_.buf);
   const bool aligned = reinterpret_cast<std::uintptr_t>(bytes) % alignof(T) == 0;
   if constexpr (std::is_same_v<Source, T>) {
-    if (stride == sizeof(T) && aligned) {
+    if (reading_ == Reading::in_place && stride == sizeof(T) && aligned) {
       values_ = {reinterpret_cast<const T*>(bytes), count};
       return;
     }

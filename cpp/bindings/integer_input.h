@@ -10,9 +10,14 @@
 
 namespace kvroute::python {
 
+/// Whether a buffer may be read where it lies. Other threads can write to it then, whatever it says
+/// of itself: only for who reads each element once, or is safe with any.
+enum class Reading : std::uint8_t { in_place, copied };
+
 /// Integers that came from Python, as a span of `T` (u32 token ids or u64 hashes) that is valid as
 /// long as this object: a view of the caller's buffer where that has the right type and is
-/// contiguous, a checked copy otherwise. Made and destroyed with the GIL held; read without it.
+/// contiguous (and `reading` allows it), a checked copy otherwise. Made and destroyed with the GIL
+/// held; read without it.
 ///
 /// Takes: a buffer of integers of any width (array.array, NumPy, memoryview; one dimension), or a
 /// list or tuple of ints. Refuses, naming `field`: other types (text, bytes, floats, bool), more
@@ -21,7 +26,7 @@ namespace kvroute::python {
 template <typename T>
 class IntegerInput {
  public:
-  IntegerInput(py::handle object, const char* field);
+  IntegerInput(py::handle object, const char* field, Reading reading = Reading::in_place);
   ~IntegerInput();
   IntegerInput(const IntegerInput&) = delete;
   IntegerInput& operator=(const IntegerInput&) = delete;
@@ -39,6 +44,7 @@ class IntegerInput {
   [[noreturn]] void refuse_type(const std::string& got) const;
 
   const char* field_;
+  Reading reading_;
   Py_buffer view_{};
   bool has_view_ = false;
   std::unique_ptr<T[]> copy_;

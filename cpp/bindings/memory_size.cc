@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "arguments.h"
 #include "kvroute/base/error.h"
 
 namespace kvroute::python {
@@ -53,14 +54,18 @@ std::optional<std::size_t> memory_size(py::handle object, const char* field) {
   if (object.is_none()) return std::nullopt;
   std::optional<std::size_t> bytes;
   if (PyUnicode_Check(object.ptr())) {
-    bytes = parse(object.cast<std::string>());
+    bytes = parse(std::string(*text_or_none(object, field)));
   } else if (PyLong_Check(object.ptr()) && !PyBool_Check(object.ptr())) {
-    bytes = parse(py::str(object).cast<std::string>());
+    int overflow = 0;
+    const long long number = PyLong_AsLongLongAndOverflow(object.ptr(), &overflow);
+    if (overflow == 0 && number >= 0 && static_cast<double>(number) <= kLargest) {
+      bytes = static_cast<std::size_t>(number);
+    }
   }
   if (bytes) return bytes;
   throw InvalidArgument(std::string(field) +
                         ": expected None, a number of bytes, or a text such as '512MiB', got " +
-                        py::repr(object).cast<std::string>());
+                        describe(object));
 }
 
 }  // namespace kvroute::python

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import kvroute
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+if TYPE_CHECKING:
+    from kvroute._core import IndexEvent
 
 LOCAL = [11, 12, 13, 14]
 ENGINE = [101, 102, 103, 104]
@@ -152,6 +156,68 @@ def test_hashes_come_as_lists_or_arrays() -> None:
         index.store("w", ENGINE, LOCAL[:2])
     with pytest.raises(kvroute.InvalidArgument, match=r"^parent: .* got the int -1"):
         index.store("w", ENGINE, LOCAL, parent=-1)
+
+
+class Meddler:
+    """A number that fills an array with zeros when it is asked for its value."""
+
+    def __init__(self, value: int, array: np.ndarray[Any, Any]) -> None:
+        self.value = value
+        self.array = array
+
+    def __index__(self) -> int:
+        self.array[:] = 0
+        return self.value
+
+
+def test_arrays_may_be_written_to_while_the_index_changes() -> None:
+    index = kvroute.PrefixIndex()
+    index.store("w", [100], [10])
+    for hashes in ("engine", "local"):
+        engine, local = np.array(ENGINE, dtype="u8"), np.array(LOCAL, dtype="u8")
+        written = {"engine": engine, "local": local}[hashes]
+        engine_view, local_view = engine[:], local[:]
+        engine_view.flags.writeable = local_view.flags.writeable = False
+        index.store("w", engine_view, local_view, parent=Meddler(100, written))
+        assert not written.any()
+        assert index.match([10, *LOCAL]) == {("w", 0): 5}
+        assert index.remove("w", ENGINE) == 4
+
+
+def test_arrays_may_be_written_to_while_a_batch_is_read() -> None:
+    index = kvroute.PrefixIndex()
+    engine, local = np.array(ENGINE, dtype="u8"), np.array(LOCAL, dtype="u8")
+
+    def events() -> Iterator[IndexEvent]:
+        yield ("store", "w", 0, None, engine, local)
+        engine[:] = local[:] = 0
+        yield ("remove", "w", 0, array("Q", ENGINE[3:]))
+
+    assert index.apply(events()).removed == 1
+    assert index.match(LOCAL) == {("w", 0): 3}
+
+
+def test_arrays_without_integers_are_refused_by_name() -> None:
+    index = kvroute.PrefixIndex()
+    for hashes in (np.zeros(2, dtype="datetime64[s]"), np.zeros(2, dtype="f8"), memoryview(b"ab")):
+        with pytest.raises(
+            kvroute.InvalidArgument, match="^local_hashes: expected a list or tuple"
+        ):
+            index.match(hashes)
+    released = memoryview(array("Q", LOCAL))
+    released.release()
+    with pytest.raises(kvroute.InvalidArgument, match="^local_hashes: .*released memoryview"):
+        index.match(released)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    ["\ud800", 10**5000, -1, True, 2**63, "x" * 1000],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_memory_limit_that_is_none_is_refused_by_name(limit: int | str) -> None:
+    with pytest.raises(kvroute.InvalidArgument, match="^memory_limit: expected"):
+        kvroute.PrefixIndex(limit)
 
 
 def test_hashes_of_every_size_come_through_as_they_are() -> None:
