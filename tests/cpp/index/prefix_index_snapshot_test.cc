@@ -174,6 +174,65 @@ TEST(PrefixIndexSnapshot, BlocksWithoutATargetAreDropped) {
   EXPECT_EQ(again.audit(), std::nullopt);
 }
 
+/// An index of one target "a" whose tree is `tree`.
+std::string with_tree(const std::string& tree) {
+  PrefixIndex index{IndexOptions{}};
+  fill(index, {"a", 0}, hashes(1));
+  std::string snapshot = index.snapshot();
+  const auto size = std::uint64_t{tree.size()};
+  snapshot.resize(26);  // up to the text of "a"
+  snapshot.append(reinterpret_cast<const char*>(&size), sizeof(size));
+  return resealed(snapshot + tree + std::string(8, '\0'));
+}
+
+TEST(PrefixIndexSnapshot, WhatNoIndexHoldsIsRefused) {
+  PrefixTree waits;
+  (void)waits.store(1, 7, hashes(3), hashes(3));
+  PrefixTree holds;
+  (void)holds.store(1, std::nullopt, hashes(3), hashes(3));
+  PrefixTree predicts;
+  (void)predicts.predict(0, hashes(3), 0);
+  std::string far_chain = PrefixTree().snapshot(0);  // which ends with the number of its chains
+  far_chain.resize(far_chain.size() - 9);
+  far_chain += '\1';              // chain
+  far_chain.append("\5\0\1", 3);  // of slot 5, on the device, one block
+  far_chain.append(32, '\1');     // parent, seed, name, label
+  far_chain.append(9, '\0');      // not gone; checksum
+  const std::pair<std::string, const char*> cases[] = {
+      {waits.snapshot(0), "a tree of 1 slots, got 2"},
+      {holds.snapshot(0), "a tree of 1 slots, got 2"},
+      {resealed(far_chain), "chains that wait for a slot of the index, got 1 blocks for another"},
+      {predicts.snapshot(0), "no predictions, got 3 blocks"},
+  };
+  PrefixIndex index{IndexOptions{}};
+  for (const auto& [tree, message] : cases) {
+    const std::string bad = with_tree(tree);
+    EXPECT_THAT([&] { index.restore(bad); }, ThrowsMessage<InvalidArgument>(HasSubstr(message)));
+  }
+  index.restore(with_tree(PrefixTree().snapshot(0)));
+  EXPECT_THAT(index.targets(), ElementsAre(TargetId{"a", 0}));
+}
+
+TEST(PrefixIndexSnapshot, NamesAreUtf8) {
+  const auto named = [](const std::string& name) {
+    PrefixIndex index{IndexOptions{}};
+    fill(index, {name, 0}, hashes(1));
+    return index.snapshot();
+  };
+  PrefixIndex index{IndexOptions{}};
+  for (const char* good : {"", "a", "w\xc3\xb6rker", "\xe2\x82\xac", "\xed\x9f\xbf", "\xee\x80\x80",
+                           "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"}) {
+    index.restore(named(good));
+    EXPECT_THAT(index.targets(), ElementsAre(TargetId{good, 0}));
+  }
+  for (const char* bad : {"\xff\xfe", "\x80", "\xc3", "\xc0\x80", "\xc1\xbf", "\xe2\x82",
+                          "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
+                          "\xf5\x80\x80\x80", "\xc3(", "a\xbf"}) {
+    EXPECT_THAT([&] { index.restore(named(bad)); },
+                ThrowsMessage<InvalidArgument>(HasSubstr("names in UTF-8")));
+  }
+}
+
 TEST(PrefixIndexSnapshot, MatchesSeeOneContentOrTheOther) {
   PrefixIndex index{IndexOptions{}};
   const Hashes chain = hashes(64);

@@ -123,6 +123,7 @@ class PrefixIndex {
   void take_slot(const TargetId& target);
   void sweep(const WorkerName& worker, std::optional<std::uint32_t> dp_rank, bool forget);
   [[nodiscard]] std::vector<std::optional<TargetId>> names() const;
+  static void release_unnamed(PrefixTree& tree, std::span<const Place> places);
 
   IndexOptions options_;
   // In this order. `membership_` is held by whoever changes the names, and as long as they must not
