@@ -1,8 +1,20 @@
 #include "index/capacity_queue.h"
 
+#include <string>
 #include <tuple>
 
+#include "index/snapshot_bytes.h"
+
 namespace kvroute::detail {
+
+void CapacityQueue::skip_to(Nanoseconds instant) {
+  constexpr Nanoseconds kMost = kFirstInstant / 4;
+  if (instant - kFirstInstant > kMost) {
+    refuse_snapshot("predictions numbered up to " + std::to_string(kMost),
+                    std::to_string(instant - kFirstInstant));
+  }
+  next_instant_ = std::max(next_instant_, instant + 1);
+}
 
 CapacityQueue::Queue& CapacityQueue::of(Slot slot) {
   while (slots_.size() <= slot) slots_.emplace_back(bytes_);

@@ -34,9 +34,8 @@ class CapacityQueue {
   /// The instant of one more prediction: later than all before it, and not a time.
   [[nodiscard]] Nanoseconds next_instant() noexcept { return next_instant_++; }
   /// Instants up to and including this one have been given out elsewhere (in a snapshot).
-  void skip_to(Nanoseconds instant) noexcept {
-    next_instant_ = std::max(next_instant_, instant + 1);
-  }
+  /// \throws InvalidArgument for one so late that snapshots with those after it could be refused
+  void skip_to(Nanoseconds instant);
 
   /// O(log records), or O(1) for the newest instant.
   void push(Slot slot, const Record& record) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kvroute/base/error.h"
 #include "kvroute/base/random.h"
 
 namespace kvroute::detail {
@@ -40,6 +41,16 @@ TEST(CapacityQueue, KeepsSlotsApart) {
   EXPECT_EQ(served(queue, 0), std::vector<NodeId>{});
   EXPECT_EQ(served(queue, kSlot), std::vector<NodeId>{2});
   EXPECT_EQ(served(queue, kMaxTargets - 1), std::vector<NodeId>{});
+}
+
+TEST(CapacityQueue, RefusesInstantsAfterWhichNoneWouldBeLeft) {
+  std::size_t bytes = 0;
+  CapacityQueue queue(&bytes);
+  constexpr Nanoseconds kLast = kFirstInstant + kFirstInstant / 4;
+  queue.skip_to(kLast);
+  EXPECT_EQ(queue.next_instant(), kLast + 1);
+  EXPECT_THROW(queue.skip_to(kLast + 1), InvalidArgument);
+  EXPECT_THROW(queue.skip_to(kFirstInstant + kFirstInstant / 2 - 1), InvalidArgument);
 }
 
 TEST(CapacityQueue, GivesInstantsThatGrowAndAreNoTimes) {
