@@ -71,19 +71,30 @@ class File {
   int fd_;
 };
 
+/// A new file beside `path`, under a name that nobody has, not even a process that is gone.
+File make_draft(const std::string& path, std::string& draft) {
+  static std::atomic<unsigned> counter{0};
+  while (true) {
+    draft = path + "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
+    try {
+      return {draft, O_WRONLY | O_CREAT | O_EXCL};
+    } catch (const FileError& failed) {
+      if (failed.number != EEXIST) throw;
+    }
+  }
+}
+
 /// Either the whole file or none: it is written under another name in the same folder first.
 void write_whole(const std::string& path, std::string_view bytes) {
-  static std::atomic<unsigned> counter{0};
-  const std::string draft =
-      path + "." + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
+  std::string draft;
+  File file = make_draft(path, draft);
   try {
-    File file(draft, O_WRONLY | O_CREAT | O_EXCL);
     file.write(bytes);
     file.sync();
     file.close();
     if (::rename(draft.c_str(), path.c_str()) != 0) throw FileError{errno};
-  } catch (const FileError& failed) {
-    if (failed.number != EEXIST) (void)::unlink(draft.c_str());
+  } catch (const FileError&) {
+    (void)::unlink(draft.c_str());
     throw;
   }
   const auto slash = path.rfind('/');

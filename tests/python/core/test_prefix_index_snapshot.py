@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from pathlib import Path
@@ -138,6 +139,18 @@ def test_a_file_holds_a_snapshot(tmp_path: Path) -> None:
     assert answers(again, 9) == answers(index, 9)
     again.load(bytes(path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["index.kvr"]
+
+
+def test_drafts_that_a_process_left_behind_are_in_nobodys_way(tmp_path: Path) -> None:
+    index = filled(9)
+    path = tmp_path / "index.kvr"
+    for number in range(200):
+        (tmp_path / f"index.kvr.{os.getpid()}.{number}.tmp").write_bytes(b"left")
+    index.save(path)
+    assert path.read_bytes() == index.snapshot()
+    left = list(tmp_path.glob("*.tmp"))
+    assert len(left) == 200
+    assert {draft.read_bytes() for draft in left} == {b"left"}
 
 
 def test_a_file_in_the_working_directory_is_saved(
