@@ -68,6 +68,30 @@ def test_block_hashes_refuse_what_is_malformed() -> None:
         compute_block_hash_for_seq([1, 2], 2, [{"mm_objects": [{}]}])
 
 
+@pytest.mark.parametrize("value", [2**64, -1, float("inf"), "12", 1.7, True, None])
+def test_an_object_s_hash_is_an_integer_of_64_bits(value: Any) -> None:
+    good = {"mm_objects": [{"mm_hash": 2**64 - 1}]}
+    assert len(compute_block_hash_for_seq([1, 2, 3, 4], 2, [good, None])) == 2
+    with pytest.raises(kvroute.InvalidArgument, match=r"block_mm_infos\[1\]: expected None or"):
+        compute_block_hash_for_seq(
+            [1, 2, 3, 4], 2, [good, {"mm_objects": [{"mm_hash": 1}, {"mm_hash": value}]}]
+        )
+
+
+@pytest.mark.parametrize(
+    "infos", [{0: None}, {}, 5, 0, "ab", iter([None])], ids=lambda given: type(given).__name__
+)
+def test_objects_of_blocks_come_in_a_sequence(infos: Any) -> None:
+    with pytest.raises(kvroute.InvalidArgument, match="^block_mm_infos: expected None or a seq"):
+        compute_block_hash_for_seq([1, 2], 2, infos)
+
+
+@pytest.mark.parametrize("seconds", ["a", -1, True, float("nan")])
+def test_an_expiration_that_is_no_time_is_refused(seconds: Any) -> None:
+    with pytest.raises(kvroute.InvalidArgument, match="^expiration_duration_secs: expected"):
+        RadixTree(seconds)
+
+
 @pytest.mark.parametrize("number", range(len(RECORD["streams"])))
 def test_an_engine_s_stream_gives_the_recorded_scores(number: int) -> None:
     tree = RadixTree()
@@ -89,6 +113,8 @@ def test_a_malformed_event_changes_nothing_and_says_why() -> None:
     ):
         tree.apply_event(1, event)
     assert tree.find_matches([11]).scores == {}
+    with pytest.raises(kvroute.InvalidArgument, match="expected contiguous bytes, got a memoryv"):
+        tree.apply_event(1, memoryview(event)[::2])
     with pytest.raises(TypeError, match="expected bytes, got str"):
         tree.apply_event(1, event.decode())  # type: ignore[arg-type]  # a wrong type on purpose
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,13 @@ def compute_block_hash_for_seq(
         tokens = _overlapping(tokens, kv_block_size)
         kv_block_size += 1
     hashes = hash_blocks(tokens, kv_block_size, lora=lora_name, salt=cache_namespace).tolist()
-    if not block_mm_infos:
+    if block_mm_infos is None:
         return hashes
+    if isinstance(block_mm_infos, (str, bytes)) or not isinstance(block_mm_infos, Sequence):
+        raise InvalidArgument(
+            "block_mm_infos: expected None or a sequence with an entry for each block, "
+            f"got {block_mm_infos!r}"
+        )
     ids = _array(tokens)
     for i, info in enumerate(block_mm_infos[: len(hashes)]):
         objects = _object_hashes(info, i)
@@ -64,9 +70,16 @@ def _object_hashes(info: Mapping[str, Any] | None, block: int) -> list[int]:
     if info is None:
         return []
     try:
-        return [int(found["mm_hash"]) for found in info["mm_objects"]]
-    except (KeyError, TypeError, ValueError) as problem:
+        return [_object_hash(found["mm_hash"]) for found in info["mm_objects"]]
+    except (KeyError, IndexError, TypeError, ValueError) as problem:
         raise InvalidArgument(
             f"block_mm_infos[{block}]: expected None or "
-            f'{{"mm_objects": [{{"mm_hash": int}}, ...]}}, got {info!r}'
+            f'{{"mm_objects": [{{"mm_hash": int}}, ...]}} with 0 <= mm_hash < 2**64, got {info!r}'
         ) from problem
+
+
+def _object_hash(value: Any) -> int:
+    number = operator.index(value)
+    if isinstance(value, bool) or not 0 <= number < 2**64:
+        raise ValueError
+    return number

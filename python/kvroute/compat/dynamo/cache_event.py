@@ -38,6 +38,8 @@ def parse(event: bytes | bytearray | memoryview) -> CacheEvent:
     """
     if not isinstance(event, (bytes, bytearray, memoryview)):
         raise TypeError(f"kv_cache_event_bytes: expected bytes, got {type(event).__name__}")
+    if isinstance(event, memoryview) and not event.c_contiguous:
+        raise malformed("expected contiguous bytes, got a memoryview with gaps")
     try:
         fields = _JSON.decode(str(event, "utf-8"))
     except (ValueError, RecursionError) as problem:

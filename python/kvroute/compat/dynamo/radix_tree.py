@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import ItemsView, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, cast
 
 from kvroute._core import InvalidArgument, PrefixIndex, UnknownWorker
@@ -50,6 +51,12 @@ class RadixTree:
         self._has_negative_names = False
         self._uses = None
         if expiration_duration_secs is not None:
+            seconds = expiration_duration_secs
+            if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds >= 0:
+                raise InvalidArgument(
+                    "expiration_duration_secs: expected None or a number of seconds, at least 0, "
+                    f"got {seconds!r}"
+                )
             self._uses = BlockUses(expiration_duration_secs)
 
     def find_matches(
