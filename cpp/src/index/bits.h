@@ -51,6 +51,15 @@ inline std::uint32_t first_zero(const std::uint64_t* words, std::uint32_t begin,
   return end;
 }
 
+/// First set bit at or after `begin`, or `end` if there is none before it.
+inline std::uint32_t first_one(const std::uint64_t* words, std::uint32_t begin, std::uint32_t end) {
+  for (std::uint32_t at = begin; at < end; at = (at / 64 + 1) * 64) {
+    const std::uint64_t ones = words[at / 64] >> (at % 64);
+    if (ones != 0) return std::min(end, at + static_cast<std::uint32_t>(std::countr_zero(ones)));
+  }
+  return end;
+}
+
 /// Sets the bits `shift` + i for which bit i of `from` is set, for all i below `length`. Bits of
 /// `from` beyond that are 0.
 inline void or_shifted(std::uint64_t* bits, std::uint32_t shift, const std::uint64_t* from,

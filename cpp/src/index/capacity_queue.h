@@ -59,11 +59,14 @@ class CapacityQueue {
   }
 
   /// Drops records for which `is_valid(record)` is false, and repetitions, if many have been pushed
-  /// since the last time. Amortised O(log records) a push.
+  /// since the last time. It is asked for all records of a node in a row. Amortised O(log records)
+  /// a push.
   template <typename IsValid>
   void sweep(Slot slot, IsValid is_valid) {
     Queue& queue = of(slot);
     if (queue.records.size() <= 2 * queue.swept_size + kSlack) return;
+    std::sort(queue.records.begin(), queue.records.end(),
+              [](const Record& a, const Record& b) { return a.node < b.node; });
     std::erase_if(queue.records, [&](const Record& record) { return !is_valid(record); });
     finish_sweep(queue);
   }

@@ -1,5 +1,7 @@
 // Reading a tree from the bytes of core_snapshot.cc. Everything is checked as if it came from a
-// stranger: a checksum tells of damage, not of malice.
+// stranger, for a checksum tells of damage, not of malice: what is loaded is a tree that operations
+// could have made, takes time in proportion to the bytes and the memory that it fills, and memory
+// as `check_size` says.
 
 #include <algorithm>
 #include <limits>
@@ -15,11 +17,6 @@ namespace {
 
 constexpr std::uint32_t kAnyCount = std::numeric_limits<std::uint32_t>::max() - 1;
 constexpr std::uint32_t kHighestSlot = kMaxTargets - 1;
-constexpr std::uint32_t kHighestLane = kMaxTargets * kTiers - 1;
-
-LaneId lane_of(std::uint32_t key) {
-  return {key / static_cast<std::uint32_t>(kTiers), static_cast<Tier>(key % kTiers)};
-}
 
 }  // namespace
 
@@ -62,18 +59,18 @@ void TreeCore::load(SnapshotReader in, Nanoseconds now) {
   }
   for (std::size_t i = 1; i < nodes.size(); ++i) load_node(in, nodes[i], now);
   for (const RunId run : runs) load_own_names(in, run);
+  for (const RunId run : runs) check_own_names(run);
   for (std::uint32_t left = in.number(kAnyCount, "lanes"); left > 0; --left) {
     load_odd_names(in, nodes);
   }
   for (std::uint32_t left = in.number(kAnyCount, "chains"); left > 0; --left) load_chain(in);
   if (in.left() > 0) refuse_snapshot("its end", std::to_string(in.left()) + " further bytes");
-  // What only pins had kept goes.
-  touched_.assign(nodes.begin() + 1, nodes.end());
-  tidy_touched();
-  update_shared_names();
-  for (std::size_t i = 1; i < nodes.size(); ++i) {
-    if (tree_->live(nodes[i])) check_loaded(nodes[i]);
+  // What only pins had kept goes. Nodes that could be one by now stay two: to merge very many
+  // windows of one run one by one would take quadratic time.
+  for (const NodeId id : nodes) {
+    if (tree_->live(id)) static_cast<void>(tree_->prune(id));
   }
+  update_shared_names();
 }
 
 /// Appends its nodes to `nodes`.
@@ -103,6 +100,7 @@ RunId TreeCore::load_run(SnapshotReader& in, std::vector<NodeId>& nodes) {
     tree_->runs().shared_name({run, at}) = names[at];
     shared_.insert(names[at], tree_->runs().block({run, at}));
   }
+  check_size(in);
   return run;
 }
 
@@ -111,8 +109,9 @@ void TreeCore::load_node(SnapshotReader& in, NodeId id, Nanoseconds now) {
   node.last_use.set(tick_.load(std::memory_order_relaxed) -
                     in.number(std::numeric_limits<std::uint32_t>::max(), "insertions"));
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    std::uint32_t least = 0;
     for (std::uint32_t left = in.number(kMaxTargets, "holders"); left > 0; --left) {
-      load_holder(in, id, static_cast<Tier>(tier));
+      load_holder(in, id, static_cast<Tier>(tier), least);
     }
   }
   for (std::uint32_t left = in.number(kAnyCount, "predictions"); left > 0; --left) {
@@ -121,7 +120,8 @@ void TreeCore::load_node(SnapshotReader& in, NodeId id, Nanoseconds now) {
   tree_->schedule_expiry(id);
 }
 
-void TreeCore::load_holder(SnapshotReader& in, NodeId id, Tier tier) {
+/// `least`: the least place in their order that the next holder may have.
+void TreeCore::load_holder(SnapshotReader& in, NodeId id, Tier tier, std::uint32_t& least) {
   Node& node = tree_->node(id);
   const LaneId lane{in.number(kHighestSlot, "a slot"), tier};
   Holder& holder = holder_of(lane);
@@ -131,6 +131,10 @@ void TreeCore::load_holder(SnapshotReader& in, NodeId id, Tier tier) {
   }
   std::uint32_t ranges = in.number(node.length, "ranges");
   const bool all = ranges == 0;
+  const std::uint32_t place = all ? lane.slot : kMaxTargets + lane.slot;
+  if (place < std::exchange(least, place + 1)) {
+    refuse_snapshot("holders in order", "one out of order");  // to enter it takes longer
+  }
   std::uint32_t at = 0;
   std::uint32_t added = 0;
   for (ranges = std::max(ranges, 1U); ranges > 0; --ranges) {
@@ -142,6 +146,7 @@ void TreeCore::load_holder(SnapshotReader& in, NodeId id, Tier tier) {
   }
   holder.held += added;
   if (tier != Tier::device) note_lower(lane.slot);
+  check_size(in);
 }
 
 void TreeCore::load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now) {
@@ -164,59 +169,16 @@ void TreeCore::load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now) {
       refuse_snapshot("predictions in order", "one out of order");
     }
   }
-  for (std::uint32_t at = range.begin; at < range.end; ++at) {
-    if (!node.holds_exactly(range.slot, Tier::device, at)) {
-      refuse_snapshot("predictions of blocks that are held, once", "another");
-    }
+  if (node.coverage.run_from(range.slot, range.begin, range.end) < range.end) {
+    refuse_snapshot("predictions of blocks that are held", "another");
   }
   node.make_extras(bytes_->nodes)
       .predicted.add(range.slot, range.begin, range.end, range.deadline, bytes_->requests);
   holder_of({range.slot, Tier::device}).predicted += range.end - range.begin;
+  check_size(in);
   if (expires) return;
   tree_->capacity().skip_to(range.deadline);
   tree_->queue_prediction(id, range.slot, range.deadline, range.end);
-}
-
-void TreeCore::load_own_names(SnapshotReader& in, RunId run) {
-  RunStore& runs = tree_->runs();
-  for (std::uint32_t rows = in.number(kHighestLane, "rows"); rows > 0; --rows) {
-    const LaneId lane = lane_of(in.number(kHighestLane, "a lane"));
-    std::uint32_t next = 0;  // out of order a row would take quadratic time to fill
-    for (std::uint32_t left = in.number(runs.length(run), "names"); left > 0; --left) {
-      const std::uint32_t offset = in.number(runs.length(run) - 1, "a block");
-      const std::uint64_t name = in.hash();
-      const BlockId block = runs.block({run, offset});
-      if (offset < std::exchange(next, offset + 1) || name == 0 || !holds_exactly(lane, block) ||
-          !agrees_on(lane, {run, offset})) {
-        refuse_snapshot("one own name for a block that is held", "another");
-      }
-      set_own_name(lane, holder_of(lane), block, name, offset + 1);
-    }
-  }
-}
-
-void TreeCore::load_odd_names(SnapshotReader& in, const std::vector<NodeId>& nodes) {
-  const LaneId lane = lane_of(in.number(kHighestLane, "a lane"));
-  Holder& holder = holder_of(lane);
-  for (std::uint32_t left = in.number(kAnyCount, "aliases"); left > 0; --left) {
-    const std::uint64_t name = in.hash();
-    const NodeId id = nodes[in.number(nodes.size() - 1, "a node")];
-    const std::uint32_t at = in.number(kAnyCount, "a block");
-    if (name == 0 || id == NodeTree::kRoot || at >= tree_->node(id).length ||
-        !tree_->node(id).holds_exactly(lane.slot, lane.tier, at) ||
-        find_name(lane, holder, name) != kNoId) {
-      refuse_snapshot("aliases of blocks that are held", "another");
-    }
-    odd_names(holder).add_alias(tree_->block_at(id, at), name);
-  }
-  for (std::uint32_t left = in.number(kAnyCount, "copies"); left > 0; --left) {
-    const std::uint64_t name = in.hash();
-    const std::uint32_t extra = in.number(kAnyCount, "copies");
-    if (extra == 0 || find_name(lane, holder, name) == kNoId) {
-      refuse_snapshot("copies of blocks that are held", "another");
-    }
-    odd_names(holder).set_copies(name, extra);
-  }
 }
 
 void TreeCore::load_chain(SnapshotReader& in) {
@@ -235,24 +197,17 @@ void TreeCore::load_chain(SnapshotReader& in) {
     chain.gone.push_back(static_cast<std::uint8_t>(in.number(1, "a mark")));
   }
   static_cast<void>(waiting_->add(chain));
+  check_size(in);
 }
 
-void TreeCore::check_loaded(NodeId id) const {
-  const Node& node = tree_->node(id);
-  const bool shared_only = tree_->runs().own_names(node.run).empty();
-  for (std::uint32_t at = 0; at < node.length; ++at) {
-    const RunStore::Position position = tree_->position(id, at);
-    if (shared_only && tree_->runs().shared_name(position) != 0) continue;  // these are unique
-    for (std::size_t tier = 0; tier < kTiers; ++tier) {
-      node.coverage_in(static_cast<Tier>(tier)).for_each_holder([&](Slot slot) {
-        const LaneId lane{slot, static_cast<Tier>(tier)};
-        if (!node.holds_exactly(slot, lane.tier, at)) return;
-        const std::uint64_t name = first_name(lane, position);
-        if (name == 0 || find_name(lane, *find_holder(lane), name) != tree_->block_at(id, at)) {
-          refuse_snapshot("a name of its own for each block that is held", "none");
-        }
-      });
-    }
+/// Few bytes may stand for much: a bit for each block of a long node, a place for each name of a
+/// long row.
+void TreeCore::check_size(const SnapshotReader& in) const {
+  constexpr std::size_t kPerByte = 64;
+  constexpr std::size_t kAnyway = std::size_t{1} << 20;
+  if (bytes_->total() > kPerByte * in.size() + kAnyway) {
+    refuse_snapshot("content of at most " + std::to_string(kPerByte) + " bytes of memory a byte",
+                    "more");
   }
 }
 

@@ -3,9 +3,10 @@
 //   1),
 //     namespace seed (hash), windows and the length of each, its labels, its shared names (hashes);
 //   for each node, in the order of the runs' windows: insertions since its last use; for each tier:
-//     holders, each: slot, ranges (0: it holds all) and for each gap before and length; predicted
-//     ranges, each: slot, begin, length, 0 and time left (difference) or 1 and instant;
-//   for each run: rows of own names, each: lane, names, for each: offset and name (hash);
+//     holders, first those that hold all, both by slot: slot, ranges (0: it holds all) and for each
+//     gap before and length; predicted ranges, by slot and begin: slot, begin, length, 0 and time
+//     left (difference) or 1 and instant;
+//   for each run: rows of own names, by lane: lane, names, for each, by offset: offset and name;
 //   lanes with odd names, each: lane; aliases: name, node, position; copies: name, extra ones;
 //   waiting chains, each: slot, tier, blocks, parent, seed (hashes), names, labels, what is gone.
 
@@ -30,12 +31,11 @@ void write_coverage(const Coverage& coverage, std::uint32_t length, SnapshotWrit
   coverage.for_each_holder([&](Slot slot) {
     out.number(slot);
     ranges.clear();
-    for (std::uint32_t at = 0, end = 0; at < length; ++at) {
-      const std::uint32_t stop = coverage.run_from(slot, at, length);
-      if (stop == at) continue;
-      ranges.emplace_back(at - end, stop - at);
-      end = at = stop;
-    }
+    std::uint32_t last = 0;
+    coverage.for_each_range(slot, length, [&](std::uint32_t begin, std::uint32_t end) {
+      ranges.emplace_back(begin - last, end - begin);
+      last = end;
+    });
     const bool all = ranges.size() == 1 && ranges[0].second == length;
     out.number(all ? 0 : ranges.size());
     for (const auto& [gap, count] : ranges) {

@@ -58,6 +58,16 @@ std::uint32_t Coverage::run_from(Slot slot, std::uint32_t at, std::uint32_t leng
   return first_zero(holder.bits.get(), at, length);
 }
 
+std::uint32_t Coverage::next_held(Slot slot, std::uint32_t at,
+                                  std::uint32_t length) const noexcept {
+  if (full_.contains(slot)) return at;
+  const std::uint32_t found = position(slot);
+  if (!is_partial(found, slot)) return length;
+  const PartialHolder& holder = partial_[found];
+  if (holder.bits == nullptr) return at < holder.lead ? at : length;
+  return first_one(holder.bits.get(), at, length);
+}
+
 bool Coverage::holds(Slot slot, std::uint32_t at) const noexcept {
   if (full_.contains(slot)) return true;
   const std::uint32_t found = position(slot);

@@ -37,6 +37,18 @@ class Coverage {
   /// The first block at or after `at` that `slot` does not hold; `length` if there is none.
   [[nodiscard]] std::uint32_t run_from(Slot slot, std::uint32_t at,
                                        std::uint32_t length) const noexcept;
+  /// The first block at or after `at` that `slot` holds; `length` if there is none.
+  [[nodiscard]] std::uint32_t next_held(Slot slot, std::uint32_t at,
+                                        std::uint32_t length) const noexcept;
+  /// Calls visit(begin, end) for each range of blocks that `slot` holds, in their order.
+  template <typename Visit>
+  void for_each_range(Slot slot, std::uint32_t length, Visit visit) const {
+    for (std::uint32_t at = next_held(slot, 0, length); at < length;) {
+      const std::uint32_t end = run_from(slot, at, length);
+      visit(at, end);
+      at = next_held(slot, end, length);
+    }
+  }
   /// One past the last block that anyone holds.
   [[nodiscard]] std::uint32_t end(std::uint32_t length) const noexcept;
 

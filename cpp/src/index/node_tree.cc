@@ -309,8 +309,16 @@ void NodeTree::schedule_expiry(NodeId id) {
 
 void NodeTree::queue_prediction(NodeId id, Slot slot, Nanoseconds instant, std::uint32_t end) {
   capacity_.push(slot, {instant, nodes_[id].start + end, id});
-  capacity_.sweep(slot, [this, slot](const CapacityQueue::Record& record) {
-    return live(record.node) && nodes_[record.node].predicted().any(slot, record.instant);
+  NodeId known = kNoNode;
+  std::vector<Nanoseconds> instants;  // of the slot's predictions there
+  capacity_.sweep(slot, [&](const CapacityQueue::Record& record) {
+    if (record.node != known) {
+      known = record.node;
+      instants.clear();
+      if (live(known)) nodes_[known].predicted().list_deadlines(slot, instants);
+      std::sort(instants.begin(), instants.end());
+    }
+    return std::binary_search(instants.begin(), instants.end(), record.instant);
   });
 }
 

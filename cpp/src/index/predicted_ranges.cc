@@ -44,6 +44,13 @@ bool PredictedRanges::any(Slot slot, Nanoseconds deadline) const noexcept {
   return false;
 }
 
+void PredictedRanges::list_deadlines(Slot slot, std::vector<Nanoseconds>& deadlines) const {
+  for (std::uint32_t i = first_ending_after(slot, 0); i < ranges_.size(); ++i) {
+    if (ranges_[i].slot != slot) return;
+    deadlines.push_back(ranges_[i].deadline);
+  }
+}
+
 std::uint32_t PredictedRanges::end_of(Slot slot, Nanoseconds deadline) const noexcept {
   for (std::uint32_t i = end_of(slot); i-- > 0 && ranges_[i].slot == slot;) {
     if (ranges_[i].deadline == deadline) return ranges_[i].end;

@@ -38,7 +38,9 @@ class PredictedRanges {
               std::uint8_t* marks) const noexcept;
   /// Whether blocks are predicted for the slot with just this deadline.
   [[nodiscard]] bool any(Slot slot, Nanoseconds deadline) const noexcept;
-  /// One past the last of these; 0 if there are none.
+  /// Appends the deadlines of all that is predicted for the slot.
+  void list_deadlines(Slot slot, std::vector<Nanoseconds>& deadlines) const;
+  /// One past the last of the slot's blocks with this deadline; 0 if there are none.
   [[nodiscard]] std::uint32_t end_of(Slot slot, Nanoseconds deadline) const noexcept;
   /// [begin, end) of the slot's ranges with just this deadline.
   [[nodiscard]] std::vector<std::pair<std::uint32_t, std::uint32_t>> ranges_of(

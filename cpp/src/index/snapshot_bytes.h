@@ -74,7 +74,7 @@ class SnapshotWriter {
 /// beyond what the caller allows
 class SnapshotReader {
  public:
-  explicit SnapshotReader(std::string_view bytes) : bytes_(bytes) {}
+  explicit SnapshotReader(std::string_view bytes) : bytes_(bytes), size_(bytes.size()) {}
 
   [[nodiscard]] std::uint64_t any_number() {
     std::uint64_t value = 0;
@@ -123,9 +123,12 @@ class SnapshotReader {
     return taken;
   }
   [[nodiscard]] std::size_t left() const noexcept { return bytes_.size(); }
+  /// Bytes in all, those included that have been taken.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
   std::string_view bytes_;
+  std::size_t size_;
 };
 
 /// The fields of a snapshot whose magic, version and checksum are as they should be.

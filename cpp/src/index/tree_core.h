@@ -198,12 +198,15 @@ class TreeCore {
   void load(SnapshotReader in, Nanoseconds now);
   RunId load_run(SnapshotReader& in, std::vector<NodeId>& nodes);
   void load_node(SnapshotReader& in, NodeId id, Nanoseconds now);
-  void load_holder(SnapshotReader& in, NodeId id, Tier tier);
+  void load_holder(SnapshotReader& in, NodeId id, Tier tier, std::uint32_t& least);
   void load_prediction(SnapshotReader& in, NodeId id, Nanoseconds now);
+  void load_chain(SnapshotReader& in);
+  void check_size(const SnapshotReader& in) const;
+
+  // core_restore_names.cc
   void load_own_names(SnapshotReader& in, RunId run);
   void load_odd_names(SnapshotReader& in, const std::vector<NodeId>& nodes);
-  void load_chain(SnapshotReader& in);
-  void check_loaded(NodeId id) const;
+  void check_own_names(RunId run) const;
 
   // core_predict.cc
   std::uint32_t predict_segment(Slot slot, Holder& holder, const Segment& segment,

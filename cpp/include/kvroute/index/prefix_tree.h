@@ -227,9 +227,11 @@ class PrefixTree {
   [[nodiscard]] std::string snapshot(Nanoseconds now) const;
 
   /// Replaces what the tree holds by a snapshot's content: answers are then as they were when it
-  /// was taken. Pins must be gone.
-  /// \throws InvalidArgument if the bytes are damaged, foreign or of another version, or if
-  /// something is pinned; the tree is then as it was.
+  /// was taken. Pins must be gone. The new content is in memory beside the old one meanwhile, and
+  /// only then subject to the memory limit.
+  /// \throws InvalidArgument if the bytes are damaged, foreign, of another version or stand for
+  /// more than 64 times their size and 1 MiB of memory, or if something is pinned; the tree is then
+  /// as it was.
   void restore(std::string_view snapshot, Nanoseconds now);
 
   /// Checks every internal invariant, and says which is violated first; absent: all hold.
