@@ -95,15 +95,16 @@ soak: system ## the index against its model for a time; KVROUTE_SOAK_SECONDS=600
 
 FUZZ_LIMIT ?= 86400
 CLANGXX ?= $(shell command -v clang++ || compgen -c clang++- | sort -rV | head -n 1)
-fuzz: system ## the index under libFuzzer (needs clang); ARGS="-max_total_time=60 -jobs=2"
+FUZZER ?= index_fuzz
+fuzz: system ## FUZZER (index_fuzz, snapshot_fuzz) by libFuzzer (needs clang); ARGS="-max_total_time=60"
 	@if [ -z "$(CLANGXX)" ]; then echo "make fuzz needs clang: install it (Debian: apt-get install clang)"; exit 1; fi
 	cmake -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	  -DKVROUTE_BUILD_FUZZERS=ON "-DKVROUTE_SANITIZERS=address;undefined"
-	timeout 1500 cmake --build build/fuzz --target index_fuzz
-	mkdir -p build/fuzz/corpus
-	for i in {1..64}; do head -c 1000 /dev/urandom >"build/fuzz/corpus/random-$$i"; done
-	cd build/fuzz && timeout $(FUZZ_LIMIT) tests/fuzz/index_fuzz -max_total_time=60 -max_len=8192 \
-	  -len_control=0 -print_final_stats=1 $(ARGS) corpus
+	timeout 1500 cmake --build build/fuzz --target $(FUZZER)
+	mkdir -p build/fuzz/corpus-$(FUZZER)
+	for i in {1..64}; do head -c 1000 /dev/urandom >"build/fuzz/corpus-$(FUZZER)/random-$$i"; done
+	cd build/fuzz && timeout $(FUZZ_LIMIT) tests/fuzz/$(FUZZER) -max_total_time=60 -max_len=8192 \
+	  -len_control=0 -print_final_stats=1 $(ARGS) corpus-$(FUZZER)
 
 # --- Lint ----------------------------------------------------------------------------------------
 
