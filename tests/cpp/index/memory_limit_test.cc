@@ -73,6 +73,38 @@ TEST(MemoryLimit, LeavesPinnedBlocksInPlace) {
   EXPECT_EQ(tree.unpin(0, pinned.pin), 500U);
 }
 
+TEST(MemoryLimit, HoldsAgainOnceTheRequestThatExceededItHasEnded) {
+  PrefixTree tree({.memory_limit = kMiB});
+  const Hashes labels = hashes(90'000, 1);
+  const PinResult pinned = tree.pin(0, labels);
+  tree.store(0, std::nullopt, hashes(90'000, 2), labels);
+  ASSERT_EQ(held(tree, 0, labels), 90'000U) << "what is pinned is not forgotten";
+  ASSERT_GT(tree.stats().bytes.total(), kMiB);
+  tree.unpin(0, pinned.pin);
+  EXPECT_LE(tree.stats().bytes.total(), kMiB);
+  EXPECT_GT(held(tree, 0, labels), 0U);
+  EXPECT_EQ(tree.audit(), std::nullopt);
+}
+
+// While all that could be forgotten is in use, only what is new is. Once something has expired
+// there is room again, and it goes by age.
+TEST(MemoryLimit, ForgetsColdBlocksFirstAgainOnceSomethingHasExpired) {
+  PrefixTree tree;
+  const Hashes running = hashes(60'000, 1);
+  const PinResult pinned = tree.pin(0, running);
+  for (Slot slot = 1; slot < 3'000; ++slot) tree.predict(slot, running, 0);
+  const std::size_t limit = tree.stats().bytes.total() - 1'000;
+  tree.set_memory_limit(limit);  // all is in use
+  while (tree.expire(Nanoseconds{1} << 60) > 0) continue;
+  ASSERT_LT(tree.stats().bytes.total() + 40'000, limit);
+  for (std::uint64_t i = 0; i < 1'000; ++i) {
+    tree.store(1, std::nullopt, hashes(20, 2 * i + 10), hashes(20, 2 * i + 11));
+    ASSERT_EQ(held(tree, 1, hashes(20, 2 * i + 11)), 20U) << i;
+  }
+  EXPECT_GT(tree.stats().forgotten_exact, 0U);
+  EXPECT_EQ(tree.unpin(0, pinned.pin), 60'000U);
+}
+
 TEST(MemoryLimit, RefusesOneThatIsTooSmall) {
   EXPECT_THROW(PrefixTree({.memory_limit = 1'000}), InvalidArgument);
 }

@@ -233,6 +233,55 @@ TEST(PrefixIndexSnapshot, NamesAreUtf8) {
   }
 }
 
+TEST(PrefixIndexSnapshot, ASweepOfFormerContentKeepsNoSlotFromServing) {
+  const Hashes chain = hashes(4);
+  for (int round = 0; round < 4; ++round) {
+    PrefixIndex index{IndexOptions{}};
+    fill(index, kText, chain);
+    fill(index, kNumber, chain);
+    const std::string saved = index.snapshot();
+    fill_much(index, {"other", 0});
+    for (std::uint32_t rank = 10; rank < 200; ++rank) {  // each to be searched for in all of that
+      fill(index, {kText.worker, rank}, hashes(1, 9));
+    }
+    while_removing(index, kText, [&] { index.restore(saved); });
+    index.remove_worker(kText.worker);
+    fill(index, {"third", 0}, chain);
+    ASSERT_THAT(index.targets(), ElementsAre(TargetId{"third", 0}, kNumber));
+    ASSERT_EQ(index.audit(), std::nullopt);
+  }
+}
+
+// Workers that follow each other in one slot, each with content of its own, before very many whose
+// names take a while to be written.
+TEST(PrefixIndexSnapshot, NamesAndBlocksAreOfOneMoment) {
+  PrefixIndex index{IndexOptions{}};
+  fill(index, {std::int64_t{1}, 0}, hashes(4, 1));
+  for (std::uint32_t rank = 0; rank < 3'000; ++rank) {
+    fill(index, {std::string(200, 'x'), rank}, hashes(1, 1'000'000));
+  }
+  std::atomic<bool> stop = false;
+  std::thread flapping([&] {
+    for (std::int64_t family = 2; !stop; ++family) {
+      index.remove_worker(family - 1);
+      fill(index, {family, 0}, hashes(4, static_cast<std::uint64_t>(family)));
+    }
+  });
+  std::size_t wrong = 0;
+  for (int round = 0; round < 100; ++round) {
+    PrefixIndex again{IndexOptions{}};
+    again.restore(index.snapshot());
+    again.for_each_held([&](const TargetId& target, const HeldChain& chain) {
+      const auto* const family = std::get_if<std::int64_t>(&target.worker);
+      if (family == nullptr) return;
+      wrong += chain.local_hashes[0] != hashes(1, static_cast<std::uint64_t>(*family))[0];
+    });
+  }
+  stop = true;
+  flapping.join();
+  EXPECT_EQ(wrong, 0U);
+}
+
 TEST(PrefixIndexSnapshot, MatchesSeeOneContentOrTheOther) {
   PrefixIndex index{IndexOptions{}};
   const Hashes chain = hashes(64);

@@ -63,6 +63,20 @@ TEST(PrefixIndex, ARemovedWorkersSlotServesAnotherFromItsOwnStart) {
   EXPECT_EQ(index.audit(), std::nullopt);
 }
 
+TEST(PrefixIndex, ASlotServesNobodyWhileItIsSwept) {
+  for (int round = 0; round < 10; ++round) {
+    PrefixIndex index = make_index();
+    fill_much(index, kA);
+    while_removing(index, kA, [&] {
+      for (std::uint64_t family = 1; family <= 50; ++family) fill(index, kB, hashes(4, family));
+    });
+    for (std::uint64_t family = 1; family <= 50; ++family) {
+      ASSERT_THAT(index.match(hashes(4, family)), ElementsAre(Pair(kB, 4)));
+    }
+    ASSERT_EQ(index.audit(), std::nullopt);
+  }
+}
+
 TEST(PrefixIndex, ManyRequestsAreAnsweredAsEachByItself) {
   PrefixIndex index = make_index();
   const Hashes one = hashes(4, 1);
