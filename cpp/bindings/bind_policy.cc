@@ -56,6 +56,10 @@ void bind_policy(py::module_& module) {
       },
       "Names that `policy=` takes, without aliases.");
   module.def(
+      "policy_needs_tokens",
+      [](py::handle policy) { return make_policy(policy_spec(policy, "policy"))->needs_overlap(); },
+      py::arg("policy"), "Whether a policy looks at what targets hold of the prompt.");
+  module.def(
       "score",
       [](py::handle policy, py::handle targets, py::handle num_tokens, py::handle block_size,
          py::handle local_hashes, py::handle session_id, py::handle expected_output_tokens,

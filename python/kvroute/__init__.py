@@ -32,6 +32,7 @@ from kvroute._core import (
     decide,
     hash_blocks,
     policy_names,
+    policy_needs_tokens,
     score,
     sequence_hashes,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "decide",
     "hash_blocks",
     "policy_names",
+    "policy_needs_tokens",
     "score",
     "sequence_hashes",
 ]

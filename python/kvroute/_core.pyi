@@ -96,6 +96,10 @@ def sequence_hashes(
 def policy_names() -> list[str]:
     """Names that `policy=` takes, without aliases, in the order of the documentation."""
 
+def policy_needs_tokens(policy: Policy) -> bool:
+    """Whether it looks at what targets hold of the prompt; if not, nobody need tokenize the prompt
+    for it. InvalidArgument for what is no policy, naming the place."""
+
 def score(
     policy: Policy,
     targets: Sequence[Mapping[str, Any]],
