@@ -56,7 +56,7 @@ class AdmissionQueue:
     ) -> None:
         """`order`: "fcfs", "priority", "shortest_uncached", or an object with a key. `timeout`:
         seconds in the queue for those that name none. `overload`: the error that says that all are
-        over their thresholds, by default ``kvroute.NoEligibleWorker``. ValueError for what is
+        over their thresholds, by default ``kvroute.Overloaded``. ValueError for what is
         wrong, by its name.
         """
         if limit < 1:
@@ -70,9 +70,9 @@ class AdmissionQueue:
                 raise ValueError(f"order: expected one of {', '.join(ORDERS)}, got {order!r}")
             order = ORDERS[order]()
         if overload is None:
-            from kvroute import NoEligibleWorker
+            from kvroute import Overloaded
 
-            overload = NoEligibleWorker
+            overload = Overloaded
         self._overload: type[BaseException] = overload
         self._router = router
         self._limit = limit

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from kvroute import NoEligibleWorker
+from kvroute import Overloaded
 from kvroute.admission import AdmissionQueue, AdmittedReservation, QueueFull, QueueTimeout
 
 LONG = 30.0
@@ -50,7 +50,7 @@ class Router:
             raise ValueError("token_ids: expected ids")
         free = [w for w, count in self.room.items() if count and (not allowed or w in allowed)]
         if not free:
-            raise NoEligibleWorker("all workers are over their thresholds")
+            raise Overloaded("all workers are over their thresholds")
         self.room[free[0]] -= 1
         self.admitted.append(token_ids[0])
         return Reservation(self, free[0])
