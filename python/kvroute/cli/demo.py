@@ -26,7 +26,7 @@ def demo(
     engines: Annotated[int, typer.Option(min=1, max=64, help="Simulated engines.")] = 4,
     compression: Annotated[
         float, typer.Option(min=0.1, help="Trace time per wall time, of arrivals and engines.")
-    ] = 7.0,
+    ] = 10.0,
     length_scale: Annotated[
         float, typer.Option(min=0.001, max=1.0, help="Fraction of the trace's tokens to keep.")
     ] = 0.5,
@@ -45,7 +45,7 @@ def demo(
     ] = None,
     policies: Annotated[
         str, typer.Option(help="Routing policies, with commas.")
-    ] = "round_robin,kv_cost",
+    ] = "round_robin,kv_cost,kv_delay",
     deadline: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which it gives up.")
     ] = 175.0,

@@ -63,7 +63,7 @@ class Deployment:
         command = mock_arguments(plan)
         children = [await self._spawn(f"engine {n}", command) for n in range(1, plan.engines + 1)]
         engines = [await child.ready(plan.start_timeout) for child in children]
-        command = serve_arguments(self._policy, engines, plan.block_size)
+        command = serve_arguments(self._policy, engines, plan)
         frontend = await self._spawn("frontend", command)
         ready = await frontend.ready(plan.start_timeout)
         self.engines = tuple(str(engine["http"]) for engine in engines)
@@ -95,8 +95,11 @@ def mock_arguments(plan: DemoPlan) -> list[str]:
     ]
 
 
-def serve_arguments(policy: str, engines: Sequence[dict[str, Any]], block_size: int) -> list[str]:
+def serve_arguments(policy: str, engines: Sequence[dict[str, Any]], plan: DemoPlan) -> list[str]:
     """The command line of the frontend before `engines`, which are their ready messages."""
+    # The engines' cost model, sped up as they are.
+    tokens_per_second = 12_000 * plan.compression
+    attention_seconds = 1.7e-9 / plan.compression
 
     def listed(key: str) -> str:
         return ",".join(str(engine.get(key) or "") for engine in engines)
@@ -111,5 +114,8 @@ def serve_arguments(policy: str, engines: Sequence[dict[str, Any]], block_size: 
         f"--kv-events={listed('kv_events')}",
         f"--kv-replay={listed('kv_replay')}",
         f"--load-events={listed('load_events')}",
-        f"--block-size={block_size}",
+        f"--block-size={plan.block_size}",
+        f"--total-blocks={','.join([str(plan.num_blocks)] * len(engines))}",
+        f"--prefill-tokens-per-second={tokens_per_second:g}",
+        f"--attention-seconds={attention_seconds:g}",
     ]

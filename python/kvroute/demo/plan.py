@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-POLICIES = ("round_robin", "kv_cost")
+POLICIES = ("round_robin", "kv_cost", "kv_delay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class DemoPlan:
     trace: Path | None = None
     policies: tuple[str, ...] = POLICIES
     engines: int = 4
-    compression: float = 7.0
+    compression: float = 10.0
     length_scale: float = 0.5
     block_size: int = 16
     num_blocks: int = 48_000

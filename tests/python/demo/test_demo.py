@@ -116,7 +116,7 @@ def conversations(path: Path) -> None:
                 lines.write(json.dumps(record) + "\n")
 
 
-def test_kv_cost_beats_round_robin_and_nothing_is_left(start: Any, tmp_path: Path) -> None:
+def test_routing_by_cache_beats_round_robin_and_nothing_is_left(start: Any, tmp_path: Path) -> None:
     trace, report = tmp_path / "trace.jsonl", tmp_path / "report.json"
     conversations(trace)
     demo = start(
@@ -131,8 +131,8 @@ def test_kv_cost_beats_round_robin_and_nothing_is_left(start: Any, tmp_path: Pat
     assert not demo.children()
 
     content = json.loads(report.read_text())
-    round_robin, kv_cost = content["policies"]
-    for result in (round_robin, kv_cost):
+    round_robin, kv_cost, kv_delay = content["policies"]
+    for result in (round_robin, kv_cost, kv_delay):
         assert result["requests"] == 36
         assert result["failures"] == 0
         assert sum(result["requests_per_worker"]) == 36
@@ -143,6 +143,7 @@ def test_kv_cost_beats_round_robin_and_nothing_is_left(start: Any, tmp_path: Pat
     assert round_robin["requests_per_worker"] == [18, 18]
     assert kv_cost["hit_rate"] > 1.3 * round_robin["hit_rate"] > 0
     assert kv_cost["hit_rate"] > 0.8 * content["trace"]["infinite_cache_hit_rate"]
+    assert kv_delay["hit_rate"] > 1.1 * round_robin["hit_rate"]
 
 
 def test_the_generated_trace_is_said_to_be_one(start: Any) -> None:
