@@ -61,13 +61,40 @@ def serve(
     load_events: Annotated[
         _Text, _option("--load-events", text="Load metrics endpoint of each engine's rank 0.")
     ] = None,
+    total_blocks: Annotated[
+        _Text, _option("--total-blocks", text="KV blocks of each engine's ranks.")
+    ] = None,
     no_kv_events: Annotated[
         bool,
         _option("--no-kv-events", text="Assume what engines hold from our own decisions only."),
     ] = False,
     routing_logic: Annotated[
         _Text,
-        _option("--routing-logic", text="kv_cost (default), standalone, round_robin, random."),
+        _option("--routing-logic", text="The policy, by its name [kv_cost]."),
+    ] = None,
+    policy_config: Annotated[
+        Path | None,
+        _option("--policy-config", text="YAML or JSON file of a policy and its parameters."),
+    ] = None,
+    session_key: Annotated[
+        _Text,
+        _option("--session-key", text="Header, else field of the body, with the session's id."),
+    ] = None,
+    kv_aware_threshold: Annotated[
+        _Number,
+        _option("--kv-aware-threshold", text="Tokens that a hit may miss of the prompt [2000]."),
+    ] = None,
+    imbalanced_threshold: Annotated[
+        _Number,
+        _option("--imbalanced-threshold", text="Requests between the queues that balance [inf]."),
+    ] = None,
+    stats_missing: Annotated[
+        _Text,
+        _option("--stats-missing", text="A queue that is not known: skip, zero, round_robin."),
+    ] = None,
+    prefix_min_match_length: Annotated[
+        _Count,
+        _option("--prefix-min-match-length", text="Tokens that make a match of prefixaware [0]."),
     ] = None,
     block_size: Annotated[
         _Count, _option("--block-size", text="Tokens in a block of the engines' caches [16].")
@@ -81,6 +108,37 @@ def serve(
     ] = None,
     tokenize_timeout_seconds: Annotated[
         _Number, _option("--tokenize-timeout-seconds", text="For an engine's /tokenize [2].")
+    ] = None,
+    prefill_tokens_per_second: Annotated[
+        _Number,
+        _option("--prefill-tokens-per-second", text="What policies predict prefills by [12000]."),
+    ] = None,
+    attention_seconds: Annotated[
+        _Number,
+        _option("--attention-seconds", text="And for each pair of a token and one before it."),
+    ] = None,
+    max_waiting: Annotated[
+        _Count,
+        _option("--max-waiting", text="An engine with more requests queued gets none [none]."),
+    ] = None,
+    max_kv_usage: Annotated[
+        _Number,
+        _option("--max-kv-usage", text="Nor one with a greater share of its cache used [none]."),
+    ] = None,
+    max_prefill_tokens: Annotated[
+        _Count,
+        _option("--max-prefill-tokens", text="Nor one with more tokens booked to compute [none]."),
+    ] = None,
+    queue_limit: Annotated[
+        _Count,
+        _option("--queue-limit", text="Requests that may wait while all engines are busy [0]."),
+    ] = None,
+    queue_order: Annotated[
+        _Text,
+        _option("--queue-order", text="Of those: fcfs (default), priority, shortest_uncached."),
+    ] = None,
+    queue_timeout: Annotated[
+        _Number, _option("--queue-timeout", text="Seconds that a request may wait [30].")
     ] = None,
     engine_stats_interval: Annotated[
         _Number,
@@ -171,6 +229,7 @@ def _refuse_foreign(
 ) -> None:
     from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REFUSED_ROUTING
 
+    extra = _without_replaced(extra)
     for argument in extra:
         name = argument.split("=", 1)[0]
         if name in REFUSED_FLAGS:
@@ -186,6 +245,26 @@ def _refuse_foreign(
         raise ValueError(
             f"--routing-logic {routing_logic} is not supported: {REFUSED_ROUTING[routing_logic]}"
         )
+
+
+def _without_replaced(extra: list[str]) -> list[str]:
+    """Leaves out flags that we take and do not use, with their values, and says so once."""
+    from kvroute.frontend.foreign_flags import REPLACED_FLAGS, replaced
+
+    rest: list[str] = []
+    found: list[str] = []
+    arguments = iter(extra)
+    for argument in arguments:
+        name, sign, _ = argument.partition("=")
+        if name not in REPLACED_FLAGS:
+            rest.append(argument)
+            continue
+        found.append(name)
+        if not sign and next(arguments, None) is None:
+            raise ValueError(f"{name}: expected a value")
+    if found:
+        typer.echo(f"kvroute serve: {replaced(found)}", err=True)
+    return rest
 
 
 def _readable(error: ValueError) -> str:

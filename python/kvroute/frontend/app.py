@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from kvroute.frontend.errors import ApiError, internal_error, of_status, too_large, unauthorized
 from kvroute.frontend.exchange import Exchange, Receive, Scope, Send
+from kvroute.frontend.policy_routes import policy_router
 from kvroute.frontend.protocols import RouterFactory, core_router
 from kvroute.frontend.routes import router
 from kvroute.frontend.services import Services
@@ -35,6 +36,7 @@ class FrontendApp:
             openapi_url=None,
         )
         self.fastapi.include_router(router)
+        self.fastapi.include_router(policy_router)
         self.fastapi.add_exception_handler(ApiError, _answer_error)
         self.fastapi.add_exception_handler(HTTPException, _answer_error)
         self.fastapi.add_exception_handler(Exception, _answer_error)
@@ -81,7 +83,8 @@ class FrontendApp:
         return inner
 
     def _guard(self, scope: Scope, path: str) -> None:
-        """Limits and authentication, the same for every path; the key is asked for under /v1."""
+        """Limits and authentication, the same for every path; the key is asked for under /v1 and
+        /debug."""
         size = 0
         authorization = b""
         for name, value in scope["headers"]:
@@ -90,7 +93,7 @@ class FrontendApp:
                 authorization = value
         if size > self.settings.max_header_bytes:
             raise too_large("the headers are", self.settings.max_header_bytes, 431)
-        if self._key is not None and path.startswith("/v1"):
+        if self._key is not None and path.startswith(("/v1", "/debug")):
             scheme, _, key = authorization.partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
                 raise unauthorized()

@@ -30,6 +30,7 @@ from kvroute.frontend.upstream import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from kvroute.frontend.waiting import Admission
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -38,9 +39,15 @@ class Completions:
     """Routes, forwards and streams completions. Every path releases what it booked."""
 
     def __init__(
-        self, settings: Settings, fleet: Fleet, tokens: TokenSource, upstream: Upstream
+        self,
+        settings: Settings,
+        fleet: Fleet,
+        tokens: TokenSource,
+        admission: Admission,
+        upstream: Upstream,
     ) -> None:
         self._metrics = fleet.metrics
+        self._admission = admission
         self._tokens = tokens
         self._upstream = upstream
         self._reroutes = settings.max_instance_failover_reroute_attempts
@@ -58,7 +65,7 @@ class Completions:
                 break
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
-            booking = self._book(job, failed)
+            booking = await self._book(job, failed)
             try:
                 await self._forward(job, booking, path)
                 return
@@ -77,23 +84,15 @@ class Completions:
                 booking.release()
         raise _gateway_error(last_error, len(failed))
 
-    def _book(self, job: Job, failed: set[str]) -> Booking:
-        from_time = time.perf_counter()
-        booking = job.group.reserve(
-            job.prompts,
-            job.request.copies,
-            request_id=job.exchange.request_id,
-            salt=job.request.salt,
-            expected_output_tokens=job.request.max_output_tokens,
-            excluded=failed,
-        )
-        elapsed = time.perf_counter() - from_time
-        self._metrics.decision_time.labels(job.group.name).observe(elapsed)
-        metrics = booking.backend.metrics
+    async def _book(self, job: Job, failed: set[str]) -> Booking:
+        booking = await self._admission.book(job, failed)
+        choice, metrics = booking.choice, booking.backend.metrics
         metrics.requests.inc()
+        self._metrics.decisions.labels(job.group.name, choice.rule).inc()
         if job.prompts[0]:
             metrics.prompt_tokens.inc(len(job.prompts[0]))
-            metrics.overlap_tokens.inc(booking.choice.cached_tokens)
+            metrics.overlap_tokens.inc(choice.cached_tokens)
+            self._metrics.hit_tokens.labels(job.group.name).observe(choice.cached_tokens)
         return booking
 
     async def _forward(self, job: Job, booking: Booking, path: str) -> None:

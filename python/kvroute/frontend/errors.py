@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import orjson
 
 
 class ApiError(Exception):
-    """An answer other than the engine's. `param` names the field of the request at fault."""
+    """An answer other than the engine's. `param` names the field of the request at fault;
+    `retry_after`, in seconds, is said in the header of that name, rounded up."""
 
-    def __init__(self, status: int, message: str, *, kind: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.kind = kind
         self.param = param
+        self.retry_after = None if retry_after is None else math.ceil(retry_after)
 
     def body(self) -> bytes:
         """The JSON body: ``{"error": {message, type, param, code}}``."""
@@ -85,6 +97,11 @@ def of_status(status: int, message: str) -> ApiError:
 def internal_error() -> ApiError:
     """500: a fault of the frontend's own; its log has the rest."""
     return ApiError(500, "internal error", kind="internal_error")
+
+
+def no_room(message: str, retry_after: float) -> ApiError:
+    """503: every engine that may serve the request is over its thresholds."""
+    return ApiError(503, message, kind="service_unavailable", retry_after=retry_after)
 
 
 def no_backend(message: str) -> ApiError:

@@ -77,6 +77,11 @@ class Exchange:
         """The client's Authorization header alone, if there is one."""
         return [(n, v) for n, v in self._headers if n.lower() == b"authorization"]
 
+    def header(self, name: str) -> str | None:
+        """The first of the client's headers of this name, in any case."""
+        wanted = name.lower().encode("latin-1", "replace")
+        return next((v.decode("latin-1") for n, v in self._headers if n.lower() == wanted), None)
+
     async def read_body(self, limit: int) -> bytes:
         """The whole body. ApiError 413 above `limit` bytes, 408 if it expired; ClientGoneError."""
         declared = next((v for n, v in self._headers if n == b"content-length"), None)
@@ -161,6 +166,8 @@ class Exchange:
         ]
         if error.status in (413, 431):
             headers.append((b"connection", b"close"))
+        if error.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after))
         headers.append((b"x-request-id", self.request_id.encode()))
         self.started = self._finished = True
         await self._send(

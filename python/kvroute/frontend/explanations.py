@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
 from kvroute.frontend.errors import bad_request
@@ -21,27 +23,8 @@ class Explanations:
         prompts = await self._tokens.token_ids(group, job.request, headers=exchange.authorization())
         if not prompts[0]:
             raise bad_request("the prompt's tokens could not be had", "prompt")
-        explanation = group.explain(prompts[0], job.request.salt)
-        body = orjson.dumps(
-            {
-                "model": group.name,
-                "policy": explanation.policy,
-                "num_tokens": explanation.num_tokens,
-                "text": str(explanation),
-                "targets": [
-                    {
-                        "worker": target.worker,
-                        "dp_rank": target.dp_rank,
-                        "eligible": target.eligible,
-                        "reason": target.reason,
-                        "cost": target.cost,
-                        "cached_tokens": target.cached_tokens,
-                        "terms": dict(target.terms),
-                    }
-                    for target in explanation.targets
-                ],
-            }
-        )
+        explanation = group.explain(prompts[0], job.session_id, job.request.salt)
+        body = orjson.dumps({"model": group.name, **explained(explanation)})
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -49,3 +32,25 @@ class Explanations:
         await exchange.start(200, headers, ())
         await exchange.send_chunk(body)
         await exchange.finish()
+
+
+def explained(explanation: Any) -> dict[str, Any]:
+    """A ``kvroute.Explanation`` for JSON."""
+    return {
+        "policy": explanation.policy,
+        "rule": explanation.rule,
+        "num_tokens": explanation.num_tokens,
+        "text": str(explanation),
+        "targets": [
+            {
+                "worker": target.worker,
+                "dp_rank": target.dp_rank,
+                "eligible": target.eligible,
+                "reason": target.reason,
+                "cost": target.cost,
+                "cached_tokens": target.cached_tokens,
+                "terms": dict(target.terms),
+            }
+            for target in explanation.targets
+        ],
+    }

@@ -9,8 +9,10 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from kvroute import Overloaded
 from kvroute.frontend.errors import ApiError, bad_request, no_backend, unknown_model
 from kvroute.frontend.metrics import Metrics, WorkerMetrics
+from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
 from kvroute.frontend.prompts import MAX_PLANNED, NO_TOKENS, TokenIds
 from kvroute.frontend.protocols import Reservation, Router, RouterFactory, Selection, WorkerRef
 from kvroute.frontend.settings import BackendSettings, Settings
@@ -22,6 +24,14 @@ _MAX_BOOKED_TOKENS = 1 << 20
 # Stands in for a prompt whose tokens are unknown: in a namespace of its own it matches nothing.
 _UNKNOWN_PROMPT = array("I", [0])
 _UNKNOWN_NAMESPACE = "kvroute:unknown-prompt"
+
+
+class OverloadedError(Exception):
+    """Every backend that may take the request is over its thresholds."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Backend:
@@ -63,8 +73,15 @@ class Backend:
 class Booking:
     """All reservations of one request on its target. `release` must be called on every path."""
 
-    def __init__(self, backend: Backend, reservations: list[Reservation]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        reservations: list[Reservation],
+        made_room: Callable[[], None] = _nothing,
+    ) -> None:
+        """`made_room` is called at the first token and at the release."""
         self.backend = backend
+        self._made_room = made_room
         self.choice: Selection = reservations[0].choice
         self._reservations = reservations
         self._progress = 0
@@ -74,6 +91,7 @@ class Booking:
     def first_token(self) -> None:
         for reservation in self._reservations:
             reservation.first_token()
+        self._made_room()
 
     def progress(self, output_tokens: int) -> None:
         """Cumulative output tokens of the whole request, shared evenly among its parts."""
@@ -90,6 +108,7 @@ class Booking:
         self.backend.metrics.in_flight.dec()
         for reservation in self._reservations:
             reservation.release()
+        self._made_room()
 
 
 class ModelGroup:
@@ -101,14 +120,17 @@ class ModelGroup:
         router: Router,
         backends: list[Backend],
         *,
-        routing_logic: str,
+        policy: PolicySpec,
         cooldown: float,
         clock: Callable[[], float],
     ) -> None:
         self.name = name
         self.router = router
         self.backends = {backend.url: backend for backend in backends}
-        self.needs_tokens = routing_logic in ("kv_cost", "standalone")
+        self.policy = policy
+        self.needs_tokens = needs_tokens(policy)
+        self.made_room: Callable[[], None] = _nothing
+        """Called when a backend may have got room: whoever waits for it is told."""
         self._cooldown = cooldown
         self._clock = clock
         self._resting = False
@@ -121,6 +143,7 @@ class ModelGroup:
         copies: int,
         *,
         request_id: str,
+        session_id: str | None,
         salt: str | None,
         expected_output_tokens: int | None,
         excluded: set[str],
@@ -129,7 +152,8 @@ class ModelGroup:
 
         `prompts` has the token ids of at least one prompt; empty are unknown ones, booked as a
         single token that matches nothing. An unknown first prompt goes where there is room.
-        Raises ApiError 503 where nobody can be chosen.
+        Raises ApiError 503 where nobody can be chosen, OverloadedError where that is because all
+        are over their thresholds.
         """
         allowed: Sequence[WorkerRef] | None = self._allowed(excluded)
         reservations: list[Reservation] = []
@@ -147,6 +171,7 @@ class ModelGroup:
                     f"{request_id}#{next(self._numbers)}",
                     expected_output_tokens,
                     allowed,
+                    session_id=session_id,
                     salt=salt,
                     namespace=None if ids else _UNKNOWN_NAMESPACE,
                 )
@@ -154,23 +179,36 @@ class ModelGroup:
                 choice = reservations[0].choice
                 allowed = [(choice.worker, choice.dp_rank)]
         except BaseException as error:
-            for reservation in reservations:
-                reservation.release()
-            refused = _refusal(error)
-            if refused is not None:
-                raise refused from error
-            raise
-        return Booking(self.backends[str(reservations[0].choice.worker)], reservations)
+            if not (reservations and isinstance(error, Overloaded)):
+                for reservation in reservations:
+                    reservation.release()
+                refused = _refusal(error)
+                if refused is not None:
+                    raise refused from error
+                raise
+            # The first one was let in, and fills the target: the others go with it, not booked.
+        backend = self.backends[str(reservations[0].choice.worker)]
+        return Booking(backend, reservations, self.made_room)
 
-    def explain(self, token_ids: TokenIds, salt: str | None) -> Any:
+    def explain(self, token_ids: TokenIds, session_id: str | None, salt: str | None) -> Any:
         """The router's explanation for a prompt. Raises ApiError as `reserve`."""
         try:
-            return self.router.explain(token_ids, salt=salt)
+            return self.router.explain(token_ids, session_id=session_id, salt=salt)
         except Exception as error:
             refused = _refusal(error)
             if refused is not None:
                 raise refused from error
             raise
+
+    def set_policy(self, policy: PolicySpec) -> None:
+        """From the next request on. Raises ValueError, and changes nothing, for what is none."""
+        needs = needs_tokens(policy)
+        self.router.set_policy(policy)
+        self.policy, self.needs_tokens = policy, needs
+
+    def longest_match(self, token_ids: TokenIds, salt: str | None) -> int:
+        """Leading tokens that the backend which holds the most of them holds."""
+        return max(self.router.overlaps(token_ids, salt=salt).values(), default=0)
 
     def failed(self, backend: Backend) -> None:
         """The backend could not be reached: it rests while others can take its requests."""
@@ -220,8 +258,10 @@ class ModelGroup:
         return [backend.url for backend in ready or healthy]
 
 
-def _refusal(error: BaseException) -> ApiError | None:
+def _refusal(error: BaseException) -> ApiError | OverloadedError | None:
     """What the router's own refusals are to a client: InvalidArgument 400, NoEligibleWorker 503."""
+    if isinstance(error, Overloaded):
+        return OverloadedError(str(error))
     if isinstance(error, ValueError):
         return bad_request(f"prompt: {error}", "prompt")
     if isinstance(error, RuntimeError):
@@ -244,7 +284,7 @@ class Fleet:
         for backend in settings.backends():
             by_model.setdefault(backend.model, []).append(backend)
         for model, members in by_model.items():
-            router = make_router(settings.block_size, settings.routing_logic)
+            router = make_router(settings.block_size, settings.policy, **settings.router_options())
             for member in members:
                 router.add_worker(
                     member.url,
@@ -252,6 +292,7 @@ class Fleet:
                     kv_events=member.kv_events,
                     kv_replay=member.kv_replay,
                     load_events=member.load_events,
+                    total_blocks=member.total_blocks,
                 )
             self.groups[model] = ModelGroup(
                 model,
@@ -260,7 +301,7 @@ class Fleet:
                     Backend(member, WorkerMetrics(self.metrics, model, member.url))
                     for member in members
                 ],
-                routing_logic=settings.routing_logic,
+                policy=settings.policy,
                 cooldown=settings.backend_cooldown_seconds,
                 clock=clock,
             )

@@ -6,7 +6,6 @@ Where kvroute has the same thing, the flag has the same name and meaning there a
 from __future__ import annotations
 
 _KUBERNETES = "kvroute takes its engines from --static-backends"
-_LMCACHE = "kvroute learns what engines hold from their own KV events (--kv-events)"
 _FILES = "kvroute forwards completions and chats only"
 _TRACING = "kvroute exports Prometheus metrics (/metrics) only"
 _DYNAMIC = "kvroute reads its configuration once (--config FILE); restart it to change it"
@@ -26,14 +25,6 @@ REFUSED_FLAGS: dict[str, str] = {
     "--static-model-labels": _DISAGGREGATED,
     "--prefill-model-labels": _DISAGGREGATED,
     "--decode-model-labels": _DISAGGREGATED,
-    "--lmcache-controller-port": _LMCACHE,
-    "--lmcache-controller-reply-port": _LMCACHE,
-    "--lmcache-controller-heartbeat-port": _LMCACHE,
-    "--lmcache-health-check-interval": _LMCACHE,
-    "--lmcache-worker-timeout": _LMCACHE,
-    "--kv-aware-threshold": "kv_cost weighs the overlap against the load; it has no threshold",
-    "--prefix-min-match-length": "kv_cost weighs the overlap against the load; it has no threshold",
-    "--session-key": "sessions stay where their prefix is cached; there is no session routing",
     "--callbacks": "write an application on kvroute.frontend.create_app instead",
     "--request-rewriter": "kvroute passes request bodies through unchanged",
     "--enable-batch-api": _FILES,
@@ -57,10 +48,26 @@ REFUSED_FLAGS: dict[str, str] = {
 }
 
 REFUSED_ROUTING: dict[str, str] = {
-    "session": REFUSED_FLAGS["--session-key"],
-    "kvaware": "kv_cost does this from the engines' own KV events",
-    "prefixaware": "kv_cost does this exactly; with --no-kv-events from its own decisions",
-    "loadaware": "kv_cost weighs overlap and load",
     "disaggregated_prefill": _DISAGGREGATED,
     "disaggregated_prefill_orchestrated": _DISAGGREGATED,
 }
+
+REPLACED_FLAGS = (
+    "--lmcache-controller-port",
+    "--lmcache-controller-reply-port",
+    "--lmcache-controller-heartbeat-port",
+    "--lmcache-health-check-interval",
+    "--lmcache-worker-timeout",
+)
+"""Taken, each with a value, and not used: what they configure has its place taken by KV events."""
+
+REPLACED_SETTINGS = frozenset(flag[2:].replace("-", "_") for flag in REPLACED_FLAGS)
+
+
+def replaced(names: list[str]) -> str:
+    """The one warning for all of REPLACED_FLAGS that were given."""
+    verb = "is" if len(names) == 1 else "are"
+    return (
+        f"{', '.join(names)} {verb} not used: kvroute learns what engines hold from their own KV "
+        "events (--kv-events), not from LMCache's controller"
+    )

@@ -26,6 +26,7 @@ class Job:
     request: PromptRequest
     group: ModelGroup
     started: float
+    session_id: str | None = None
     prompts: list[TokenIds] = field(default_factory=list)
 
     def drop_inputs(self) -> None:
@@ -48,6 +49,7 @@ class Intake:
         self._max_body = settings.max_body_bytes
         self._max_running = settings.max_concurrent_requests
         self._client_timeout = settings.client_timeout_seconds
+        self._session_key = settings.session_key
         self._running: set[Exchange] = set()
 
     async def __call__(
@@ -81,7 +83,10 @@ class Intake:
     async def _read(self, exchange: Exchange, parse: Parse, started: float) -> Job:
         body = await exchange.read_body(self._max_body)
         request = parse(body)
-        return Job(exchange, body, request, self._fleet.group(request.model), started)
+        session_id = None
+        if self._session_key is not None:
+            session_id = exchange.header(self._session_key) or request.text(self._session_key)
+        return Job(exchange, body, request, self._fleet.group(request.model), started, session_id)
 
     async def expire_clients(self) -> None:
         """Runs until cancelled: leaves clients that neither send nor read for too long."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,6 +23,10 @@ _TTFT_BUCKETS = [
 _TOKENIZE_BUCKETS = [
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2,
 ]  # fmt: skip
+_QUEUE_BUCKETS = [
+    0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300,
+]  # fmt: skip
+_TOKEN_BUCKETS = [0, 16, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 1 << 20]
 
 StatsSource = Callable[[], Iterable[tuple[str, Any]]]
 
@@ -61,7 +65,9 @@ class Metrics:
         def counter(name: str, text: str, labels: list[str]) -> Counter:
             return Counter(f"kvroute_{name}", text, labels, registry=self.registry)
 
-        def histogram(name: str, text: str, labels: list[str], buckets: list[float]) -> Histogram:
+        def histogram(
+            name: str, text: str, labels: list[str], buckets: Sequence[float]
+        ) -> Histogram:
             return Histogram(
                 f"kvroute_{name}", text, labels, buckets=buckets, registry=self.registry
             )
@@ -111,6 +117,33 @@ class Metrics:
             "Time to choose and book a worker.",
             ["model"],
             _DECISION_BUCKETS,
+        )
+        self.decisions = counter(
+            "decisions", "Requests booked, by the policy that decided.", ["model", "rule"]
+        )
+        self.hit_tokens = histogram(
+            "hit_tokens",
+            "Prompt tokens that the chosen worker held at selection, of each request with tokens.",
+            ["model"],
+            _TOKEN_BUCKETS,
+        )
+        self.queue_length = Gauge(
+            "kvroute_queue_waiting",
+            "Requests that wait for a worker to have room.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.queue_refusals = counter(
+            "queue_refusals",
+            "Requests that got no room: full (too many wait already), timeout.",
+            ["model", "reason"],
+        )
+        self.queue_time = histogram(
+            "queue_seconds",
+            "From a request's admission to the queue to its booking, also of those that needed "
+            "not wait.",
+            ["model"],
+            _QUEUE_BUCKETS,
         )
         self.tokenize_time = histogram(
             "tokenize_seconds", "Time to get a prompt's tokens.", ["model"], _TOKENIZE_BUCKETS

@@ -40,6 +40,11 @@ class PromptRequest:
     salt: str | None = None
     max_output_tokens: int | None = None
 
+    def text(self, name: str) -> str | None:
+        """A field of the body that is a text or a number, as text; None for any other."""
+        value = self.fields.get(name)
+        return str(value) if value and isinstance(value, (str, int)) else None
+
     def drop_prompt(self) -> None:
         """Frees the parsed body and the prompts."""
         self.fields, self.prompts, self.messages = {}, [], None

@@ -5,8 +5,10 @@ Tests and embedders may put another object in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
+
+from kvroute.frontend.policy_choice import PolicySpec
 
 WorkerRef: TypeAlias = "int | str | tuple[int | str, int]"
 """A worker with all its ranks, or one of them: (worker, dp_rank)."""
@@ -23,6 +25,8 @@ class Selection(Protocol):
     def cached_tokens(self) -> int: ...
     @property
     def prefill_tokens(self) -> int: ...
+    @property
+    def rule(self) -> str: ...
 
 
 class Reservation(Protocol):
@@ -49,6 +53,7 @@ class Router(Protocol):
         kv_events: str | Sequence[str] | None = None,
         kv_replay: str | Sequence[str] | None = None,
         load_events: str | Sequence[str] | None = None,
+        total_blocks: int | None = None,
     ) -> None: ...
     def reserve(
         self,
@@ -57,6 +62,7 @@ class Router(Protocol):
         expected_output_tokens: int | None = None,
         allowed: Sequence[WorkerRef] | None = None,
         *,
+        session_id: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
     ) -> Reservation: ...
@@ -65,8 +71,13 @@ class Router(Protocol):
         token_ids: Any,
         allowed: Sequence[WorkerRef] | None = None,
         *,
+        session_id: str | None = None,
         salt: str | None = None,
     ) -> Any: ...
+    def set_policy(self, policy: PolicySpec) -> None: ...
+    def overlaps(
+        self, token_ids: Any, *, salt: str | None = None
+    ) -> Mapping[tuple[int | str, int], int]: ...
     def update_load(
         self,
         worker: int | str,
@@ -80,13 +91,17 @@ class Router(Protocol):
     def close(self) -> None: ...
 
 
-RouterFactory = Callable[[int, str], Router]
-"""Makes a model's router from a block size in tokens and the name of a policy."""
+RouterFactory = Callable[..., Router]
+"""Makes a model's router: ``make_router(block_size, policy, **options)``, the block size in tokens.
+
+The options are those of ``kvroute.KvRouter`` of the same name, each only where it is configured:
+max_waiting, max_kv_usage, max_prefill_tokens, prefill_tokens_per_second, attention_seconds.
+"""
 
 
-def core_router(block_size: int, policy: str) -> Router:
+def core_router(block_size: int, policy: PolicySpec, **options: Any) -> Router:
     """The router of the native core."""
     from kvroute import KvRouter
 
-    router: Router = KvRouter(block_size=block_size, policy=policy)
+    router: Router = KvRouter(block_size=block_size, policy=policy, **options)
     return router

@@ -18,6 +18,7 @@ from kvroute.frontend.protocols import RouterFactory
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
 from kvroute.frontend.upstream import AiohttpUpstream, Upstream, UpstreamBusyError
+from kvroute.frontend.waiting import Admission
 from kvroute.tokenization import Tokenizer
 
 logger = logging.getLogger("kvroute.frontend")
@@ -49,7 +50,8 @@ class Services:
         )
         self.tokens = TokenSource(self.fleet, engines, tokenizer, threads=settings.tokenize_threads)
         self.intake = Intake(settings, self.fleet)
-        completions = Completions(settings, self.fleet, self.tokens, self.upstream)
+        self.admission = Admission(settings, self.fleet)
+        completions = Completions(settings, self.fleet, self.tokens, self.admission, self.upstream)
         self.posts: dict[str, tuple[Parse, Serve]] = {
             path: (parse, functools.partial(completions.serve, path))
             for path, parse in (
@@ -60,7 +62,12 @@ class Services:
         self.posts["/v1/kvroute/explain"] = (parse_either, Explanations(self.tokens).serve)
         self._tasks = [asyncio.create_task(self.intake.expire_clients())]
         if settings.engine_stats_interval > 0:
-            stats = EngineStats(self.fleet, self.upstream, settings.engine_stats_interval)
+            stats = EngineStats(
+                self.fleet,
+                self.upstream,
+                settings.engine_stats_interval,
+                reported=lambda group: group.made_room(),
+            )
             self._tasks += stats.start()
         if settings.static_backend_health_checks:
             self._tasks += [
@@ -73,6 +80,7 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.admission.close()
         self.tokens.close()
         await self.upstream.close()
         self.fleet.close()

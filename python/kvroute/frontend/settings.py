@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-RoutingLogic = Literal["kv_cost", "standalone", "round_robin", "random"]
-_ALIASES = {"roundrobin": "round_robin"}
+from kvroute.frontend.config_file import read_config_file
+from kvroute.frontend.foreign_flags import REPLACED_SETTINGS, replaced
+from kvroute.frontend.policy_choice import PolicySpec, policy_of
+
+logger = logging.getLogger("kvroute.frontend")
+
 OptionalList = Annotated[list[str | None], NoDecode]
 
 
@@ -27,6 +31,7 @@ class BackendSettings(BaseModel):
     kv_events: str | None = None
     kv_replay: str | None = None
     load_events: str | None = None
+    total_blocks: int | None = None
 
 
 class Settings(BaseSettings):
@@ -50,13 +55,29 @@ class Settings(BaseSettings):
     kv_events: OptionalList = []
     kv_replay: OptionalList = []
     load_events: OptionalList = []
+    total_blocks: OptionalList = []
     no_kv_events: bool = False
 
-    routing_logic: RoutingLogic = "kv_cost"
+    routing_logic: str = "kv_cost"
+    policy_config: Path | None = None
+    session_key: str | None = Field(default=None, min_length=1)
+    kv_aware_threshold: float | None = Field(default=None, ge=0)
+    imbalanced_threshold: float | None = Field(default=None, ge=0)
+    stats_missing: Literal["skip", "zero", "round_robin"] | None = None
+    prefix_min_match_length: int | None = Field(default=None, ge=0)
     block_size: int = Field(default=16, ge=1, le=65536)
     tokenizer: Path | None = None
     tokenize_threads: int = Field(default=2, ge=1, le=64)
     tokenize_timeout_seconds: float = Field(default=2.0, gt=0)
+
+    prefill_tokens_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    attention_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    max_waiting: int | None = Field(default=None, ge=0)
+    max_kv_usage: float | None = Field(default=None, ge=0, le=1)
+    max_prefill_tokens: int | None = Field(default=None, ge=0)
+    queue_limit: int = Field(default=0, ge=0, le=1 << 20)
+    queue_order: Literal["fcfs", "priority", "shortest_uncached"] = "fcfs"
+    queue_timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
     engine_stats_interval: float = Field(default=5.0, ge=0, allow_inf_nan=False)
 
@@ -76,6 +97,8 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(default=32 << 10, ge=256)
     graceful_shutdown_seconds: float = Field(default=10.0, ge=0)
 
+    _policy: PolicySpec = PrivateAttr()
+
     @field_validator(
         "static_backends",
         "static_models",
@@ -83,6 +106,7 @@ class Settings(BaseSettings):
         "kv_events",
         "kv_replay",
         "load_events",
+        "total_blocks",
         mode="before",
     )
     @classmethod
@@ -100,11 +124,6 @@ class Settings(BaseSettings):
     def _normal_root(cls, value: str) -> str:
         inner = value.strip("/")
         return f"/{inner}" if inner else ""
-
-    @field_validator("routing_logic", mode="before")
-    @classmethod
-    def _canonical_logic(cls, value: Any) -> Any:
-        return _ALIASES.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -124,7 +143,7 @@ class Settings(BaseSettings):
                 f"static_models: expected one model, or one for each of {count} backends, "
                 f"got {len(self.static_models)}"
             )
-        for name in ("dp_ranks", "kv_events", "kv_replay", "load_events"):
+        for name in ("dp_ranks", "kv_events", "kv_replay", "load_events", "total_blocks"):
             values = getattr(self, name)
             if values and len(values) != count and set(values) != {None}:
                 raise ValueError(f"{name}: expected {count} elements, got {len(values)}")
@@ -138,10 +157,48 @@ class Settings(BaseSettings):
                 "tokenizer: one directory serves one model, got the models "
                 f"{', '.join(models)}; without it engines are asked for tokens"
             )
-        for ranks in self.dp_ranks:
-            if ranks is not None and not (ranks.isdigit() and int(ranks) >= 1):
-                raise ValueError(f"dp_ranks: expected numbers of at least 1, got {ranks!r}")
+        for name in ("dp_ranks", "total_blocks"):
+            for number in getattr(self, name):
+                if number is not None and not (number.isdecimal() and int(number) >= 1):
+                    raise ValueError(f"{name}: expected numbers of at least 1, got {number!r}")
         return self
+
+    @model_validator(mode="after")
+    def _is_a_policy(self) -> Settings:
+        if self.policy_config is not None and "routing_logic" in self.model_fields_set:
+            raise ValueError(
+                "policy_config: expected it without routing_logic; it names the policy"
+            )
+        self._policy = policy_of(
+            self.routing_logic,
+            self.policy_config,
+            {
+                name: getattr(self, name)
+                for name in (
+                    "kv_aware_threshold",
+                    "imbalanced_threshold",
+                    "stats_missing",
+                    "prefix_min_match_length",
+                )
+            },
+        )
+        return self
+
+    @property
+    def policy(self) -> PolicySpec:
+        """What the routers begin with: a name, or a mapping of name and parameters."""
+        return self._policy
+
+    def router_options(self) -> dict[str, Any]:
+        """What the routers are made with beside block size and policy."""
+        options = {
+            "max_waiting": self.max_waiting,
+            "max_kv_usage": self.max_kv_usage,
+            "max_prefill_tokens": self.max_prefill_tokens,
+            "prefill_tokens_per_second": self.prefill_tokens_per_second,
+            "attention_seconds": self.attention_seconds,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
     def _urls(self) -> list[str]:
         return [(url or "").rstrip("/") for url in self.static_backends]
@@ -153,6 +210,10 @@ class Settings(BaseSettings):
             self.static_models if len(self.static_models) > 1 else self.static_models * len(urls)
         )
 
+        def number(values: list[str | None], index: int) -> int | None:
+            text = element(values, index)
+            return None if text is None else int(text)
+
         def element(values: list[str | None], index: int) -> str | None:
             return values[index] if index < len(values) else None
 
@@ -160,44 +221,14 @@ class Settings(BaseSettings):
             BackendSettings(
                 url=url,
                 model=models[index] or "",
-                dp_ranks=int(element(self.dp_ranks, index) or 1),
+                dp_ranks=number(self.dp_ranks, index) or 1,
                 kv_events=None if self.no_kv_events else element(self.kv_events, index),
                 kv_replay=None if self.no_kv_events else element(self.kv_replay, index),
                 load_events=element(self.load_events, index),
+                total_blocks=number(self.total_blocks, index),
             )
             for index, url in enumerate(urls)
         ]
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The settings in a YAML or JSON file; keys may be written with dashes.
-
-    Raises ValueError naming the file if it is missing or no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    content = _parse_config(path, text)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def _parse_config(path: Path, text: str) -> Any:
-    if path.suffix == ".json":
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{path}: expected JSON: {error}") from error
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ValueError(f"{path}: YAML needs the package PyYAML; or name it .json") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML: {error}") from error
 
 
 def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings:
@@ -206,6 +237,10 @@ def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings
     Raises ValueError (pydantic's ValidationError is one) naming the setting or the file.
     """
     from_file = read_config_file(config) if config is not None else {}
+    ignored = sorted(from_file.keys() & REPLACED_SETTINGS)
+    if ignored:
+        logger.warning("%s: %s", config, replaced(ignored))
+        from_file = {key: value for key, value in from_file.items() if key not in ignored}
     from_environment = {
         name.upper().removeprefix("KVROUTE_").lower()
         for name in os.environ

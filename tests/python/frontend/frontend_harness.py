@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import uvicorn
+from kvroute import Overloaded
 from kvroute.frontend import FrontendApp, Settings, create_app
 from kvroute.frontend.http_protocol import bounded_protocol
 
@@ -42,7 +43,8 @@ class FakeReservation:
 class FakeRouter:
     """Chooses the allowed worker that was chosen least; keeps what it was asked."""
 
-    def __init__(self, block_size: int, policy: str) -> None:
+    def __init__(self, block_size: int, policy: Any, **options: Any) -> None:
+        self.options = options
         self.block_size = block_size
         self.policy = policy
         self.workers: dict[str, dict[str, Any]] = {}
@@ -52,6 +54,7 @@ class FakeRouter:
         self.calls: list[dict[str, Any]] = []
         self.released = asyncio.Event()
         self.dp_rank = 0
+        self.room = 1 << 20
         self.closed = False
         self.loads: dict[tuple[str, int], dict[str, Any]] = {}
         self.reported = asyncio.Event()
@@ -67,6 +70,7 @@ class FakeRouter:
         expected_output_tokens: int | None = None,
         allowed: list[Any] | None = None,
         *,
+        session_id: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
     ) -> FakeReservation:
@@ -75,6 +79,7 @@ class FakeRouter:
                 "token_ids": list(token_ids),
                 "allowed": allowed,
                 "expected": expected_output_tokens,
+                "session": session_id,
                 "salt": salt,
                 "namespace": namespace,
             }
@@ -83,6 +88,8 @@ class FakeRouter:
         if not (isinstance(token_ids, array) and token_ids.typecode == "I" and token_ids):
             raise ValueError(f"token_ids: expected unsigned integers, got {token_ids!r:.80}")
         candidates = list(self.workers) if allowed is None else allowed
+        if len(self.running) >= self.room:
+            raise Overloaded("all are over their thresholds")
         if not candidates:
             raise RuntimeError("no workers")
         targets = [
@@ -91,7 +98,11 @@ class FakeRouter:
         worker, dp_rank = min(targets, key=lambda target: self.chosen[target[0]])
         self.chosen[worker] += 1
         choice = SimpleNamespace(
-            worker=worker, dp_rank=dp_rank, cached_tokens=32, prefill_tokens=len(token_ids)
+            worker=worker,
+            dp_rank=dp_rank,
+            cached_tokens=32,
+            prefill_tokens=len(token_ids),
+            rule="spread",
         )
         reservation = FakeReservation(self, choice, request_id, list(token_ids))
         self.running[request_id] = reservation
@@ -100,9 +111,15 @@ class FakeRouter:
         return reservation
 
     def explain(
-        self, token_ids: array[int], allowed: list[str] | None = None, *, salt: str | None = None
+        self,
+        token_ids: array[int],
+        allowed: list[str] | None = None,
+        *,
+        session_id: str | None = None,
+        salt: str | None = None,
     ) -> Any:
         assert allowed is None
+        assert session_id is None
         assert salt is None
         targets = [
             SimpleNamespace(
@@ -116,7 +133,16 @@ class FakeRouter:
             )
             for name in self.workers
         ]
-        return SimpleNamespace(policy=self.policy, num_tokens=len(token_ids), targets=targets)
+        return SimpleNamespace(
+            policy=self.policy, rule="spread", num_tokens=len(token_ids), targets=targets
+        )
+
+    def set_policy(self, policy: Any) -> None:
+        self.policy = policy
+
+    def overlaps(self, token_ids: array[int], *, salt: str | None = None) -> dict[Any, int]:
+        assert salt is None
+        return {(name, 0): len(token_ids) // 2 for name in self.workers}
 
     def update_load(self, worker: str, dp_rank: int = 0, **figures: Any) -> None:
         assert worker in self.workers

@@ -16,7 +16,7 @@ import pytest
 import typer
 from frontend_harness import EngineRequest, FakeEngine, answer, replies
 from kvroute.cli.serve import register
-from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REFUSED_ROUTING
+from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REFUSED_ROUTING, REPLACED_FLAGS
 from typer.testing import CliRunner
 
 MINIMAL = ["--static-backends", "http://127.0.0.1:1", "--static-models", "m"]
@@ -38,6 +38,26 @@ def test_a_foreign_flag_is_refused_by_name_with_the_reason(flag: str, joined: bo
     result = invoke(*MINIMAL, *([f"{flag}=1"] if joined else [flag, "1"]))
     assert result.exit_code == 2
     assert f"{flag} is not supported: {REFUSED_FLAGS[flag]}" in result.output
+
+
+@pytest.mark.parametrize("flag", REPLACED_FLAGS)
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_flag_of_lmcache_s_controller_is_taken_with_a_warning(flag: str, joined: bool) -> None:
+    result = invoke(*MINIMAL, *([f"{flag}=9000"] if joined else [flag, "9000"]), "--bogus")
+    assert f"{flag} is not used: kvroute learns what engines hold from their own" in result.output
+    assert "no such option: --bogus" in result.output
+
+
+def test_several_of_them_are_warned_of_once() -> None:
+    result = invoke(*MINIMAL, *(f"{flag}=1" for flag in REPLACED_FLAGS), "--bogus")
+    assert result.output.count("not used") == 1
+    assert all(flag in result.output for flag in REPLACED_FLAGS)
+
+
+def test_one_of_them_without_a_value_is_refused() -> None:
+    result = invoke(*MINIMAL, REPLACED_FLAGS[0])
+    assert result.exit_code == 2
+    assert f"{REPLACED_FLAGS[0]}: expected a value" in result.output
 
 
 @pytest.mark.parametrize("logic", sorted(REFUSED_ROUTING))

@@ -169,6 +169,7 @@ async def test_copies_are_booked_on_the_rank_that_the_engine_is_told() -> None:
             prompts,
             2,
             request_id="r",
+            session_id=None,
             salt=None,
             expected_output_tokens=None,
             excluded=set(),

@@ -71,7 +71,7 @@ def test_a_root_path_begins_with_a_slash_and_ends_without(given: str, meant: str
         ({"kv_events": "a:1,b:2"}, "kv_events: expected tcp://HOST:PORT, got 'a:1'"),
         ({"dp_ranks": "0,1"}, "dp_ranks: .* at least 1, got '0'"),
         ({"dp_ranks": "x,1"}, "dp_ranks: .* at least 1, got 'x'"),
-        ({"routing_logic": "best"}, "routing_logic"),
+        ({"routing_logic": "best"}, "routing_logic: expected one of .*, got 'best'"),
         ({"block_size": 0}, "block_size"),
         ({"port": 70000}, "port"),
         ({"colour": "red"}, "colour"),
@@ -118,7 +118,7 @@ def test_files_give_settings_that_flags_and_variables_override(
     [
         ("c.yaml", "a: [", "expected YAML"),
         ("c.json", "{", "expected JSON"),
-        ("c.yaml", "- a", "expected a mapping of settings, got list"),
+        ("c.yaml", "- a", "expected a mapping, got list"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -131,3 +131,16 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, message: s
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml: No such file"):
         load_settings({}, tmp_path / "none.yaml")
+
+
+def test_settings_of_lmcache_s_controller_are_left_out_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(
+        '{"static-backends": "http://a:1", "static-models": "m", "port": 9,'
+        ' "lmcache-worker-timeout": 30, "lmcache-controller-port": 9000}'
+    )
+    assert load_settings({}, file).port == 9
+    (record,) = caplog.records
+    assert "lmcache_controller_port, lmcache_worker_timeout are not used" in record.getMessage()

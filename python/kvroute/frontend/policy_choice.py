@@ -1,0 +1,59 @@
+"""Which policy routes: its name, its parameters from flags, or a file that says all of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from kvroute.frontend.config_file import read_config_file
+
+logger = logging.getLogger("kvroute.frontend")
+
+PolicySpec: TypeAlias = "str | Mapping[str, Any]"
+"""A policy as ``kvroute.KvRouter(policy=)`` takes it: a name, or a mapping with "name"."""
+
+# production-stack's flags, each a parameter of the same name of these policies.
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "kv_aware_threshold": ("kvaware", "load_balanced_kvaware"),
+    "imbalanced_threshold": ("load_balanced_kvaware",),
+    "stats_missing": ("load_balanced_kvaware", "least_loaded"),
+    "prefix_min_match_length": ("prefixaware",),
+}
+
+
+def policy_of(name: str, file: Path | None, parameters: Mapping[str, Any]) -> PolicySpec:
+    """The policy in `file`, else the one of this name with those of the `parameters` (None: not
+    given) that it has. Others change nothing, as in production-stack; the log says so.
+
+    Raises ValueError for what is no policy, naming the file or the parameter.
+    """
+    spec: dict[str, Any] = {"name": name} if file is None else read_config_file(file)
+    for parameter, value in parameters.items():
+        if value is None:
+            continue
+        if file is None and name in _PARAMETERS[parameter]:
+            spec[parameter] = value
+        else:
+            logger.warning(
+                "--%s changes nothing here: it is for the policies %s",
+                parameter.replace("_", "-"),
+                ", ".join(_PARAMETERS[parameter]),
+            )
+    try:
+        needs_tokens(spec)
+    except ValueError as error:
+        if file is not None:
+            raise ValueError(f"{file}: {error}") from error
+        # "policy: ..." is about the name, "policy.stats_missing: ..." about a flag of that name.
+        text = str(error).removeprefix("policy.")
+        raise ValueError(text.replace("policy:", "routing_logic:", 1)) from error
+    return spec if len(spec) > 1 else name if file is None else spec
+
+
+def needs_tokens(policy: PolicySpec) -> bool:
+    """Whether the policy looks at the prompt. Raises ValueError for what is no policy."""
+    from kvroute import policy_needs_tokens
+
+    return policy_needs_tokens(policy)

@@ -1,0 +1,75 @@
+"""The routes that show and change how it is decided, while requests run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from kvroute.frontend.errors import bad_request, too_large
+from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
+from kvroute.frontend.routes import ServicesDep
+
+logger = logging.getLogger("kvroute.frontend")
+policy_router = APIRouter()
+_MAX_POLICY_BYTES = 1 << 16
+
+ModelQuery = Annotated[str | None, Query()]
+
+
+@policy_router.get("/v1/kvroute/policy")
+async def policies(services: ServicesDep, model: ModelQuery = None) -> Response:
+    """The policy of each model, or of one."""
+    return _policies(_groups(services.fleet, model))
+
+
+@policy_router.put("/v1/kvroute/policy")
+async def change_policy(
+    request: Request, services: ServicesDep, model: ModelQuery = None
+) -> Response:
+    """Changes the policy of each model, or of one, between two requests. The body is the policy as
+    JSON: a name, or an object with "name" and parameters. Nothing of index or load is lost; the
+    change lasts until the process ends."""
+    policy = _parse_policy(await _body(request))
+    groups = _groups(services.fleet, model)
+    try:
+        needs_tokens(policy)
+    except ValueError as error:
+        raise bad_request(str(error), "policy") from error
+    for group in groups:
+        logger.warning("model %s: the policy is now %s", group.name, json.dumps(policy))
+        group.set_policy(policy)
+    return _policies(groups)
+
+
+def _groups(fleet: Fleet, model: str | None) -> list[ModelGroup]:
+    return list(fleet.groups.values()) if model is None else [fleet.group(model)]
+
+
+def _policies(groups: Iterable[ModelGroup]) -> Response:
+    body = orjson.dumps({"models": {group.name: group.policy for group in groups}})
+    return Response(body, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_POLICY_BYTES:
+            raise too_large("the body is", _MAX_POLICY_BYTES, 413)
+    return bytes(body)
+
+
+def _parse_policy(body: bytes) -> PolicySpec:
+    try:
+        policy: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"the body is not valid JSON: {error}", "policy") from error
+    if not isinstance(policy, (str, dict)):
+        raise bad_request("policy: expected a name, or an object with a name", "policy")
+    return policy

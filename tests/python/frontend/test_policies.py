@@ -1,0 +1,159 @@
+"""Which policy routes: flags, files, sessions, and the change of it while requests run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import kvroute
+import pytest
+from frontend_harness import FakeEngine, Frontend, answer, replies, running_frontend
+from kvroute.frontend.settings import Settings, load_settings
+
+MINIMAL: dict[str, Any] = {"static_backends": "http://a:1", "static_models": "m"}
+
+
+@pytest.mark.parametrize("name", [*kvroute.policy_names(), "roundrobin"])
+def test_every_policy_is_selectable_by_its_name(name: str) -> None:
+    if name == "gate":
+        pytest.skip("it has parameters that must be given")
+    assert Settings(**MINIMAL, routing_logic=name).policy == name
+
+
+@pytest.mark.parametrize("name", ["kv_cost.yaml", "kv_cost.json"])
+def test_a_file_gives_a_policy_with_its_parameters(tmp_path: Path, name: str) -> None:
+    spec = {"name": "kv_cost", "overlap_credit": 0.5, "temperature": 0.1}
+    file = tmp_path / name
+    file.write_text(json.dumps(spec))  # JSON is YAML
+    assert Settings(**MINIMAL, policy_config=file).policy == spec
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**MINIMAL, "policy-config": str(file)}))
+    assert load_settings({}, config).policy == spec
+
+
+def test_what_is_wrong_in_a_policy_s_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text('{"name": "kv_cost", "overlap_credit": 7}')
+    with pytest.raises(ValueError, match=r"p\.json: policy.*overlap_credit"):
+        Settings(**MINIMAL, policy_config=file)
+    file.write_text('{"name": "kv_cost"}')
+    with pytest.raises(ValueError, match="policy_config: expected it without routing_logic"):
+        Settings(**MINIMAL, policy_config=file, routing_logic="kv_cost")
+
+
+def test_a_flag_of_another_policy_changes_nothing_and_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "kvroute.frontend"):
+        assert Settings(**MINIMAL, kv_aware_threshold=5).policy == "kv_cost"
+    assert [record.getMessage() for record in caplog.records] == [
+        "--kv-aware-threshold changes nothing here: it is for the policies "
+        "kvaware, load_balanced_kvaware"
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"imbalanced_threshold": "nan"},
+        {"imbalanced_threshold": -1},
+        {"kv_aware_threshold": -1},
+        {"prefix_min_match_length": -1},
+        {"stats_missing": "guess"},
+        {"session_key": ""},
+        {"max_kv_usage": 1.5},
+        {"queue_order": "lifo"},
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**MINIMAL, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        ({"X-User": "s1"}, {}, "s1"),
+        ({"x-user": "s1"}, {"X-User": "s2"}, "s1"),
+        ({}, {"X-User": "s2"}, "s2"),
+        ({}, {"X-User": 17}, "17"),
+        ({}, {"x-user": "s2"}, None),
+        ({}, {"X-User": ["s2"]}, None),
+        ({}, {}, None),
+    ],
+)
+async def test_the_session_is_the_header_s_else_the_body_s(
+    headers: dict[str, str], body: dict[str, Any], expected: str | None
+) -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url, session_key="X-User") as frontend,
+    ):
+        async with frontend.completion(body, headers=headers) as response:
+            assert response.status == 200
+        assert [call["session"] for call in frontend.router.calls] == [expected]
+
+
+async def test_without_a_key_nobody_has_a_session() -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url) as frontend,
+        frontend.completion({"session_id": "s"}, headers={"session_id": "s"}) as response,
+    ):
+        assert response.status == 200
+        assert frontend.router.calls[0]["session"] is None
+
+
+async def put(frontend: Frontend, body: Any, query: str = "", **options: Any) -> tuple[int, Any]:
+    url = f"{frontend.url}/v1/kvroute/policy{query}"
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with frontend.client.put(url, data=data, **options) as response:
+        return response.status, await response.json()
+
+
+async def test_the_policy_changes_between_two_requests() -> None:
+    spec = {"name": "kv_cost", "temperature": 0.25}
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url, routing_logic="round_robin") as frontend,
+    ):
+        url = frontend.url + "/v1/kvroute/policy"
+        assert await (await frontend.client.get(url)).json() == {"models": {"m": "round_robin"}}
+        async with frontend.completion({"prompt": "text"}):
+            assert [request.path for request in engine.requests] == ["/v1/completions"]
+        assert await put(frontend, spec) == (200, {"models": {"m": spec}})
+        assert frontend.router.policy == spec
+        assert await (await frontend.client.get(url)).json() == {"models": {"m": spec}}
+        async with frontend.completion({"prompt": "text"}):
+            assert "/tokenize" in [request.path for request in engine.requests]
+        assert await put(frontend, "random", "?model=m") == (200, {"models": {"m": "random"}})
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "status", "message"),
+    [
+        (b"{", "", 400, "not valid JSON"),
+        ([1], "", 400, "policy: expected a name"),
+        ("best", "", 400, "policy"),
+        ({"name": "kv_cost", "overlap_credit": "much"}, "", 400, "overlap_credit"),
+        ("random", "?model=n", 404, "the model 'n' does not exist"),
+        (b'"' + b"x" * 70_000 + b'"', "", 413, "larger than 65536 bytes"),
+    ],
+)
+async def test_what_is_no_policy_changes_nothing(
+    body: Any, query: str, status: int, message: str
+) -> None:
+    async with running_frontend("http://a:1") as frontend:
+        got, answered = await put(frontend, body, query)
+        assert got == status
+        assert message in answered["error"]["message"]
+        assert frontend.router.policy == "kv_cost"
+
+
+async def test_the_policy_is_behind_the_key() -> None:
+    async with running_frontend("http://a:1", api_key="k") as frontend:
+        assert (await put(frontend, "random"))[0] == 401
+        assert frontend.router.policy == "kv_cost"
+        assert (await put(frontend, "random", headers={"Authorization": "Bearer k"}))[0] == 200
