@@ -140,6 +140,13 @@ def serve(
     queue_timeout: Annotated[
         _Number, _option("--queue-timeout", text="Seconds that a request may wait [30].")
     ] = None,
+    decision_log: Annotated[
+        _Count, _option("--decision-log", text="Decisions kept for /debug/decisions [0].")
+    ] = None,
+    request_stats_window: Annotated[
+        _Number,
+        _option("--request-stats-window", text="Seconds that request rates are counted over [60]."),
+    ] = None,
     engine_stats_interval: Annotated[
         _Number,
         _option(

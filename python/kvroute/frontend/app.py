@@ -7,9 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from kvroute.frontend.errors import ApiError, internal_error, of_status, too_large, unauthorized
+from kvroute.frontend.errors import (
+    ApiError,
+    bad_request,
+    internal_error,
+    of_status,
+    too_large,
+    unauthorized,
+)
 from kvroute.frontend.exchange import Exchange, Receive, Scope, Send
 from kvroute.frontend.policy_routes import policy_router
 from kvroute.frontend.protocols import RouterFactory, core_router
@@ -39,6 +47,7 @@ class FrontendApp:
         self.fastapi.include_router(policy_router)
         self.fastapi.add_exception_handler(ApiError, _answer_error)
         self.fastapi.add_exception_handler(HTTPException, _answer_error)
+        self.fastapi.add_exception_handler(RequestValidationError, _answer_error)
         self.fastapi.add_exception_handler(Exception, _answer_error)
 
     @asynccontextmanager
@@ -120,6 +129,10 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         headers = error.headers
         answer = of_status(error.status_code, str(error.detail))
+    elif isinstance(error, RequestValidationError):
+        wrong = error.errors()[0]
+        name = ".".join(str(part) for part in wrong["loc"][1:])
+        answer = bad_request(f"{name}: {wrong['msg']}, got {str(wrong['input'])[:40]!r}", name)
     else:
         answer = error if isinstance(error, ApiError) else internal_error()
     return Response(answer.body(), answer.status, headers, media_type="application/json")

@@ -31,7 +31,6 @@ REFUSED_FLAGS: dict[str, str] = {
     "--file-storage-class": _FILES,
     "--file-storage-path": _FILES,
     "--batch-processor": _FILES,
-    "--request-stats-window": "kvroute books each running request instead of measuring a rate",
     "--log-stats": "see /metrics",
     "--log-stats-interval": "see /metrics",
     "--dynamic-config-yaml": _DYNAMIC,

@@ -1,9 +1,11 @@
-"""The routes that show and change how it is decided, while requests run."""
+"""The routes that show how it is decided, and change it while requests run."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from kvroute.frontend.errors import bad_request, too_large
+from kvroute.frontend.explanations import explained
 from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
 from kvroute.frontend.routes import ServicesDep
@@ -45,6 +48,37 @@ async def change_policy(
         logger.warning("model %s: the policy is now %s", group.name, json.dumps(policy))
         group.set_policy(policy)
     return _policies(groups)
+
+
+@policy_router.get("/debug/decisions")
+async def decisions(
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 20,
+    model: ModelQuery = None,
+) -> Response:
+    """The last decisions of each model, or of one, that `decision_log` kept, the oldest first: who
+    was chosen, and every target's every term then."""
+    groups = _groups(services.fleet, model)
+    now = time.monotonic()
+    found = {
+        # Terms are computed now, for each target of each decision: not on the event loop.
+        group.name: await asyncio.to_thread(_decisions, group, limit, now)
+        for group in groups
+    }
+    return Response(orjson.dumps({"models": found}), media_type="application/json")
+
+
+def _decisions(group: ModelGroup, limit: int, now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "age_seconds": now - decision.time,
+            "request_id": decision.request_id,
+            "worker": decision.worker,
+            "dp_rank": decision.dp_rank,
+            **explained(decision.explanation),
+        }
+        for decision in group.router.recent_decisions(limit)
+    ]
 
 
 def _groups(fleet: Fleet, model: str | None) -> list[ModelGroup]:

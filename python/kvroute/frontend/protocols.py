@@ -75,6 +75,7 @@ class Router(Protocol):
         salt: str | None = None,
     ) -> Any: ...
     def set_policy(self, policy: PolicySpec) -> None: ...
+    def recent_decisions(self, limit: int = 100) -> Sequence[Any]: ...
     def overlaps(
         self, token_ids: Any, *, salt: str | None = None
     ) -> Mapping[tuple[int | str, int], int]: ...
@@ -95,7 +96,8 @@ RouterFactory = Callable[..., Router]
 """Makes a model's router: ``make_router(block_size, policy, **options)``, the block size in tokens.
 
 The options are those of ``kvroute.KvRouter`` of the same name, each only where it is configured:
-max_waiting, max_kv_usage, max_prefill_tokens, prefill_tokens_per_second, attention_seconds.
+max_waiting, max_kv_usage, max_prefill_tokens, prefill_tokens_per_second, attention_seconds,
+load_window, report_lifetime, decision_log.
 """
 
 

@@ -15,6 +15,9 @@ from kvroute.frontend.config_file import read_config_file
 from kvroute.frontend.foreign_flags import REPLACED_SETTINGS, replaced
 from kvroute.frontend.policy_choice import PolicySpec, policy_of
 
+# Seconds for which a router takes an engine's report for true, unless it is told otherwise.
+_REPORT_LIFETIME = 60.0
+
 logger = logging.getLogger("kvroute.frontend")
 
 OptionalList = Annotated[list[str | None], NoDecode]
@@ -79,6 +82,8 @@ class Settings(BaseSettings):
     queue_order: Literal["fcfs", "priority", "shortest_uncached"] = "fcfs"
     queue_timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
+    decision_log: int = Field(default=0, ge=0, le=1 << 20)
+    request_stats_window: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     engine_stats_interval: float = Field(default=5.0, ge=0, allow_inf_nan=False)
 
     max_instance_failover_reroute_attempts: int = Field(default=1, ge=0, le=100)
@@ -191,13 +196,17 @@ class Settings(BaseSettings):
 
     def router_options(self) -> dict[str, Any]:
         """What the routers are made with beside block size and policy."""
-        options = {
+        options: dict[str, float | None] = {
             "max_waiting": self.max_waiting,
             "max_kv_usage": self.max_kv_usage,
             "max_prefill_tokens": self.max_prefill_tokens,
             "prefill_tokens_per_second": self.prefill_tokens_per_second,
             "attention_seconds": self.attention_seconds,
+            "load_window": self.request_stats_window,
+            "decision_log": self.decision_log or None,
         }
+        if 3 * self.engine_stats_interval > _REPORT_LIFETIME:  # two may fail
+            options["report_lifetime"] = 3 * self.engine_stats_interval
         return {name: value for name, value in options.items() if value is not None}
 
     def _urls(self) -> list[str]:

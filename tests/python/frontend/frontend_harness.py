@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import socket
+import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -136,6 +137,19 @@ class FakeRouter:
         return SimpleNamespace(
             policy=self.policy, rule="spread", num_tokens=len(token_ids), targets=targets
         )
+
+    def recent_decisions(self, limit: int) -> list[Any]:
+        """Of each reservation, the oldest first."""
+        return [
+            SimpleNamespace(
+                time=time.monotonic() - 5,
+                request_id=reservation.request_id,
+                worker=reservation.choice.worker,
+                dp_rank=reservation.choice.dp_rank,
+                explanation=self.explain(array("I", reservation.token_ids)),
+            )
+            for reservation in self.reservations[-limit:]
+        ]
 
     def set_policy(self, policy: Any) -> None:
         self.policy = policy

@@ -22,6 +22,46 @@ def test_every_policy_is_selectable_by_its_name(name: str) -> None:
     assert Settings(**MINIMAL, routing_logic=name).policy == name
 
 
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ({"routing_logic": "kvaware", "kv_aware_threshold": 500}, {"kv_aware_threshold": 500}),
+        (
+            {
+                "routing_logic": "load_balanced_kvaware",
+                "kv_aware_threshold": 0,
+                "imbalanced_threshold": "inf",
+                "stats_missing": "zero",
+            },
+            {
+                "kv_aware_threshold": 0,
+                "imbalanced_threshold": float("inf"),
+                "stats_missing": "zero",
+            },
+        ),
+        (
+            {"routing_logic": "least_loaded", "stats_missing": "round_robin"},
+            {"stats_missing": "round_robin"},
+        ),
+        (
+            {"routing_logic": "prefixaware", "prefix_min_match_length": 128},
+            {"prefix_min_match_length": 128},
+        ),
+    ],
+)
+def test_production_stack_s_flags_are_parameters_of_their_policies(
+    flags: dict[str, Any], policy: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(**MINIMAL, **flags)
+    assert settings.policy == {"name": flags["routing_logic"], **policy}
+    assert caplog.records == []
+
+
+def test_a_value_that_the_policy_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="stats_missing"):
+        Settings(**MINIMAL, routing_logic="load_balanced_kvaware", stats_missing="round_robin")
+
+
 @pytest.mark.parametrize("name", ["kv_cost.yaml", "kv_cost.json"])
 def test_a_file_gives_a_policy_with_its_parameters(tmp_path: Path, name: str) -> None:
     spec = {"name": "kv_cost", "overlap_credit": 0.5, "temperature": 0.1}
@@ -157,3 +197,55 @@ async def test_the_policy_is_behind_the_key() -> None:
         assert (await put(frontend, "random"))[0] == 401
         assert frontend.router.policy == "kv_cost"
         assert (await put(frontend, "random", headers={"Authorization": "Bearer k"}))[0] == 200
+
+
+async def test_the_last_decisions_are_told_with_every_term() -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url, decision_log=10) as frontend,
+    ):
+        assert frontend.router.options == {"decision_log": 10}
+        for number in range(3):
+            async with frontend.completion(headers={"X-Request-Id": f"r{number}"}) as response:
+                assert response.status == 200
+        async with frontend.client.get(frontend.url + "/debug/decisions?limit=2") as response:
+            last = (await response.json())["models"]["m"]
+        assert [decision["request_id"].partition("#")[0] for decision in last] == ["r1", "r2"]
+        assert 4 < last[0]["age_seconds"] < 60
+        assert last[0]["worker"] == engine.url
+        assert last[0]["rule"] == "spread"
+        assert last[0]["targets"][0]["terms"] == {"overlap": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "param"),
+    [("?limit=0", 400, "limit"), ("?limit=many", 400, "limit"), ("?model=n", 404, "model")],
+)
+async def test_a_wrong_question_for_decisions_is_refused(
+    query: str, status: int, param: str
+) -> None:
+    async with (
+        running_frontend("http://a:1") as frontend,
+        frontend.client.get(f"{frontend.url}/debug/decisions{query}") as response,
+    ):
+        assert response.status == status
+        assert (await response.json())["error"]["param"] == param
+
+
+async def test_decisions_are_behind_the_key() -> None:
+    async with (
+        running_frontend("http://a:1", api_key="k") as frontend,
+        frontend.client.get(frontend.url + "/debug/decisions") as response,
+    ):
+        assert response.status == 401
+
+
+def test_a_report_counts_until_two_readings_have_failed() -> None:
+    def options(**settings: Any) -> dict[str, Any]:
+        return Settings(**MINIMAL, **settings).router_options()
+
+    assert options(engine_stats_interval=30, request_stats_window=15) == {
+        "report_lifetime": 90.0,
+        "load_window": 15.0,
+    }
+    assert options(engine_stats_interval=20) == {}
