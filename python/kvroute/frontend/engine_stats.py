@@ -16,16 +16,19 @@ logger = logging.getLogger("kvroute.frontend")
 # trtllm-serve has its iteration log, as JSON, where the others have their metrics.
 _PATHS = ("/metrics", "/prometheus/metrics")
 _MAX_BYTES = 8 << 20
-_LONGEST_ANSWER = 5.0
+# Seconds that an engine has for its answer: the interval, within these.
+_LEAST_TIME = 1.0
+_MOST_TIME = 5.0
 
 
 class EngineStats:
     """One task for each engine, so that a silent one delays no other.
 
     Every `interval` seconds an engine is asked for its metrics through the shared client; it has
-    five seconds, or the interval if that is shorter. What it says goes to the router
-    (`update_load`, each rank) and `reported` is called. An engine that fails keeps its last report,
-    which the policies leave out once it is old. The engines' turns are spread over the interval.
+    as long as the interval, but at least one second and at most five. What it says goes to the
+    router (`update_load`, each rank) and `reported` is called. An engine that fails keeps its last
+    report, which the policies leave out once it is old. The engines' turns are spread over the
+    interval.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class EngineStats:
     ) -> None:
         self._upstream = upstream
         self._interval = interval
-        self._timeout = min(interval, _LONGEST_ANSWER)
+        self._timeout = min(max(interval, _LEAST_TIME), _MOST_TIME)
         self._reported = reported
         self._engines = [
             _Engine(group, backend)
