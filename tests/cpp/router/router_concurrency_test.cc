@@ -85,6 +85,7 @@ TEST(RouterConcurrency, PolicyAndFiltersChangeBetweenDecisions) {
         Features features;
         std::vector<double> costs;
         GivenCosts given;
+        request.given = nullptr;
         if (thread == 2) {  // as a policy outside the core decides
           features = fixture.router.features(request);
           costs.assign(features.slots.size(), 1.0);
