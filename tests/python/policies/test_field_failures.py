@@ -1,0 +1,286 @@
+"""How routers fail in the field, each as a scenario that a naive rule fails and a better one holds.
+
+Issue numbers are those of the projects named. Each scenario drives the router's own face in virtual
+time; what is asserted for the naive rule shows that the scenario bites.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+
+import kvroute
+import pytest
+
+BLOCK = 16
+DEFAULT = "kv_cost"
+INFORMED = [DEFAULT, "kv_delay"]
+
+
+def prompt(seed: int, length: int, shared: int = 0) -> array[int]:
+    """`shared` tokens that all prompts have, then tokens of this one's own."""
+    own = random.Random(seed)
+    return array("I", [*range(1, shared + 1), *own.choices(range(50_000), k=length - shared)])
+
+
+@contextlib.contextmanager
+def fleet(
+    policy: str | dict[str, object], workers: int, **options: object
+) -> Iterator[tuple[kvroute.KvRouter, kvroute.VirtualClock]]:
+    """Workers of 4,096 blocks that announce nothing: the router predicts what they hold."""
+    clock = kvroute.VirtualClock()
+    with kvroute.KvRouter(BLOCK, policy=policy, seed=5, clock=clock) as router:
+        for number in range(workers):
+            router.add_worker(f"w{number}", total_blocks=4096, **options)  # type: ignore[arg-type]  # of any type
+        yield router, clock
+
+
+def share_of_busiest(counts: Counter[object]) -> float:
+    return max(counts.values()) / counts.total()
+
+
+class TestHotPrefix:
+    """production-stack #884, Dynamo #737: a shared system prompt fills one of eight engines."""
+
+    @staticmethod
+    def busiest(policy: str | dict[str, object]) -> float:
+        counts: Counter[object] = Counter()
+        with fleet(policy, 8) as (router, _):
+            running = []
+            for seed in range(400):
+                reservation = router.reserve(prompt(seed, 2_400, shared=2_000))
+                counts[reservation.choice.worker] += 1
+                running.append(reservation)
+        return share_of_busiest(counts)
+
+    def test_the_longest_match_alone_fills_one(self) -> None:
+        assert self.busiest("kvaware") > 0.9
+
+    @pytest.mark.parametrize("policy", [*INFORMED, "cache_aware", "spill", "lmetric", "ttft"])
+    def test_load_spreads_it(self, policy: str) -> None:
+        assert self.busiest(policy) < 2 / 8
+
+
+class TestBurst:
+    """llm-d-router #298, #2515: identical prompts at one instant meet stale or equal figures."""
+
+    @staticmethod
+    def counts(policy: str | dict[str, object], *, report: bool = True) -> Counter[object]:
+        counts: Counter[object] = Counter({f"w{number}": 0 for number in range(8)})
+        with fleet(policy, 8) as (router, _):
+            if report:
+                for number in range(8):
+                    router.update_load(
+                        f"w{number}", waiting=number, running=number, kv_usage=number / 20
+                    )
+            running = [router.reserve(prompt(1, 1_600)) for _ in range(256)]
+            for reservation in running:
+                counts[reservation.choice.worker] += 1
+        return counts
+
+    def test_reports_alone_send_all_to_one(self) -> None:
+        stale = {"name": "weighted", "terms": {"kv_usage": 1}}
+        assert max(self.counts(stale).values()) == 256
+
+    @pytest.mark.parametrize("policy", INFORMED)
+    def test_bookings_spread_it_evenly(self, policy: str) -> None:
+        counts = self.counts(policy, report=False)
+        assert max(counts.values()) - min(counts.values()) <= 2
+
+    @pytest.mark.parametrize("policy", ["least_requests", "least_loaded"])
+    def test_least_of_current_figures_spreads_it_evenly(self, policy: str) -> None:
+        counts = self.counts(policy, report=False)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+    @pytest.mark.parametrize("policy", INFORMED)
+    def test_is_the_same_under_the_same_seed(self, policy: str) -> None:
+        assert self.counts(policy) == self.counts(policy)
+
+
+class TestPacedTraffic:
+    """AMD-AGI/Infera #103: nothing is in flight at any pick, and one of two engines gets it all."""
+
+    @staticmethod
+    def busiest(policy: str | dict[str, object]) -> float:
+        counts: Counter[object] = Counter()
+        with fleet(policy, 2) as (router, clock):
+            for seed in range(448):
+                with router.reserve(prompt(seed, 640)) as reservation:
+                    counts[reservation.choice.worker] += 1
+                    reservation.first_token()
+                clock.advance(1.0)
+        return share_of_busiest(counts)
+
+    def test_the_first_of_equals_gets_it_all(self) -> None:
+        class FirstOfEquals:
+            def score(self, features: object) -> list[float]:
+                requests = list(features.requests)  # type: ignore[attr-defined]  # any features
+                return [float(count) + 1e-9 * i for i, count in enumerate(requests)]
+
+        with fleet(DEFAULT, 2) as (router, _):
+            if not hasattr(router, "set_policy"):
+                pytest.skip("this build takes no policies in Python")
+        assert self.busiest(FirstOfEquals()) > 0.99  # type: ignore[arg-type]  # an object with score
+
+    @pytest.mark.parametrize("policy", [*INFORMED, "ttft", "least_requests", "standalone"])
+    def test_equals_take_turns(self, policy: str) -> None:
+        assert self.busiest(policy) < 0.6
+
+
+class TestMissGoesBySize:
+    """sglang #14305, #14532: a miss goes to the smallest tree, whatever runs there."""
+
+    @staticmethod
+    def sent_to_the_busy_one(policy: str | dict[str, object]) -> int:
+        with fleet(policy, 4) as (router, _):
+            busy = [
+                router.reserve(prompt(seed, 4_000), allowed=["w0"]) for seed in range(20)
+            ]  # long prompts that are still computed
+            sent = [router.reserve(prompt(1_000 + seed, 400)) for seed in range(40)]
+            count = sum(reservation.choice.worker == "w0" for reservation in sent)
+            del busy, sent
+        return count
+
+    def test_session_pins_do_not_see_the_load(self) -> None:
+        assert self.sent_to_the_busy_one("random") > 0
+
+    @pytest.mark.parametrize("policy", [*INFORMED, "cache_aware", "ttft", "lmetric"])
+    def test_load_is_seen(self, policy: str) -> None:
+        assert self.sent_to_the_busy_one(policy) == 0
+
+
+class TestPinnedSessions:
+    """prime-rl #3255, verl #6533: sessions stay where they began while others are idle."""
+
+    @staticmethod
+    def busiest(policy: str | dict[str, object]) -> int:
+        counts: Counter[object] = Counter()
+        with fleet(policy, 4) as (router, _):
+            running = []
+            for turn in range(64):
+                choice = router.reserve(prompt(turn, 800), session_id="one hot session")
+                counts[choice.choice.worker] += 1
+                running.append(choice)
+        return max(counts.values())
+
+    def test_a_hot_session_fills_its_home(self) -> None:
+        assert self.busiest("session") == 64
+
+    def test_a_bound_lets_it_out(self) -> None:
+        assert self.busiest({"name": "session", "bounded_load": 1.25}) <= 1.25 * 64 / 4 + 1
+
+    @pytest.mark.parametrize("policy", INFORMED)
+    def test_the_default_does_not_pin(self, policy: str) -> None:
+        assert self.busiest(policy) <= 64 / 4 + 2
+
+
+class TestImbalanceGate:
+    """vllm-project/router #238: a fleet-wide gate on counts is open nearly always."""
+
+    @staticmethod
+    def kept(policy: str | dict[str, object]) -> float:
+        """Share of the turns after a session's first that find its cache."""
+        found = turns = 0
+        draw = random.Random(3)
+        with fleet(policy, 8) as (router, clock):
+            sessions = [prompt(seed, 1_600) for seed in range(48)]
+            seen: set[int] = set()
+            for _ in range(600):
+                number = draw.randrange(len(sessions))
+                for worker in range(8):  # queues as engines have them: uneven, and none is full
+                    router.update_load(f"w{worker}", waiting=draw.randrange(3), running=4)
+                with router.reserve(sessions[number]) as reservation:
+                    if number in seen:
+                        turns += 1
+                        found += reservation.choice.cached_tokens >= 1_600
+                    seen.add(number)
+                    reservation.first_token()
+                clock.advance(0.2)
+        return found / turns
+
+    def test_a_fleet_wide_gate_loses_the_cache(self) -> None:
+        assert self.kept({"name": "load_balanced_kvaware", "imbalanced_threshold": 2}) < 0.6
+
+    @pytest.mark.parametrize("policy", [*INFORMED, "spill", "load_balanced_kvaware"])
+    def test_a_decision_for_each_request_keeps_it(self, policy: str) -> None:
+        assert self.kept(policy) > 0.95
+
+
+class TestNewcomer:
+    """sglang #39750, Dynamo #10574: a new or silent target draws everything, or nothing."""
+
+    @staticmethod
+    def share_of_newcomer(policy: str | dict[str, object]) -> float:
+        with fleet(policy, 4) as (router, clock):
+            for seed in range(400):
+                with router.reserve(prompt(seed, 800)) as reservation:
+                    reservation.first_token()
+                clock.advance(0.1)
+            router.add_worker("new", total_blocks=4096)
+            counts: Counter[object] = Counter()
+            for seed in range(400, 600):
+                with router.reserve(prompt(seed, 800)) as reservation:
+                    counts[reservation.choice.worker] += 1
+                    reservation.first_token()
+                clock.advance(0.1)
+        return counts["new"] / counts.total()
+
+    def test_the_fewest_requests_without_a_ramp_send_it_everything(self) -> None:
+        assert self.share_of_newcomer({"name": "qps", "warm_up": 0}) > 0.8
+
+    @pytest.mark.parametrize("policy", [*INFORMED, "qps", "standalone", "ttft"])
+    def test_it_gets_its_part(self, policy: str) -> None:
+        assert 0.08 < self.share_of_newcomer(policy) < 0.5
+
+
+class TestLeaks:
+    """vllm-project/router #215, Dynamo #13513, llm-d-router #1739: counts that never fall."""
+
+    def test_loads_are_zero_after_every_kind_of_end(self) -> None:
+        draw = random.Random(11)
+        with fleet(DEFAULT, 6) as (router, clock):
+            running: list[kvroute.Reservation] = []
+            for step in range(3_000):
+                choice = draw.random()
+                if choice < 0.5 or not running:
+                    running.append(router.reserve(prompt(step % 90, 320)))
+                elif choice < 0.6:
+                    draw.choice(running).first_token()
+                elif choice < 0.7:
+                    draw.choice(running).progress(draw.randrange(200))
+                elif choice < 0.95:
+                    ended = running.pop(draw.randrange(len(running)))
+                    ended.release()
+                    ended.release()
+                else:
+                    name = f"w{draw.randrange(6)}"
+                    router.remove_worker(name)
+                    router.add_worker(name, total_blocks=4096)
+                clock.advance(draw.random())
+            for reservation in running:
+                reservation.release()
+            stats = router.stats()
+            assert stats.reservations == 0
+            for target in stats.targets:
+                assert (
+                    target.active_prefill_tokens,
+                    target.active_blocks,
+                    target.active_requests,
+                ) == (0, 0, 0)
+
+    def test_a_worker_that_returns_does_not_inherit_bookings(self) -> None:
+        with fleet(DEFAULT, 2) as (router, _):
+            old = router.reserve(prompt(1, 3_200), allowed=["w0"])
+            router.remove_worker("w0")
+            router.add_worker("w0", total_blocks=4096)
+            old.progress(100)
+            old.release()
+            again = next(t for t in router.stats().targets if t.worker == "w0")
+            assert (again.active_prefill_tokens, again.active_blocks, again.active_requests) == (
+                0,
+                0,
+                0,
+            )
