@@ -8,12 +8,24 @@ namespace kvroute::detail {
 namespace {
 
 constexpr std::size_t kChangesEach = 8;
-// Policies key requests by their head: more hashes than that are not kept.
-constexpr std::size_t kMostHashes = 256;
+// Policies key requests by their head, of 16 blocks by default: no more hashes than that are kept.
+constexpr std::size_t kMostHashes = 64;
 
 template <typename T>
-void copy(std::span<const T> from, std::vector<T>& to) {
-  to.assign(from.begin(), from.end());
+void append(std::span<const T> from, std::vector<T>& to) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
+template <typename T>
+std::vector<T> copy(std::span<const T> from) {
+  return {from.begin(), from.end()};
+}
+
+void prefetch(const void* data, std::size_t bytes) {
+  constexpr std::size_t kLine = 64;
+  for (std::size_t at = 0; at < bytes; at += kLine) {
+    __builtin_prefetch(static_cast<const char*>(data) + at, 1);
+  }
 }
 
 }  // namespace
@@ -47,34 +59,62 @@ void DecisionLog::note_changes(const ScoreInput& input) {
   }
 }
 
-void DecisionLog::record(const ScoreInput& input, std::shared_ptr<const Policy> policy,
+std::shared_ptr<const DecisionLog::Rare> DecisionLog::rare_of(const ScoreInput& input,
+                                                              const Choice& choice) {
+  const RequestOverrides& asked = input.overrides;
+  const bool has_overrides = asked.overlap_credit || asked.prefill_scale || asked.temperature;
+  if (input.depths.front().empty() && input.preferences.empty() && choice.given.empty() &&
+      choice.excluded.empty() && !has_overrides) {
+    return nullptr;
+  }
+  auto rare = std::make_shared<Rare>();
+  for (std::size_t tier = 0; tier < kTiers; ++tier) rare->depths[tier] = copy(input.depths[tier]);
+  rare->preferences = copy(input.preferences);
+  rare->given = copy(choice.given);
+  rare->excluded = copy(choice.excluded);
+  rare->overrides = asked;
+  return rare;
+}
+
+void DecisionLog::record(const ScoreInput& input, const std::shared_ptr<const Policy>& policy,
                          const TargetTable& targets, const Choice& choice) {
   note_changes(input);
   roster_ = roster_of(targets, roster_);
   if (entries_.size() < capacity_) entries_.emplace_back();
-  Entry& entry = entries_[next_ % capacity_];
-  entry.number = next_++;
-  entry.changes = changed_;
-  entry.facts.num_tokens = input.num_tokens;
-  entry.facts.block_size = input.block_size;
-  entry.facts.session = input.session;
-  entry.facts.expected_output_tokens = input.expected_output_tokens;
-  entry.facts.overrides = input.overrides;
-  entry.facts.now = input.now;
-  entry.facts.report_lifetime_seconds = input.report_lifetime_seconds;
-  entry.fleet = *input.fleet;
-  entry.policy = std::move(policy);
-  entry.roster = roster_;
+  Entry& entry = entries_[next_++ % capacity_];
+  entry.num_tokens = input.num_tokens;
+  entry.now = input.now;
+  entry.report_lifetime_seconds = input.report_lifetime_seconds;
+  entry.session = input.session;
+  entry.expected_output_tokens = input.expected_output_tokens;
+  entry.block_size = input.block_size;
   entry.chosen = choice.chosen;
+  entry.changes = changed_;
+  entry.fleet = *input.fleet;
+  if (entry.policy != policy) entry.policy = policy;
+  if (entry.roster != roster_) entry.roster = roster_;
   entry.request_id = choice.request_id;
-  copy(input.hashes.first(std::min(input.hashes.size(), kMostHashes)), entry.hashes);
-  copy(input.candidates, entry.candidates);
-  copy(choice.excluded, entry.excluded);
-  copy(input.held, entry.held);
-  for (std::size_t tier = 0; tier < kTiers; ++tier) copy(input.depths[tier], entry.depths[tier]);
-  copy(input.active, entry.active);
-  copy(input.preferences, entry.preferences);
-  copy(choice.given, entry.given);
+  entry.hashes.clear();
+  append(input.hashes.first(std::min(input.hashes.size(), kMostHashes)), entry.hashes);
+  entry.slots = static_cast<std::uint32_t>(input.held.size());
+  entry.by_slot.clear();
+  append(input.held, entry.by_slot);
+  append(input.active, entry.by_slot);
+  const bool are_all = input.candidates.size() == roster_->listed.size();
+  if (!are_all) append(input.candidates, entry.by_slot);
+  entry.candidates = are_all ? 0 : static_cast<std::uint32_t>(input.candidates.size());
+  entry.rare = rare_of(input, choice);
+  prefetch_next();
+}
+
+// What was written a thousand decisions ago is in no cache; the next one need not wait for it.
+void DecisionLog::prefetch_next() const {
+  if (entries_.size() < capacity_) return;
+  const Entry& next = entries_[next_ % capacity_];
+  prefetch(next.by_slot.data(), next.by_slot.size() * sizeof(std::uint32_t));
+  prefetch(next.hashes.data(), next.hashes.size() * sizeof(std::uint64_t));
+  prefetch(&entries_[(next_ + 1) % capacity_], sizeof(Entry));
+  prefetch(&changes_[changed_ % changes_.size()], sizeof(Change));
 }
 
 DecisionLog::Past DecisionLog::past(std::size_t limit) const {
@@ -104,13 +144,17 @@ std::vector<DecisionRecord> DecisionLog::Past::read() {
 }
 
 ScoreInput DecisionLog::Entry::input(const Loads& loads) const {
-  ScoreInput input = facts;
+  ScoreInput input;
+  input.num_tokens = num_tokens;
+  input.block_size = block_size;
   input.hashes = hashes;
-  input.candidates = candidates;
-  input.held = held;
-  for (std::size_t tier = 0; tier < kTiers; ++tier) input.depths[tier] = depths[tier];
-  input.active = active;
-  input.preferences = preferences;
+  input.session = session;
+  input.expected_output_tokens = expected_output_tokens;
+  const std::span<const std::uint32_t> kept(by_slot);
+  input.held = kept.first(slots);
+  input.active = kept.subspan(slots, slots);
+  input.candidates = candidates == 0 ? std::span<const Slot>(roster->listed)
+                                     : std::span<const Slot>(kept.subspan(std::size_t{2} * slots));
   input.block_sizes = roster->block_sizes;
   input.total_blocks = roster->total_blocks;
   input.identities = roster->identities;
@@ -118,14 +162,24 @@ ScoreInput DecisionLog::Entry::input(const Loads& loads) const {
   input.loads = loads.loads;
   input.histories = loads.histories;
   input.fleet = &fleet;
+  input.now = now;
+  input.report_lifetime_seconds = report_lifetime_seconds;
+  if (rare) {
+    for (std::size_t tier = 0; tier < kTiers; ++tier) input.depths[tier] = rare->depths[tier];
+    input.preferences = rare->preferences;
+    input.overrides = rare->overrides;
+  }
   return input;
 }
 
 DecisionRecord DecisionLog::Entry::read(const Loads& loads) const {
-  return {.at = facts.now,
+  static const Rare kNothing;
+  const Rare& more = rare ? *rare : kNothing;
+  return {.at = now,
           .request_id = request_id,
           .chosen = roster->targets[chosen],
-          .explanation = explanation_of(*policy, input(loads), excluded, roster->targets, given)};
+          .explanation =
+              explanation_of(*policy, input(loads), more.excluded, roster->targets, more.given)};
 }
 
 }  // namespace kvroute::detail

@@ -41,7 +41,7 @@ class DecisionLog {
 
   [[nodiscard]] bool is_on() const noexcept { return capacity_ > 0; }
 
-  void record(const ScoreInput& input, std::shared_ptr<const Policy> policy,
+  void record(const ScoreInput& input, const std::shared_ptr<const Policy>& policy,
               const TargetTable& targets, const Choice& choice);
 
   /// A copy of the last `limit` decisions and what it takes to read them.
@@ -60,29 +60,41 @@ class DecisionLog {
     std::vector<TargetHistory> histories;
     void apply(const Change& change);
   };
+  /// What a decision had that most have not.
+  struct Rare {
+    std::array<std::vector<std::uint32_t>, kTiers> depths;
+    std::vector<double> preferences;
+    std::vector<double> given;
+    std::vector<std::pair<Slot, Exclusion>> excluded;
+    RequestOverrides overrides;
+  };
   struct Entry {
-    ScoreInput facts;  // without its views
-    std::optional<std::uint64_t> number;
-    std::uint64_t changes = 0;  // that came before
+    std::uint64_t num_tokens = 0;
+    Nanoseconds now = 0;
+    double report_lifetime_seconds = 0;
+    std::optional<std::uint64_t> session;
+    std::optional<std::uint32_t> expected_output_tokens;
+    std::uint32_t block_size = 1;
+    Slot chosen = 0;
+    std::uint32_t slots = 0;       // in `held` and in `active`
+    std::uint32_t candidates = 0;  // 0: all of the roster's
+    std::uint64_t changes = 0;     // that came before
     FleetLoad fleet;
     std::shared_ptr<const Policy> policy;
     std::shared_ptr<const Roster> roster;
-    Slot chosen = 0;
     std::string request_id;
     std::vector<std::uint64_t> hashes;
-    std::vector<Slot> candidates;
-    std::vector<std::pair<Slot, Exclusion>> excluded;
-    std::vector<std::uint32_t> held;
-    std::array<std::vector<std::uint32_t>, kTiers> depths;
-    std::vector<std::uint32_t> active;
-    std::vector<double> preferences;
-    std::vector<double> given;
+    std::vector<std::uint32_t> by_slot;  // held, active, candidates
+    std::shared_ptr<const Rare> rare;    // null: nothing of it
 
     [[nodiscard]] ScoreInput input(const Loads& loads) const;
     [[nodiscard]] DecisionRecord read(const Loads& loads) const;
   };
 
+  [[nodiscard]] static std::shared_ptr<const Rare> rare_of(const ScoreInput& input,
+                                                           const Choice& choice);
   void note_changes(const ScoreInput& input);
+  void prefetch_next() const;
   void push(Slot slot, const ScoreInput& input);
 
   std::size_t capacity_;

@@ -18,6 +18,7 @@ struct Roster {
   std::vector<std::uint64_t> total_blocks;
   std::vector<std::uint64_t> identities;
   std::vector<std::uint32_t> turns;
+  std::vector<Slot> listed;  // ascending
 };
 
 /// `known` if it is still right, else a new one.
@@ -32,6 +33,7 @@ struct Roster {
   roster->total_blocks = copy(table.total_blocks());
   roster->identities = copy(table.identities());
   roster->turns = copy(table.turns());
+  roster->listed = copy(table.listed());
   return roster;
 }
 
