@@ -12,7 +12,7 @@ POLICIES = ("round_robin", "kv_cost", "kv_delay")
 class DemoPlan:
     """Settings of one demo. Times in seconds, lengths in tokens.
 
-    The defaults take about 110 s and a fifth of two slow cores, so that the times to first token
+    The defaults take about 110 s and a quarter of two slow cores, so that the times to first token
     come from the simulated engines and not from Python. Engines run their default cost model (a
     70 B model on four H100), sped up by `compression`. The default caches are neither ample nor
     hopeless: four of them have room for a little more than half of the distinct tokens of the

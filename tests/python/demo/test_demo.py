@@ -156,7 +156,7 @@ def test_a_policy_that_does_not_exist_is_the_frontends_error(start: Any) -> None
     status, _, err = start("--requests=4", "--policies=coin_toss").finish()
     assert status == 1
     assert "kvroute demo: frontend (kvroute serve) ended with status 2" in err
-    assert "--routing-logic" in err
+    assert "routing_logic: expected one of" in err
 
 
 def test_failed_requests_make_it_fail(start: Any) -> None:
