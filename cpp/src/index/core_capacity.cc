@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <mutex>
 #include <set>
 #include <string>
@@ -14,31 +13,6 @@ void TreeCore::set_capacity(Slot slot, std::optional<std::uint32_t> blocks) {
   const std::scoped_lock turn(writers_);
   static_cast<void>(find_holder({slot, Tier::device}));  // checks the slot
   tree_->capacity().set_capacity(slot, blocks);
-  if (!blocks) give_time(slot);
-}
-
-/// What is predicted for a slot that has no capacity (any more) gets the time of a prediction made
-/// when the last one was; what its running requests use gets it when they end. In steps of one
-/// node.
-void TreeCore::give_time(Slot slot) {
-  const Nanoseconds deadline = deadline_from(latest_);
-  while (const auto record = tree_->capacity().pop(slot)) {
-    if (!tree_->live(record->node)) continue;
-    Node& node = tree_->node(record->node);
-    const std::uint32_t in_use = node.pins().active(slot);
-    if (!node.predicted().any(slot, record->instant)) continue;
-    const std::scoped_lock alone(tree_lock_);
-    PredictedRanges& predicted = node.make_extras(bytes_->nodes).predicted;
-    for (const auto& [begin, end] : predicted.ranges_of(slot, record->instant)) {
-      const std::uint32_t from = std::max(begin, in_use);
-      if (from < end) {
-        predicted.take(slot, from, end, bytes_->requests);
-        predicted.add(slot, from, end, deadline, bytes_->requests);
-      }
-      if (begin < in_use) tree_->capacity().pass_over(slot, record->instant);
-    }
-    tree_->schedule_expiry(record->node);
-  }
 }
 
 /// Predictions beyond the slot's capacity go, but for those that its running requests use. In
@@ -105,9 +79,7 @@ std::optional<std::string> TreeCore::audit_capacities() const {
     if (!tree_->live(id)) continue;
     const Node& node = tree_->node(id);
     for (const PredictedRange& range : node.predicted().ranges()) {
-      if (range.expires()) continue;
-      const bool bounded = tree_->capacity().capacity(range.slot).has_value();
-      if (bounded && queued.contains({range.slot, range.deadline, id})) continue;
+      if (range.expires() || queued.contains({range.slot, range.deadline, id})) continue;
       const bool in_use = range.end <= node.pins().active(range.slot);
       if (in_use && tree_->capacity().may_have_passed_over(range.slot, range.deadline)) continue;
       return "node " + std::to_string(id) + ": predictions that no capacity bounds";

@@ -11,10 +11,7 @@ void TreeCore::clear(Slot slot, bool release) {
     static_cast<void>(find_holder({slot, Tier::device}));  // checks the slot
     heap_.note(bytes_->total());
     waiting_->clear(slot);
-    if (release) {
-      tree_->capacity().set_capacity(slot, std::nullopt);
-      give_time(slot);
-    }
+    if (release) tree_->capacity().set_capacity(slot, std::nullopt);
   }
   for (std::size_t tier = 0; tier < kTiers; ++tier) {
     clear_lane({slot, static_cast<Tier>(tier)}, release);

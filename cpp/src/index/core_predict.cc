@@ -10,13 +10,13 @@ std::uint32_t TreeCore::predict(Slot slot, std::span<const std::uint64_t> labels
   const std::scoped_lock turn(writers_);
   Holder& holder = holder_of({slot, Tier::device});
   std::uint32_t added = 0;
-  latest_ = now;
   {
     const std::scoped_lock alone(tree_lock_);
     const std::uint32_t tick = next_tick();
     find_path(NodeTree::kRoot, 0, labels);
-    const Nanoseconds deadline =
-        tree_->capacity().capacity(slot) ? tree_->capacity().next_instant() : deadline_from(now);
+    const Nanoseconds deadline = tree_->capacity().capacity(slot)
+                                     ? tree_->capacity().next_instant()
+                                     : std::min(after(now, predicted_ttl_), kFirstInstant - 1);
     for (const Segment& segment : path_) {
       added += predict_segment(slot, holder, segment, deadline);
       tree_->node(segment.node).last_use.set(tick);

@@ -62,7 +62,6 @@ std::uint32_t TreeCore::unpin(Slot slot, Pin pin) {
   }
   update_shared_names();
   all_in_use_ = false;
-  if (!tree_->capacity().capacity(slot)) give_time(slot);
   enforce_limit(NodeTree::kRoot, kNoBound);  // predictions may have been queued again
   return stopped;
 }

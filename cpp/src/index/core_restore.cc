@@ -29,10 +29,6 @@ void TreeCore::restore(std::string_view snapshot, Nanoseconds now) {
     if (pins_ > 0) {
       refuse_snapshot("to be loaded while nothing is pinned", std::to_string(pins_) + " pins");
     }
-    fresh.latest_ = latest_ = now;
-    for (Slot slot = 0; slot < fresh.slot_count_; ++slot) {
-      if (!tree_->capacity().capacity(slot)) fresh.give_time(slot);
-    }
     const std::scoped_lock alone(tree_lock_);
     std::swap(bytes_, fresh.bytes_);
     fresh.tree_->capacity().take_capacities(tree_->capacity());

@@ -58,16 +58,6 @@ std::uint32_t PredictedRanges::end_of(Slot slot, Nanoseconds deadline) const noe
   return 0;
 }
 
-std::vector<std::pair<std::uint32_t, std::uint32_t>> PredictedRanges::ranges_of(
-    Slot slot, Nanoseconds deadline) const {
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> found;
-  for (const PredictedRange& range : ranges_) {
-    if (range.slot == slot && range.deadline == deadline)
-      found.emplace_back(range.begin, range.end);
-  }
-  return found;
-}
-
 Nanoseconds PredictedRanges::earliest() const noexcept {
   Nanoseconds earliest = std::numeric_limits<Nanoseconds>::max();
   for (const PredictedRange& range : ranges_) earliest = std::min(earliest, range.deadline);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 #include "index/accounting.h"
 #include "kvroute/base/clock.h"
@@ -42,9 +40,6 @@ class PredictedRanges {
   void list_deadlines(Slot slot, std::vector<Nanoseconds>& deadlines) const;
   /// One past the last of the slot's blocks with this deadline; 0 if there are none.
   [[nodiscard]] std::uint32_t end_of(Slot slot, Nanoseconds deadline) const noexcept;
-  /// [begin, end) of the slot's ranges with just this deadline.
-  [[nodiscard]] std::vector<std::pair<std::uint32_t, std::uint32_t>> ranges_of(
-      Slot slot, Nanoseconds deadline) const;
   /// The first deadline; none of those that expire if it is not before kFirstInstant.
   [[nodiscard]] Nanoseconds earliest() const noexcept;
 

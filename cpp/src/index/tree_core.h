@@ -2,7 +2,6 @@
 
 #include <absl/container/flat_hash_set.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -212,12 +211,8 @@ class TreeCore {
   std::uint32_t predict_segment(Slot slot, Holder& holder, const Segment& segment,
                                 Nanoseconds deadline);
   std::size_t expire_node(NodeId id, Nanoseconds now);
-  [[nodiscard]] Nanoseconds deadline_from(Nanoseconds now) const noexcept {
-    return std::min(after(now, predicted_ttl_), kFirstInstant - 1);
-  }
 
   // core_capacity.cc
-  void give_time(Slot slot);
   void end_outlived(Slot slot, Holder& holder);
   void end_outlived_in(Slot slot, Holder& holder, const CapacityQueue::Record& record,
                        std::uint32_t excess);
@@ -247,7 +242,6 @@ class TreeCore {
   mutable PhaseFairMutex writers_;
   mutable PhaseFairMutex tree_lock_;
   std::optional<std::size_t> limit_;
-  Nanoseconds latest_ = 0;  // of the last prediction or restoring
 
   // What `restore` replaces as a whole.
   std::unique_ptr<IndexBytes> bytes_ = std::make_unique<IndexBytes>();

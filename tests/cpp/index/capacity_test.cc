@@ -16,13 +16,6 @@ const Hashes kFirst = hashes(10, 1);
 const Hashes kSecondPrompt = hashes(10, 2);
 const Hashes kThird = hashes(10, 3);
 
-/// Predictions live for so long.
-IndexOptions ten_seconds() {
-  IndexOptions options;
-  options.predicted_ttl_seconds = 10;
-  return options;
-}
-
 /// A tree whose slot 0 is assumed to hold at most `blocks`.
 PrefixTree bounded(std::uint32_t blocks) {
   PrefixTree tree;
@@ -181,7 +174,7 @@ TEST(Capacity, AppliesFromTheNextPredictionOn) {
   tree.set_capacity(0, std::nullopt);
   tree.predict(0, kThird, 0);
   EXPECT_EQ(tree.held_blocks(0), 14U);
-  EXPECT_EQ(tree.expire(1'000 * kSecond), 14U);
+  EXPECT_EQ(tree.expire(1'000 * kSecond), 10U);
 }
 
 TEST(Capacity, LeavesWhatWasPredictedWithATimeToItsTime) {
@@ -209,34 +202,6 @@ TEST(Capacity, AndTheOrderOfPredictionsOutliveASnapshot) {
   EXPECT_EQ(held(tree, 0, kThird), 10U);
   EXPECT_EQ(tree.expire(1'000 * kSecond), 0U);
   EXPECT_EQ(tree.audit(), std::nullopt);
-}
-
-TEST(Capacity, LeavesATimeBehindWhenItIsTakenAway) {
-  PrefixTree tree(ten_seconds());
-  tree.set_capacity(0, 100);
-  const Pin pin = tree.pin(0, part(kFirst, 0, 4)).pin;
-  tree.predict(0, kFirst, 0);
-  tree.predict(0, kSecondPrompt, 5 * kSecond);
-  tree.set_capacity(0, std::nullopt);
-  EXPECT_EQ(tree.audit(), std::nullopt);
-  EXPECT_EQ(tree.expire(14 * kSecond), 0U) << "it begins with the last prediction";
-  EXPECT_EQ(tree.expire(15 * kSecond), 16U);
-  EXPECT_EQ(held(tree, 0, kFirst), 4U) << "a running request uses them";
-  EXPECT_EQ(tree.expire(1'000 * kSecond), 0U);
-  tree.unpin(0, pin);
-  EXPECT_EQ(tree.expire(1'000 * kSecond), 4U);
-  EXPECT_EQ(tree.stats().blocks, 0U);
-}
-
-TEST(Capacity, LeavesATimeBehindWhereASnapshotIsRestoredWithoutIt) {
-  PrefixTree tree = bounded(100);
-  tree.predict(0, kFirst, 0);
-  PrefixTree other(ten_seconds());
-  other.restore(tree.snapshot(0), 5 * kSecond);
-  EXPECT_EQ(other.audit(), std::nullopt);
-  EXPECT_EQ(other.expire(14 * kSecond), 0U);
-  EXPECT_EQ(other.expire(15 * kSecond), 10U);
-  EXPECT_EQ(other.stats().blocks, 0U);
 }
 
 TEST(Capacity, KeepsItsQueuesInBounds) {

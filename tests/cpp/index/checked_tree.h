@@ -183,11 +183,11 @@ class CheckedTree {
       tree_.restore(saved, op.now + later);
     } else {
       PrefixTree fresh(options_);
-      for (const auto& [slot, state] : model_.slots()) fresh.set_capacity(slot, state.capacity);
       fresh.restore(saved, op.now + later);
       tree_ = std::move(fresh);
     }
-    model_.postpone(op.now, later);
+    model_.postpone(later);
+    for (const auto& [slot, state] : model_.slots()) tree_.set_capacity(slot, state.capacity);
     got_then_ = tree_.stats();
     expected_then_ = model_.stats();
     auto wrong = check();

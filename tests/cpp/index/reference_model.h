@@ -112,7 +112,6 @@ class ReferenceModel {
 
   std::uint32_t predict(Slot slot, std::span<const std::uint64_t> labels, Nanoseconds now) {
     ReferenceSlot& state = slots_[slot];
-    latest_ = now;
     const std::uint64_t instant = ++instants_;
     std::uint32_t added = 0;
     Place place = kRoot;
@@ -130,7 +129,6 @@ class ReferenceModel {
 
   void set_capacity(Slot slot, std::optional<std::uint32_t> blocks) {
     slots_[slot].capacity = blocks;
-    give_time(slots_[slot]);
   }
   [[nodiscard]] std::optional<std::uint32_t> capacity(Slot slot) const {
     const auto state = slots_.find(slot);
@@ -147,9 +145,8 @@ class ReferenceModel {
     counters_.expired += gone;
     return gone;
   }
-  /// Every deadline moves by `time`, as when a snapshot of `now` is loaded that much later.
-  void postpone(Nanoseconds now, Nanoseconds time) {
-    latest_ = now + time;
+  /// Every deadline moves by `time`, as when a snapshot is loaded later than it was taken.
+  void postpone(Nanoseconds time) {
     for (auto& [slot, state] : slots_) {
       for (auto& [place, prediction] : state.predicted) {
         if (prediction.deadline) *prediction.deadline += time;
@@ -174,13 +171,11 @@ class ReferenceModel {
     ReferenceSlot& state = slots_[slot];
     std::uint32_t stopped = 0;
     state.pins -= place == kRoot ? 0U : 1U;
-    const bool pinned = place != kRoot;
     for (; place != kRoot; place = places_.parent(place)) {
       if (--state.active.at(place) > 0) continue;
       state.active.erase(place);
       ++stopped;
     }
-    if (pinned) give_time(state);
     return stopped;
   }
 
@@ -252,14 +247,6 @@ class ReferenceModel {
   }
 
  private:
-  /// Without a capacity, what is predicted without a time gets one, but for what is in use.
-  void give_time(ReferenceSlot& state) {
-    if (state.capacity || upper_bound_) return;
-    for (auto& [place, prediction] : state.predicted) {
-      if (prediction.deadline || state.active.contains(place)) continue;
-      prediction.deadline = latest_ + ttl_;
-    }
-  }
   /// Blocks that a tree must keep: held or pinned by someone, or before such a block.
   [[nodiscard]] std::size_t live_blocks() const {
     std::vector<bool> live(places_.end());
@@ -393,7 +380,6 @@ class ReferenceModel {
   std::map<Place, std::uint32_t>
       fresh_;  // of the chain at work: newly exact; 1 if predicted before
   std::uint64_t instants_ = 0;
-  Nanoseconds latest_ = 0;  // of the last prediction or restoring
   IndexStats counters_;
 };
 

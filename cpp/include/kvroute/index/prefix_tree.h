@@ -169,9 +169,7 @@ class PrefixTree {
   /// Most blocks that the slot is assumed to hold: for an engine that sends no events but whose
   /// cache has a known size. Beyond it the least recently predicted go, the deepest of a path
   /// first; those that a request running on the slot has pinned stay. Absent (the default): no
-  /// such bound, and predictions expire instead. Applies to predictions from now on; where it is
-  /// taken away, those without a time get that of a prediction made when the last one was, those in
-  /// use by a running request when it ends. O(predictions of the slot) then.
+  /// such bound, and predictions expire instead. Applies to predictions from now on.
   /// \throws InvalidArgument if it is 0.
   void set_capacity(Slot slot, std::optional<std::uint32_t> blocks);
 
