@@ -103,8 +103,8 @@ BENCHMARK(reserve_with_log)->ArgNames({"workers", "log"})->ArgsProduct({{8, 64, 
 void select_allowed(benchmark::State& state) {
   const auto tokens = prompt(2'000);
   const auto router = filled_router(1'024, tokens, "kv_cost");
-  std::vector<WorkerRef> refs;
-  for (std::int64_t worker = 0; worker < 512; ++worker) refs.push_back({worker, {}});
+  std::vector<WorkerRef> refs(512);
+  for (std::size_t i = 0; i < refs.size(); ++i) refs[i].worker = static_cast<std::int64_t>(i);
   const auto set = router->allowed_set(refs);
   Request wanted = request(tokens, state.range(0) == 1 ? &refs : nullptr);
   if (state.range(0) == 2) wanted.allowed_set = set.get();

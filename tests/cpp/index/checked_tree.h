@@ -49,13 +49,13 @@ class CheckedTree {
         model_.release(op.slot);
         return std::nullopt;
       case OpKind::kPredict:
-        return same("predict", tree_.predict(op.slot, op.labels, op.now),
-                    model_.predict(op.slot, op.labels, op.now));
+        return same("predict", tree_.predict(op.slot, op.labels, now(op)),
+                    model_.predict(op.slot, op.labels, now(op)));
       case OpKind::kSetCapacity:
         tree_.set_capacity(op.slot, op.capacity);
         model_.set_capacity(op.slot, op.capacity);
         return std::nullopt;
-      case OpKind::kExpire: return expire(op.now);
+      case OpKind::kExpire: return expire(now(op));
       case OpKind::kPin: return pin(op);
       case OpKind::kUnpin: return unpin(op);
       case OpKind::kMatch: return match(op.labels);
@@ -102,6 +102,8 @@ class CheckedTree {
   static std::string in_slot(Slot slot, const std::string& wrong) {
     return "slot " + std::to_string(slot) + ", " + wrong;
   }
+
+  [[nodiscard]] Nanoseconds now(const Op& op) const { return op.now + shift_; }
 
   std::optional<std::string> store(const Op& op) {
     const std::uint64_t its_seed = seed_of(tree_, op);
@@ -167,26 +169,28 @@ class CheckedTree {
   std::optional<std::string> save_and_load(const Op& op) {
     const std::uint32_t way = op.which % 6;
     if (way < 2) {
-      if (!refuses(damaged(tree_.snapshot(op.now), op.which), op.now)) return "loaded from damage";
+      if (!refuses(damaged(tree_.snapshot(now(op)), op.which), now(op)))
+        return "loaded from damage";
       return check();
     }
     if (way == 2 && model_.pins() > 0) {
-      if (!refuses(tree_.snapshot(op.now), op.now)) return "loaded under pins";
+      if (!refuses(tree_.snapshot(now(op)), now(op))) return "loaded under pins";
       return check();
     }
     for (Op end; !pins_.empty();) {
       if (auto wrong = unpin(end)) return wrong;
     }
-    const std::string saved = tree_.snapshot(op.now);
+    const std::string saved = tree_.snapshot(now(op));
     const Nanoseconds later = op.which % 5 * 1'000'000'000;
     if (way == 3) {
-      tree_.restore(saved, op.now + later);
+      tree_.restore(saved, now(op) + later);
     } else {
       PrefixTree fresh(options_);
-      fresh.restore(saved, op.now + later);
+      fresh.restore(saved, now(op) + later);
       tree_ = std::move(fresh);
     }
     model_.postpone(later);
+    shift_ += later;
     for (const auto& [slot, state] : model_.slots()) tree_.set_capacity(slot, state.capacity);
     got_then_ = tree_.stats();
     expected_then_ = model_.stats();
@@ -226,7 +230,8 @@ class CheckedTree {
   Slot end_;
   std::vector<PlacedPin> pins_;
   Overlaps overlaps_;
-  IndexStats got_then_;  // counters are compared from here on
+  Nanoseconds shift_ = 0;  // loading takes time, and clocks do not go back
+  IndexStats got_then_;    // counters are compared from here on
   IndexStats expected_then_;
 };
 

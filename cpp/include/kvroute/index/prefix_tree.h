@@ -169,7 +169,9 @@ class PrefixTree {
   /// Most blocks that the slot is assumed to hold: for an engine that sends no events but whose
   /// cache has a known size. Beyond it the least recently predicted go, the deepest of a path
   /// first; those that a request running on the slot has pinned stay. Absent (the default): no
-  /// such bound, and predictions expire instead. Applies to predictions from now on.
+  /// such bound, and predictions expire instead. Applies to predictions from now on: what was
+  /// predicted under a capacity that is taken away stays until it is confirmed, cleared or
+  /// forgotten, or predicted again with a time.
   /// \throws InvalidArgument if it is 0.
   void set_capacity(Slot slot, std::optional<std::uint32_t> blocks);
 
