@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Iterator
 
 from kvroute.admission.orders import Order, Waiting
@@ -40,11 +41,15 @@ class FairLine:
             yield from (request for _, _, request in line)
 
     def add(self, request: Waiting) -> None:
+        """ValueError where the order's key is not a finite number."""
+        place = self._place(request)
+        if not math.isfinite(place[0]):
+            raise ValueError(f"key: expected a finite number from the order, got {place[0]}")
         line = self._lines.get(request.tenant)
         if line is None:
             line = self._lines[request.tenant] = []
             self._served[request.tenant] = max(self._served.get(request.tenant, 0.0), self._floor)
-        bisect.insort(line, self._place(request))
+        bisect.insort(line, place)
         self._count += 1
 
     def remove(self, request: Waiting) -> None:

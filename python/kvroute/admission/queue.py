@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from kvroute.admission.errors import QueueFull, QueueTimeout
@@ -126,7 +127,7 @@ class AdmissionQueue:
             priority=priority,
             tenant=tenant,
             timeout=timeout,
-            eligibility=None if allowed is None else tuple(allowed),
+            eligibility=_eligibility(allowed, options),
         )
 
     async def admit(
@@ -144,6 +145,8 @@ class AdmissionQueue:
         `uncached_tokens` is asked only when the request must wait. `eligibility`: equal for
         requests that the same workers may serve, None where all may.
         """
+        if not math.isfinite(priority):
+            raise ValueError(f"priority: expected a finite number, got {priority}")
         if not self._line:
             try:
                 return attempt()
@@ -232,6 +235,20 @@ class AdmissionQueue:
         """When those that wait now may be through, at the rate of the last admissions."""
         seconds = self._gap.mean(self._clock()) * (len(self._line) + 1)
         return min(max(seconds, 1.0), _LONGEST_RETRY)
+
+
+def _eligibility(allowed: Any, options: Mapping[str, Any]) -> Hashable:
+    """Equal for requests whose arguments leave them the same workers; None where all are left."""
+    parts: list[tuple[str, Hashable]] = []
+    if allowed is not None:
+        # A prebuilt set stands for itself; it lives as long as the request that names it.
+        listed = isinstance(allowed, (list, tuple))
+        parts.append(("allowed", tuple(allowed) if listed else id(allowed)))
+    for name in ("pinned", "dp_ranks", "labels", "model", "lora"):
+        value = options.get(name)
+        if value is not None:
+            parts.append((name, repr(sorted(value.items()) if name == "labels" else value)))
+    return tuple(parts) or None
 
 
 class _Try:

@@ -207,6 +207,44 @@ async def test_one_with_free_workers_of_its_own_does_not_wait_for_others() -> No
     await stuck[0]
 
 
+@pytest.mark.parametrize(
+    "stuck_with", [{"pinned": ("w", 0)}, {"labels": {"zone": "a"}}, {"dp_ranks": (1, 2)}]
+)
+async def test_one_who_is_bound_holds_nobody_else(stuck_with: dict[str, Any]) -> None:
+    router = Router(w=0, v=1)
+    queue = queue_of(router)
+    bound = queue.reserve([1], allowed=["w"], timeout=LONG, **stuck_with)
+    stuck = asyncio.ensure_future(bound)
+    await asyncio.sleep(0)
+    await asyncio.wait_for(queue.reserve([2], timeout=LONG), 5)
+    router.room["w"] = 1
+    queue.made_room()
+    await stuck
+
+
+async def test_a_prebuilt_set_may_wait() -> None:
+    class Allowed:
+        """Not to be gone through, as the core's."""
+
+        def __contains__(self, worker: object) -> bool:
+            return worker == "w"
+
+    router = Router(w=0)
+    queue = queue_of(router)
+    waits = asyncio.ensure_future(queue.reserve([1], allowed=Allowed(), timeout=LONG))
+    await asyncio.sleep(0)
+    router.room["w"] = 1
+    queue.made_room()
+    await waits
+
+
+async def test_a_priority_that_is_no_number_is_refused() -> None:
+    queue = queue_of(Router(w=0), order="priority")
+    with pytest.raises(ValueError, match="priority: expected a finite number, got nan"):
+        await queue.reserve([1], priority=float("nan"))
+    assert len(queue) == 0
+
+
 async def test_a_full_queue_refuses() -> None:
     router = Router(w=0)
     queue = queue_of(router, limit=2)
