@@ -109,11 +109,14 @@ class Completions:
         response = await self._upstream.request("POST", backend.url + path, headers, job.body)
         try:
             chunk = await response.read_chunk()
-            booking.first_token()
-            job.group.answered(backend)
-            backend.metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
-            if response.status >= 500:
+            if response.status < 400:  # an error is no prefill, however fast it came
+                booking.first_token()
+                job.group.answered(backend)
+            elif response.status >= 500:
                 backend.metrics.failure("status_5xx")
+                if response.status != 501:  # that one is about the request
+                    job.group.failed(backend)
+            backend.metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
             await exchange.start(response.status, response.headers, _route_headers(booking))
             if exchange.started:
                 job.drop_inputs()

@@ -211,13 +211,14 @@ class ModelGroup:
         return max(self.router.overlaps(token_ids, salt=salt).values(), default=0)
 
     def failed(self, backend: Backend) -> None:
-        """The backend could not be reached: it rests while others can take its requests."""
+        """The backend cannot be reached, or answers 5xx: it rests while others can take its
+        requests."""
         if self._cooldown > 0:
             self._resting = True
             backend.rest(self._clock() + self._cooldown)
 
     def answered(self, backend: Backend) -> None:
-        """The backend answered: it need not rest."""
+        """The backend answered, and with no error: it need not rest."""
         if self._resting:
             backend.rest(0.0)
 

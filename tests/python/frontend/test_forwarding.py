@@ -210,6 +210,7 @@ async def test_an_engines_own_error_passes_through(status: str) -> None:
             assert got.status == int(status[:3])
             assert await got.json() == {"error": "e"}
         await frontend.nothing_booked()
+        assert [r.first_tokens for r in frontend.router.reservations] == [0]
         failures = await frontend.metric("kvroute_request_failures_total", reason="status_5xx")
         assert failures == (1 if status.startswith("5") else 0)
 
