@@ -109,9 +109,13 @@ class Completions:
         response = await self._upstream.request("POST", backend.url + path, headers, job.body)
         try:
             chunk = await response.read_chunk()
-            if response.status < 400:  # an error is no prefill, however fast it came
-                booking.first_token()
+            events = _is_event_stream(response.headers)
+            if response.status < 400:
                 job.group.answered(backend)
+                if events:
+                    # Only here is the first byte the first token: a whole answer comes when all of
+                    # it was generated, an error when nothing was.
+                    booking.first_token()
             elif response.status >= 500:
                 backend.metrics.failure("status_5xx")
                 if response.status != 501:  # that one is about the request
@@ -120,15 +124,14 @@ class Completions:
             await exchange.start(response.status, response.headers, _route_headers(booking))
             if exchange.started:
                 job.drop_inputs()
-            await _relay(exchange, booking, response, chunk)
+            await _relay(exchange, booking, response, chunk, events=events)
         finally:
             response.close()
 
 
 async def _relay(
-    exchange: Exchange, booking: Booking, response: UpstreamResponse, chunk: bytes
+    exchange: Exchange, booking: Booking, response: UpstreamResponse, chunk: bytes, *, events: bool
 ) -> None:
-    events = _is_event_stream(response.headers)
     output_tokens = 0
     last = chunk
     try:

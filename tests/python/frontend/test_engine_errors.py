@@ -1,4 +1,4 @@
-"""Engines that answer with errors at once: no measure of their speed, and no reason to send more."""
+"""Engines that answer with errors at once: no measure of speed, no reason to send more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ FAILED = answer(b"{}", status="500 Internal Server Error")
 
 
 @pytest.mark.parametrize("policy", ["kv_delay", "kv_cost", "least_load"])
-async def test_an_engine_that_fails_at_once_does_not_swallow_the_fleet(policy: str) -> None:
+@pytest.mark.parametrize(("cooldown", "most"), [(60, 1), (0, 45)])
+async def test_an_engine_that_fails_at_once_does_not_swallow_the_fleet(
+    policy: str, cooldown: float, most: int
+) -> None:
     async with (
         FakeEngine(replies(FAILED)) as bad,
         FakeEngine(replies(answer())) as first,
@@ -21,16 +24,14 @@ async def test_an_engine_that_fails_at_once_does_not_swallow_the_fleet(policy: s
             second.url,
             make_router=core_router,
             routing_logic=policy,
-            backend_cooldown_seconds=60,
+            backend_cooldown_seconds=cooldown,
         ) as frontend,
     ):
         statuses = []
         for number in range(60):
             async with frontend.completion({"prompt": [number] * 64}) as got:
                 statuses.append(got.status)
-        assert statuses.count(500) <= 1
-        assert len(bad.requests) <= 1
-        assert len(first.requests) + len(second.requests) >= 59
+        assert statuses.count(500) == len(bad.requests) <= most
 
 
 @pytest.mark.parametrize(

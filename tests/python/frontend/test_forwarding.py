@@ -17,6 +17,8 @@ from frontend_harness import (
     running_frontend,
 )
 
+CHUNKS = chunk(b"data: 1\n\n") + b"0\r\n\r\n"
+
 
 async def test_the_engine_gets_the_very_bytes_and_the_client_its_answer() -> None:
     body = b'{ "model":"m",  "prompt":[1,2,3], "extra": {"x": 1.50} }'
@@ -159,6 +161,26 @@ async def test_a_stream_arrives_chunk_by_chunk() -> None:
                 assert reservation.output_tokens == index + 1
                 event.set()
             assert await got.read() == b""
+        await frontend.nothing_booked()
+
+
+@pytest.mark.parametrize(
+    ("whole", "first_tokens"),
+    [
+        (answer(), 0),
+        (STREAM_HEAD.replace(b"text/event-stream", b"application/json") + CHUNKS, 0),
+        (STREAM_HEAD + CHUNKS, 1),
+    ],
+)
+async def test_only_a_stream_tells_when_its_prefill_ended(whole: bytes, first_tokens: int) -> None:
+    async with (
+        FakeEngine(replies(whole)) as engine,
+        running_frontend(engine.url) as frontend,
+    ):
+        async with frontend.completion() as got:
+            assert got.status == 200
+            await got.read()
+        assert [r.first_tokens for r in frontend.router.reservations] == [first_tokens]
         await frontend.nothing_booked()
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frontend_harness import EngineRequest, FakeEngine, answer, replies, running_frontend
+from frontend_harness import (
+    STREAM_HEAD,
+    EngineRequest,
+    FakeEngine,
+    answer,
+    chunk,
+    replies,
+    running_frontend,
+)
 
 
 def counting(tokens: Any) -> Any:
@@ -60,7 +68,7 @@ async def test_a_batch_is_routed_by_its_first_prompt_and_booked_whole() -> None:
 
     async def handler(request: EngineRequest) -> None:
         booked.append(frontend.router.stats().reservations)
-        request.writer.write(answer())
+        request.writer.write(STREAM_HEAD + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
 
     async with (
         FakeEngine(handler) as first,
