@@ -11,6 +11,8 @@ from typing import Literal
 from prometheus_client.parser import text_string_to_metric_families
 
 _Figure = Literal["waiting", "running", "kv_usage"]
+# The router counts requests in 32 bits; nothing that an engine means is above.
+_MOST = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,14 @@ def parse_engine_metrics(text: bytes, dp_ranks: int = 1) -> list[EngineLoad]:
     greatest counts. With one rank, an engine that counts by rank all the same (vLLM's internal
     balancing) is taken together: requests are added, usage is the mean. With several, a series
     without a rank is the whole engine's, and each rank gets its even share of the requests, rounded
-    up. Values that are negative or not finite count as not said. Raises ValueError for a line that
-    is not Prometheus text.
+    up. Values that are negative, not finite or above 2**32 - 1 count as not said. Raises ValueError
+    for a line that is not Prometheus text.
     """
     lines = b"\n".join(_WANTED.findall(text)) + b"\n"
     found: dict[tuple[bool, _Figure], dict[int | None, float]] = {}
     for family in text_string_to_metric_families(lines.decode("utf-8", "replace")):
         for sample in family.samples:
-            if not (math.isfinite(sample.value) and sample.value >= 0):
+            if not 0 <= sample.value <= _MOST:  # nor NaN
                 continue
             for series in _SERIES.get(sample.name, ()):
                 if series.only is not None and not _matches(sample.labels, series):
@@ -115,7 +117,7 @@ def _rank(labels: Mapping[str, str], series: _Series) -> int | None:
 
 def _count(by_rank: Mapping[int | None, float], rank: int, dp_ranks: int) -> int | None:
     if dp_ranks == 1:
-        return round(sum(by_rank.values())) if by_rank else None
+        return min(round(sum(by_rank.values())), _MOST) if by_rank else None
     if rank in by_rank:
         return round(by_rank[rank])
     return math.ceil(by_rank[None] / dp_ranks) if None in by_rank else None

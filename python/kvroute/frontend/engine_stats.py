@@ -68,24 +68,23 @@ class EngineStats:
         count = engine.backend.metrics.engine_stats
         try:
             loads = await within(self._timeout, self._read(engine))
-        except UpstreamBusyError:
-            count("skipped")  # our own limit says nothing of the engine
-        except (UpstreamError, asyncio.TimeoutError, ValueError) as error:
-            count("failed")
-            engine.warn(f"no answer: {error or type(error).__name__}")
-        except Exception:  # whatever it is, the readings must go on
-            count("failed")
-            logger.exception("%s: metrics", engine.backend.url)
-        else:
             if not loads:
                 count("unknown")
                 engine.warn("no series of vLLM, SGLang or TensorRT-LLM")
                 return
+            engine.report(loads)
             count("read")
             engine.warned = False
-            engine.report(loads)
             if self._reported is not None:
                 self._reported(engine.group)
+        except UpstreamBusyError:
+            count("skipped")  # our own limit says nothing of the engine
+        except (UpstreamError, asyncio.TimeoutError, ValueError) as error:
+            count("failed")
+            engine.warn(f"no load read: {error or type(error).__name__}")
+        except Exception:  # whatever it is, the readings must go on
+            count("failed")
+            logger.exception("%s: metrics", engine.backend.url)
 
     async def _read(self, engine: _Engine) -> list[EngineLoad]:
         loads: list[EngineLoad] = []

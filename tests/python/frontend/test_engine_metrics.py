@@ -114,10 +114,15 @@ def test_names_that_only_begin_alike_are_not_taken() -> None:
     assert parse_engine_metrics(b"vllm:num_requests_running_total 3.0\n") == []
 
 
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0"])
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1.0", "4294967296", "1e300"])
 def test_a_value_that_cannot_be_counts_as_not_said(value: str) -> None:
     text = f"vllm:num_requests_running {value}\nvllm:num_requests_waiting 2.0\n"
     assert parse_engine_metrics(text.encode()) == [EngineLoad(waiting=2)]
+
+
+def test_a_sum_over_ranks_is_one_that_the_router_can_count() -> None:
+    text = b"".join(b'vllm:num_requests_waiting{engine="%d"} 4e9\n' % rank for rank in range(2))
+    assert parse_engine_metrics(text) == [EngineLoad(waiting=2**32 - 1)]
 
 
 def test_a_broken_line_is_an_error() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from fake_router import FakeRouter
 from frontend_harness import EngineRequest, FakeEngine, Frontend, Handler, answer, running_frontend
+from kvroute.frontend.protocols import core_router
 
 INTERVAL = 0.02
 
@@ -121,6 +124,51 @@ async def test_an_engine_in_trouble_delays_no_other(
             await reported(frontend, good.url, 2)
         told = [r for r in caplog.records if bad.url in r.getMessage()]
         assert len(told) == 1
+
+
+class PickyRouter(FakeRouter):
+    """Refuses a figure, as the core does with those that it cannot hold."""
+
+    def update_load(self, worker: str, dp_rank: int = 0, **figures: Any) -> None:
+        if figures["waiting"] == 7:
+            raise ValueError("waiting: expected another number, got 7")
+        super().update_load(worker, dp_rank, **figures)
+
+
+async def test_a_figure_that_the_router_refuses_ends_no_readings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waiting = 7
+
+    async def handler(request: EngineRequest) -> None:
+        request.writer.write(answer(vllm(waiting).encode()))
+
+    async with (
+        FakeEngine(handler) as engine,
+        running_frontend(
+            engine.url, make_router=PickyRouter, engine_stats_interval=INTERVAL
+        ) as frontend,
+    ):
+        while await frontend.metric("kvroute_engine_stats_total", outcome="failed") < 2:
+            pass
+        waiting = 3
+        await reported(frontend, engine.url, 3)
+        told = [r.getMessage() for r in caplog.records if engine.url in r.getMessage()]
+    assert told == [f"{engine.url}: metrics: no load read: waiting: expected another number, got 7"]
+
+
+@pytest.mark.parametrize("figure", ["-3", "NaN", "1e300", "5000000000"])
+async def test_the_core_outlives_what_no_engine_means(figure: str) -> None:
+    text = f"vllm:num_requests_waiting {figure}\nvllm:num_requests_running 2\n"
+    async with (
+        FakeEngine(reports(text)) as engine,
+        running_frontend(
+            engine.url, make_router=core_router, engine_stats_interval=INTERVAL
+        ) as frontend,
+    ):
+        while await frontend.metric("kvroute_engine_stats_total", outcome="read") < 2:
+            pass
+        assert await frontend.metric("kvroute_target_running") == 2
 
 
 async def test_an_engine_without_known_metrics_is_said_once(
