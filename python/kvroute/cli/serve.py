@@ -37,7 +37,11 @@ def serve(
         _Text, _option("--root-path", text="Path under which a proxy shows this server.")
     ] = None,
     api_key: Annotated[
-        _Text, _option("--api-key", text="Key that clients of /v1 must present as a bearer token.")
+        _Text,
+        _option(
+            "--api-key",
+            text="Bearer token asked for under /v1 (where the policy is changed) and /debug.",
+        ),
     ] = None,
     log_level: Annotated[_Text, _option("--log-level", text="Log level [info].")] = None,
     service_discovery: Annotated[
@@ -131,7 +135,7 @@ def serve(
     ] = None,
     queue_limit: Annotated[
         _Count,
-        _option("--queue-limit", text="Requests that may wait while all engines are busy [0]."),
+        _option("--queue-limit", text="Requests that may wait while all are over a --max-* [0]."),
     ] = None,
     queue_order: Annotated[
         _Text,

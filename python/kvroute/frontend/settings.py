@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     queue_order: Literal["fcfs", "priority", "shortest_uncached"] = "fcfs"
     queue_timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
-    decision_log: int = Field(default=0, ge=0, le=1 << 20)
+    decision_log: int = Field(default=0, ge=0, le=10_000)
     request_stats_window: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     engine_stats_interval: float = Field(default=5.0, ge=0, allow_inf_nan=False)
 
@@ -166,6 +166,19 @@ class Settings(BaseSettings):
             for number in getattr(self, name):
                 if number is not None and not (number.isdecimal() and int(number) >= 1):
                     raise ValueError(f"{name}: expected numbers of at least 1, got {number!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _queue_has_a_threshold(self) -> Settings:
+        thresholds = (self.max_waiting, self.max_kv_usage, self.max_prefill_tokens)
+        if any(threshold is not None for threshold in thresholds):
+            return self
+        for name in ("queue_limit", "queue_order"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}: expected it with max_waiting, max_kv_usage or max_prefill_tokens; "
+                    "without a threshold no request ever waits"
+                )
         return self
 
     @model_validator(mode="after")

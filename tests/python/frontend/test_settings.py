@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kvroute.frontend.protocols import core_router
 from kvroute.frontend.settings import Settings, load_settings
 
 MINIMAL: dict[str, Any] = {"static_backends": "http://a:1,http://b:2", "static_models": "m"}
@@ -84,6 +85,22 @@ def test_a_root_path_begins_with_a_slash_and_ends_without(given: str, meant: str
 def test_what_is_wrong_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Settings(**{**MINIMAL, **wrong})
+
+
+@pytest.mark.parametrize("queue", [{"queue_limit": 8}, {"queue_order": "priority"}])
+def test_a_queue_that_nobody_would_wait_in_is_refused(queue: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(queue))}: expected it with max_waiting"):
+        Settings(**MINIMAL, **queue)
+    for threshold in ({"max_waiting": 0}, {"max_kv_usage": 0.9}, {"max_prefill_tokens": 1}):
+        Settings(**MINIMAL, **queue, **threshold)
+    Settings(**MINIMAL, queue_limit=0, queue_order="fcfs")
+
+
+def test_the_decision_log_is_as_long_as_the_router_s_may_be() -> None:
+    options = Settings(**MINIMAL, decision_log=10_000).router_options()
+    core_router(16, "kv_cost", **options).close()
+    with pytest.raises(ValueError, match="decision_log"):
+        Settings(**MINIMAL, decision_log=10_001)
 
 
 @pytest.mark.parametrize(

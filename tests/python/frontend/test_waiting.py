@@ -46,7 +46,9 @@ async def busy(room: int = 1, **settings: Any) -> AsyncIterator[tuple[Frontend, 
     gate = Gate()
     async with (
         FakeEngine(gate) as engine,
-        running_frontend(engine.url, **{"queue_limit": 8, **settings}) as frontend,
+        running_frontend(
+            engine.url, **{"max_waiting": 0, "queue_limit": 8, **settings}
+        ) as frontend,
     ):
         frontend.router.room = room
         yield frontend, gate
@@ -215,7 +217,9 @@ async def test_a_load_report_lets_the_next_one_in() -> None:
 
     async with (
         FakeEngine(engine_answers) as engine,
-        running_frontend(engine.url, queue_limit=8, engine_stats_interval=0.02) as frontend,
+        running_frontend(
+            engine.url, max_waiting=0, queue_limit=8, engine_stats_interval=0.02
+        ) as frontend,
     ):
         frontend.router.room = 0
         tasks = await line_up(frontend, [1])
