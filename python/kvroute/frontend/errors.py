@@ -55,6 +55,11 @@ def unauthorized() -> ApiError:
     )
 
 
+def forbidden(message: str) -> ApiError:
+    """403: nobody from there may do it."""
+    return ApiError(403, message, kind="permission_error")
+
+
 def unknown_model(model: str, known: list[str]) -> ApiError:
     """404: nobody serves the model."""
     served = ", ".join(known)

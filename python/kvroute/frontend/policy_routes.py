@@ -7,12 +7,13 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from kvroute.frontend.errors import bad_request, too_large
+from kvroute.frontend.errors import bad_request, forbidden, too_large
 from kvroute.frontend.explanations import explained
 from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
@@ -37,7 +38,13 @@ async def change_policy(
 ) -> Response:
     """Changes the policy of each model, or of one, between two requests. The body is the policy as
     JSON: a name, or an object with "name" and parameters. Nothing of index or load is lost; the
-    change lasts until the process ends."""
+    change lasts until the process ends. Without a configured key only clients of this machine may.
+    """
+    if not services.settings.api_key and not _is_local(request):
+        raise forbidden(
+            "without --api-key the policy is changed from this machine alone; start kvroute serve "
+            "with a key to change it from elsewhere"
+        )
     policy = _parse_policy(await _body(request))
     groups = _groups(services.fleet, model)
     try:
@@ -79,6 +86,15 @@ def _decisions(group: ModelGroup, limit: int, now: float) -> list[dict[str, Any]
         }
         for decision in group.router.recent_decisions(limit)
     ]
+
+
+def _is_local(request: Request) -> bool:
+    """Whether the client's address is a loopback one. Not known (a Unix socket): no."""
+    try:
+        address = ip_address(request.client.host if request.client is not None else "")
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _groups(fleet: Fleet, model: str | None) -> list[ModelGroup]:

@@ -199,6 +199,58 @@ async def test_the_policy_is_behind_the_key() -> None:
         assert (await put(frontend, "random", headers={"Authorization": "Bearer k"}))[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("address", "key", "status"),
+    [
+        ("127.0.0.1", None, 200),
+        ("127.8.9.1", None, 200),
+        ("::1", None, 200),
+        ("::ffff:127.0.0.1", None, 200),
+        ("10.0.0.7", None, 403),
+        ("::ffff:10.0.0.7", None, 403),
+        ("2001:db8::1", None, 403),
+        ("not an address", None, 403),
+        (None, None, 403),
+        ("10.0.0.7", "k", 200),
+    ],
+)
+async def test_without_a_key_only_this_machine_changes_the_policy(
+    address: str | None, key: str | None, status: int
+) -> None:
+    async with running_frontend("http://a:1", api_key=key) as frontend:
+        sent: list[dict[str, Any]] = []
+        body = [{"type": "http.request", "body": b'"random"', "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            return body.pop() if body else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        path = "/v1/kvroute/policy"
+        await frontend.app(
+            {
+                "type": "http",
+                "asgi": {"version": "3.0"},
+                "http_version": "1.1",
+                "scheme": "http",
+                "method": "PUT",
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "headers": [(b"authorization", b"Bearer k")],
+                "client": None if address is None else (address, 4711),
+                "server": ("127.0.0.1", 1),
+            },
+            receive,
+            send,
+        )
+        assert sent[0]["status"] == status
+        assert frontend.router.policy == ("random" if status == 200 else "kv_cost")
+        if status == 403:
+            assert "--api-key" in json.loads(sent[1]["body"])["error"]["message"]
+
+
 async def test_the_last_decisions_are_told_with_every_term() -> None:
     async with (
         FakeEngine(replies(answer())) as engine,
