@@ -121,14 +121,17 @@ class ModelGroup:
         backends: list[Backend],
         *,
         policy: PolicySpec,
+        count_tokens: bool,
         cooldown: float,
         clock: Callable[[], float],
     ) -> None:
+        """`count_tokens`: tokens are needed whatever the policy, since they are counted."""
         self.name = name
         self.router = router
         self.backends = {backend.url: backend for backend in backends}
         self.policy = policy
-        self.needs_tokens = needs_tokens(policy)
+        self._count_tokens = count_tokens
+        self.needs_tokens = count_tokens or needs_tokens(policy)
         self.made_room: Callable[[], None] = _nothing
         """Called when a backend may have got room: whoever waits for it is told."""
         self._cooldown = cooldown
@@ -202,7 +205,7 @@ class ModelGroup:
 
     def set_policy(self, policy: PolicySpec) -> None:
         """From the next request on. Raises ValueError, and changes nothing, for what is none."""
-        needs = needs_tokens(policy)
+        needs = needs_tokens(policy) or self._count_tokens
         self.router.set_policy(policy)
         self.policy, self.needs_tokens = policy, needs
 
@@ -303,6 +306,7 @@ class Fleet:
                     for member in members
                 ],
                 policy=settings.policy,
+                count_tokens=settings.counts_tokens,
                 cooldown=settings.backend_cooldown_seconds,
                 clock=clock,
             )

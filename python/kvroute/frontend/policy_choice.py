@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,11 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "stats_missing": ("load_balanced_kvaware", "least_loaded"),
     "prefix_min_match_length": ("prefixaware",),
 }
+
+# Policies that may count the prompt tokens booked on each engine, whether or not they look at what
+# is held of the prompt. They are named here since the core tells only of the latter: one of these
+# needs the tokens of every request, else each text is booked as a single token.
+_COUNT_BOOKED_TOKENS = frozenset({"least_load", "power_of_two", "gate"})
 
 
 def policy_of(name: str, file: Path | None, parameters: Mapping[str, Any]) -> PolicySpec:
@@ -53,7 +58,19 @@ def policy_of(name: str, file: Path | None, parameters: Mapping[str, Any]) -> Po
 
 
 def needs_tokens(policy: PolicySpec) -> bool:
-    """Whether the policy looks at the prompt. Raises ValueError for what is no policy."""
+    """Whether the policy, or one within it, looks at the prompt or counts the tokens that are
+    booked. Raises ValueError for what is no policy."""
     from kvroute import policy_needs_tokens
 
-    return policy_needs_tokens(policy)
+    return policy_needs_tokens(policy) or any(
+        name in _COUNT_BOOKED_TOKENS for name in _names_in(policy)
+    )
+
+
+def _names_in(policy: Any) -> Iterator[str]:
+    """The name of a policy and of each within it, which may be a name alone; other texts too."""
+    if isinstance(policy, str):
+        yield policy
+    elif isinstance(policy, Mapping):
+        for value in policy.values():
+            yield from _names_in(value)

@@ -207,6 +207,13 @@ class Settings(BaseSettings):
         """What the routers begin with: a name, or a mapping of name and parameters."""
         return self._policy
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a threshold or the queue counts tokens, whatever the policy does."""
+        return self.max_prefill_tokens is not None or (
+            self.queue_limit > 0 and self.queue_order == "shortest_uncached"
+        )
+
     def router_options(self) -> dict[str, Any]:
         """What the routers are made with beside block size and policy."""
         options: dict[str, float | None] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from array import array
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from frontend_harness import (
+    EngineRequest,
     FakeEngine,
     FakeRouter,
     Frontend,
@@ -22,7 +24,9 @@ from hypothesis import strategies as st
 from kvroute.frontend import Settings
 from kvroute.frontend.engine_tokens import EngineTokens
 from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.policy_choice import needs_tokens
 from kvroute.frontend.prompts import parse_chat
+from kvroute.frontend.protocols import core_router
 from kvroute.frontend.token_source import TokenSource
 from kvroute.tokenization import Tokenizer
 from tokenizers import Tokenizer as Backend
@@ -32,6 +36,14 @@ LARGE = "word " * 2000
 FUNCTION = {"name": "f", "description": LARGE}
 CALL = {"type": "function", "function": {"name": "f", "arguments": json.dumps({"a": LARGE})}}
 USER = {"role": "user", "content": "hi"}
+GATE = {
+    "name": "gate",
+    "when": "imbalanced",
+    "of": "prefill_tokens",
+    "threshold": 4,
+    "then": "random",
+    "otherwise": "random",
+}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +159,81 @@ async def test_what_vllm_gives_a_chats_template_reaches_the_local_one(tmp_path: 
         await answered(frontend, body)
         ids = frontend.router.calls[-1]["token_ids"]
     assert ids == [alphabet.index(char) for char in "!highab"]
+
+
+@pytest.mark.parametrize(
+    ("options", "counted"),
+    [
+        ({"routing_logic": "round_robin"}, False),
+        ({"routing_logic": "least_requests", "max_waiting": 5}, False),
+        ({"routing_logic": "random", "max_waiting": 5, "queue_limit": 5}, False),
+        ({"routing_logic": "round_robin", "max_prefill_tokens": 5000}, True),
+        (
+            {
+                "routing_logic": "round_robin",
+                "max_waiting": 5,
+                "queue_limit": 5,
+                "queue_order": "shortest_uncached",
+            },
+            True,
+        ),
+        ({"routing_logic": "least_load"}, True),
+        ({"routing_logic": "power_of_two"}, True),
+    ],
+)
+async def test_texts_are_booked_with_their_tokens_where_these_count(
+    tokenizer_directory: Path, options: dict[str, Any], counted: bool
+) -> None:
+    async with (
+        FakeEngine(replies(answer())) as engine,
+        running_frontend(engine.url, tokenizer=tokenizer_directory, **options) as frontend,
+    ):
+        async with frontend.completion({"prompt": "some text"}) as got:
+            assert got.status == 200
+        assert [len(call["token_ids"]) for call in frontend.router.calls] == [9 if counted else 1]
+
+
+async def test_the_prefill_threshold_sees_texts_under_any_policy(
+    tokenizer_directory: Path,
+) -> None:
+    reached = asyncio.Event()
+
+    async def handler(request: EngineRequest) -> None:
+        reached.set()
+        await request.left()
+
+    async with (
+        FakeEngine(handler) as engine,
+        running_frontend(
+            engine.url,
+            make_router=core_router,
+            tokenizer=tokenizer_directory,
+            routing_logic="round_robin",
+            max_prefill_tokens=100,
+        ) as frontend,
+    ):
+        body = {"prompt": "x" * 200}
+        running = asyncio.create_task(frontend.completion(body).__aenter__())
+        await asyncio.wait_for(reached.wait(), 5)
+        assert await frontend.metric("kvroute_target_active_prefill_tokens") == 200
+        async with frontend.completion(body) as got:
+            assert (got.status, got.headers["retry-after"]) == (503, "1")
+        running.cancel()
+
+
+@pytest.mark.parametrize(
+    ("policy", "needed"),
+    [
+        ("kv_cost", True),
+        ("random", False),
+        ({"name": "session"}, False),
+        ({"name": "session", "fallback": "least_load"}, True),
+        ({"name": "session", "fallback": {"name": "power_of_two", "of": "least_requests"}}, True),
+        (GATE, True),
+    ],
+)
+def test_a_policy_within_another_counts_too(policy: Any, needed: bool) -> None:
+    assert needs_tokens(policy) is needed
 
 
 json_values = st.recursive(
