@@ -175,7 +175,9 @@ void StatedInput::take_target(py::handle mapping) {
   });
   if (target.report_age || target.load.reports > 0) {
     target.load.reports = 1;
-    target.load.reported_at = request_.now - seconds_to_ns(target.report_age.value_or(0));
+    const Nanoseconds at = request_.now - seconds_to_ns(target.report_age.value_or(0));
+    target.load.reported_times = {.waiting = at, .running = at, .kv_usage = at};
+    target.load.reported_at = at;
   }
   add(target);
 }

@@ -72,10 +72,17 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
   TargetLoad& load = changing(slot);
   if (report.waiting) {
     load.reported.waiting = report.waiting;
+    load.reported_times.waiting = now;
     load.picks = 0;
   }
-  if (report.running) load.reported.running = report.running;
-  if (report.kv_usage) load.reported.kv_usage = report.kv_usage;
+  if (report.running) {
+    load.reported.running = report.running;
+    load.reported_times.running = now;
+  }
+  if (report.kv_usage) {
+    load.reported.kv_usage = report.kv_usage;
+    load.reported_times.kv_usage = now;
+  }
   load.reported_at = now;
   ++load.reports;
 }

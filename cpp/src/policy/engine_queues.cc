@@ -8,7 +8,7 @@ EngineQueues::EngineQueues(const ScoreInput& input, StatsMissing missing) noexce
       zero_(missing == StatsMissing::zero) {
   for (const Slot slot : input.candidates) {
     const TargetLoad& load = loads_[slot];
-    running_ = load.reported.running && load.reports > 0 && load.reported_at >= oldest_;
+    running_ = load.reported.running && load.reported_times.running >= oldest_;
     if (running_) return;
   }
 }

@@ -65,23 +65,21 @@ class FullBlocks {
   std::uint64_t usual_;
 };
 
-/// Engines' own figures as long as they are fresh, as `ScoreInput::reported`, for many of them.
+/// Engines' own figures, each as long as it is fresh, as `ScoreInput::reported`, for many of them.
 class FreshReports {
  public:
   explicit FreshReports(const ScoreInput& input) noexcept
       : loads_(input.loads),
         now_(input.now),
         lifetime_(seconds_to_ns(input.report_lifetime_seconds)) {}
-  [[nodiscard]] const EngineLoad& operator()(Slot slot) const noexcept {
-    const TargetLoad& load = loads_[slot];
-    return load.reports > 0 && now_ <= after(load.reported_at, lifetime_) ? load.reported : none_;
+  [[nodiscard]] EngineLoad operator()(Slot slot) const noexcept {
+    return loads_[slot].reported_within(lifetime_, now_);
   }
 
  private:
   std::span<const TargetLoad> loads_;
   Nanoseconds now_;
   Nanoseconds lifetime_;
-  EngineLoad none_;
 };
 
 }  // namespace kvroute::detail

@@ -36,7 +36,7 @@ class ReportedCount {
     KnownMean mean;
     bool all_known = true;
     for (const Slot slot : input.candidates) {
-      const auto& count = reports_(slot).*Field;
+      const auto count = reports_(slot).*Field;
       all_known = all_known && count.has_value();
       if (!count) continue;
       mean.add(*count);
@@ -47,7 +47,7 @@ class ReportedCount {
     for (const Slot slot : input.candidates) range_.add(value(slot));
   }
   [[nodiscard]] double value(Slot slot) const noexcept {
-    const auto& count = reports_(slot).*Field;
+    const auto count = reports_(slot).*Field;
     return (count ? *count : usual_) + picks(slot);
   }
   [[nodiscard]] double lowness(Slot slot) const noexcept { return range_.lowness(value(slot)); }
@@ -102,7 +102,7 @@ void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums
   KnownMean mean;
   bool all_known = true;
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    const auto& usage = reports(input.candidates[i]).kv_usage;
+    const auto usage = reports(input.candidates[i]).kv_usage;
     all_known = all_known && usage.has_value();
     if (!usage) continue;
     mean.add(*usage);

@@ -152,6 +152,22 @@ TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
   EXPECT_EQ(load.loads()[0].reported_at, 3 * kSecond);
 }
 
+TEST(LoadModel, AFigureThatIsReportedNoMoreAgesBesideTheOthers) {
+  TwoTargets load;
+  load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, kSecond);
+  load.report(0, {.waiting = {}, .running = {}, .kv_usage = 0.6}, 30 * kSecond);
+  load.report(0, {.waiting = {}, .running = 2, .kv_usage = {}}, 50 * kSecond);
+  const TargetLoad& target = load.loads()[0];
+  EXPECT_EQ(target.reported_within(60 * kSecond, 61 * kSecond).waiting, 3U);
+  const EngineLoad later = target.reported_within(60 * kSecond, 62 * kSecond);
+  EXPECT_EQ(later.waiting, std::nullopt);
+  EXPECT_EQ(later.running, 2U);
+  EXPECT_EQ(later.kv_usage, 0.6);
+  EXPECT_EQ(target.reported_within(60 * kSecond, 91 * kSecond).kv_usage, std::nullopt);
+  EXPECT_EQ(target.reported_within(60 * kSecond, 91 * kSecond).running, 2U);
+  EXPECT_EQ(target.reported_at, 50 * kSecond);
+}
+
 // Whatever is done in whatever order, the sums equal those over what is running.
 TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
   struct Running {

@@ -104,8 +104,17 @@ TEST(LoadBalancedKvAware, TakesAStaleReportAsNone) {
   ScoreInputBuilder builder = with_queues({9, 0, 4});
   builder.now = 61 * kSecond;
   EXPECT_EQ(decider_of(*policy(5), builder), "kvaware");
-  builder.loads[0].reported_at = builder.loads[2].reported_at = kSecond;
+  for (const Slot slot : {0U, 2U}) builder.report(slot, builder.loads[slot].reported, kSecond);
   EXPECT_EQ(decider_of(*policy(5), builder), "least_loaded");
+  EXPECT_EQ(builder.costs(*policy(5)), (Costs{9, kInfinity, 4}));
+}
+
+TEST(LoadBalancedKvAware, TakesAStaleQueueAsNoneThoughOtherFiguresAreFresh) {
+  ScoreInputBuilder builder = with_queues({9, 0, 4});
+  for (const Slot slot : {0U, 2U}) builder.report(slot, builder.loads[slot].reported, kSecond);
+  builder.now = 61 * kSecond;
+  builder.loads[1].reported.kv_usage = 0.1;
+  builder.loads[1].reported_times.kv_usage = kSecond;
   EXPECT_EQ(builder.costs(*policy(5)), (Costs{9, kInfinity, 4}));
 }
 

@@ -54,6 +54,7 @@ struct ScoreInputBuilder {
 
   void report(Slot slot, const EngineLoad& load, Nanoseconds at = 0) {
     loads[slot].reported = load;
+    loads[slot].reported_times = {.waiting = at, .running = at, .kv_usage = at};
     loads[slot].reported_at = at;
     loads[slot].reports = 1;
   }

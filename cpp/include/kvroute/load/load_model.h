@@ -68,8 +68,8 @@ class LoadModel {
   /// no decision pays for a long backlog. Returns them as `release` does; nothing is measured.
   [[nodiscard]] std::vector<Booking> end_expired(Nanoseconds now);
 
-  /// Takes over what an engine reports; absent fields keep their last value. A report of `waiting`
-  /// ends the count of picks since the last one. Nothing without a target.
+  /// Takes over what an engine reports; absent fields keep their last value and its time. A report
+  /// of `waiting` ends the count of picks since the last one. Nothing without a target.
   void report(Slot slot, const EngineLoad& report, Nanoseconds now);
 
   /// The target was chosen for a request of which it must compute so many tokens.

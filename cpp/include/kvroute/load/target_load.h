@@ -16,6 +16,13 @@ struct EngineLoad {
   std::optional<double> kv_usage;        ///< share of its KV blocks in use, 0 to 1
 };
 
+/// When an engine last spoke of each of its figures; meaningful where that figure is known.
+struct ReportTimes {
+  Nanoseconds waiting = 0;
+  Nanoseconds running = 0;
+  Nanoseconds kv_usage = 0;
+};
+
 /// Arrivals that a target's own rates and means remember.
 inline constexpr double kArrivalMemory = 32;
 
@@ -47,7 +54,8 @@ struct TargetLoad {
   DecayingSum recent_tokens;    ///< uncached tokens of those
 
   EngineLoad reported;
-  Nanoseconds reported_at = 0;   ///< meaningful once `reports` > 0
+  ReportTimes reported_times;    ///< of each figure in `reported`: sources may report some only
+  Nanoseconds reported_at = 0;   ///< of the last report; meaningful once `reports` > 0
   std::uint64_t reports = 0;     ///< how many reports came
   std::uint32_t picks = 0;       ///< times chosen since the last report of `waiting`
   std::uint64_t selections = 0;  ///< times chosen ever
@@ -57,6 +65,14 @@ struct TargetLoad {
 
   [[nodiscard]] std::uint64_t active_blocks() const noexcept {
     return prompt_blocks + output_blocks;
+  }
+  /// The figures of `reported` that are at most `lifetime` old.
+  [[nodiscard]] EngineLoad reported_within(Nanoseconds lifetime, Nanoseconds now) const noexcept {
+    EngineLoad fresh = reported;
+    if (now > after(reported_times.waiting, lifetime)) fresh.waiting.reset();
+    if (now > after(reported_times.running, lifetime)) fresh.running.reset();
+    if (now > after(reported_times.kv_usage, lifetime)) fresh.kv_usage.reset();
+    return fresh;
   }
 };
 

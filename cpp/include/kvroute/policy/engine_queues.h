@@ -46,8 +46,8 @@ class EngineQueues {
 
  private:
   [[nodiscard]] bool has_statistics(const TargetLoad& load) const noexcept {
-    return load.reports > 0 && load.reported_at >= oldest_ && load.reported.waiting &&
-           (load.reported.running || !running_);
+    return load.reported.waiting && load.reported_times.waiting >= oldest_ &&
+           (!running_ || (load.reported.running && load.reported_times.running >= oldest_));
   }
 
   std::span<const TargetLoad> loads_;

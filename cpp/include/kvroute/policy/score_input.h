@@ -74,12 +74,9 @@ struct ScoreInput {
   [[nodiscard]] std::uint64_t uncached_tokens(Slot slot) const noexcept {
     return num_tokens - cached_tokens(slot);
   }
-  /// The engine's own figures as long as they are fresh.
+  /// The engine's own figures, each as long as it is fresh.
   [[nodiscard]] EngineLoad reported(Slot slot) const noexcept {
-    const TargetLoad& load = loads[slot];
-    const bool fresh =
-        load.reports > 0 && now <= after(load.reported_at, seconds_to_ns(report_lifetime_seconds));
-    return fresh ? load.reported : EngineLoad{};
+    return loads[slot].reported_within(seconds_to_ns(report_lifetime_seconds), now);
   }
 
  private:
