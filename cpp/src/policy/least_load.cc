@@ -25,13 +25,20 @@ std::optional<double> usage(const ScoreInput& input, Slot slot,
 struct LeastLoad::Shared {
   explicit Shared(const ScoreInput& input) noexcept
       : reports(input), scale(detail::fleet_prefill_scale(*input.fleet)) {
-    detail::KnownMean mean;
-    for (const Slot slot : input.candidates) mean.add(usage(input, slot, reports(slot)));
-    usual_usage = mean.value();
+    detail::KnownMean usages;
+    detail::KnownMean waitings;
+    for (const Slot slot : input.candidates) {
+      const EngineLoad reported = reports(slot);
+      usages.add(usage(input, slot, reported));
+      waitings.add(reported.waiting);
+    }
+    usual_usage = usages.value();
+    usual_waiting = waitings.value();
   }
   detail::FreshReports reports;
   double scale;
   double usual_usage = 0;
+  double usual_waiting = 0;
 };
 
 struct LeastLoad::Parts {
@@ -57,10 +64,11 @@ std::unique_ptr<Policy> LeastLoad::from(detail::SpecReader& reader) {
 LeastLoad::Parts LeastLoad::parts(const ScoreInput& input, const Shared& shared,
                                   Slot slot) const noexcept {
   const TargetLoad& load = input.loads[slot];
-  const EngineLoad& reported = shared.reports(slot);
+  const EngineLoad reported = shared.reports(slot);
+  const double waiting = reported.waiting ? *reported.waiting : shared.usual_waiting;
   Parts parts{};
-  parts.queued = std::max(static_cast<double>(load.prefill_tokens),
-                          reported.waiting.value_or(0) * options_.mean_prefill_tokens);
+  parts.queued =
+      std::max(static_cast<double>(load.prefill_tokens), waiting * options_.mean_prefill_tokens);
   parts.throughput = options_.throughput > 0 ? options_.throughput
                                              : input.fleet->prefill.tokens_per_second /
                                                    detail::prefill_scale(load, shared.scale);

@@ -88,5 +88,17 @@ TEST(LeastLoad, TakesBookingsThenTheMeanForAnUnreportedUsage) {
   EXPECT_EQ(LeastLoad{}.terms(builder.input(), 2)[4].value, 0.5);
 }
 
+TEST(LeastLoad, TakesTheMeanForAnUnreportedQueueAndAtLeastItsBookings) {
+  ScoreInputBuilder builder(4);
+  builder.report(0, {.waiting = 2, .running = {}, .kv_usage = 0.0});
+  builder.report(1, {.waiting = 6, .running = {}, .kv_usage = 0.0});
+  builder.report(2, {.waiting = {}, .running = {}, .kv_usage = 0.0});
+  builder.loads[3].prefill_tokens = 500;
+  const LeastLoad policy({.kv_pressure_weight = 0, .mean_prefill_tokens = 100, .throughput = 50});
+  EXPECT_EQ(builder.costs(policy), (Costs{4, 12, 8, 10}));
+  builder.loads[0].reported = builder.loads[1].reported = {};
+  EXPECT_EQ(builder.costs(policy), (Costs{0, 0, 0, 10}));
+}
+
 }  // namespace
 }  // namespace kvroute

@@ -124,12 +124,30 @@ def test_ttft_and_lmetric(targets: list[Target], tokens: int) -> None:
     ]
 
 
+def known_mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 0.0
+
+
+def usage(target: Target) -> float | None:
+    if "kv_usage" in target or not target["total_blocks"]:
+        return target.get("kv_usage")
+    blocks = int(target["prompt_blocks"]) + int(target["output_blocks"])
+    return blocks / int(target["total_blocks"])
+
+
 @settings(deadline=None)
-@given(TARGETS, TOKENS)
-def test_least_load(targets: list[Target], tokens: int) -> None:
+@given(TARGETS, TOKENS, st.data())
+def test_least_load(targets: list[Target], tokens: int, data: st.DataObject) -> None:
+    for target in targets:
+        for name in data.draw(st.sets(st.sampled_from(["waiting", "kv_usage"]))):
+            del target[name]
+    queue = known_mean([target.get("waiting") for target in targets])
+    usual = known_mean([usage(target) for target in targets])
     for target, cost in zip(targets, costs("least_load", targets, tokens), strict=True):
-        k = min(0.999, target["kv_usage"])
-        queued = max(target["prefill_tokens"], target["waiting"] * 1024)
+        own = usage(target)
+        k = min(0.999, usual if own is None else own)
+        queued = max(target["prefill_tokens"], target.get("waiting", queue) * 1024)
         assert cost == pytest.approx(queued * scale(target) / 8000 + 0.15 * k / (1 - k))
 
 

@@ -18,9 +18,10 @@ struct LeastLoadOptions {
 ///     queued = max(prefill_tokens, waiting * mean_prefill_tokens)
 ///
 /// `prefill_tokens` is this router's bookings without a first token, exact and never stale;
-/// `waiting` the engine's report, which knows of others' requests too. k is the KV usage that the
-/// engine reports, else the share of its blocks that bookings use where their number is known, else
-/// the mean of the other candidates'; at most 0.999. The prompt is not looked at.
+/// `waiting` the engine's report, which knows of others' requests too, else the mean of the other
+/// candidates' reports (none: 0). k is the KV usage that the engine reports, else the share of its
+/// blocks that bookings use where their number is known, else the mean of the other candidates'; at
+/// most 0.999. The prompt is not looked at.
 ///
 /// Where it differs: SMG adds what it sent since the last report to what the engine reports queued;
 /// divides by the generation rate that the engine reports, or 2,000 tokens a second, where we
