@@ -75,25 +75,36 @@ class Least {
   std::uint64_t ties_ = 0;
 };
 
-std::size_t pick_of_two(std::span<const double> costs, Random& random) noexcept {
-  const auto first = static_cast<std::size_t>(random.below(costs.size()));
-  const auto second = static_cast<std::size_t>(random.below(costs.size() - 1));
-  Least least(costs);
-  least.consider(first, random);
-  least.consider(second < first ? second : second + 1, random);
-  return least.best();
-}
+bool is_finite(double raw) noexcept { return comparable(raw) < kInfinity; }
 
 // Selection sampling (Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S).
-std::size_t pick_of_sample(std::span<const double> costs, std::uint32_t sample,
+std::size_t pick_of_sample(std::span<const double> costs, std::uint64_t sample,
                            Random& random) noexcept {
+  auto left = static_cast<std::uint64_t>(std::ranges::count_if(costs, is_finite));
+  const bool all = left == 0;
+  if (all) left = costs.size();
   Least least(costs);
-  std::uint64_t wanted = sample;
+  std::uint64_t wanted = std::min(sample, left);
   for (std::size_t at = 0; wanted > 0; ++at) {
-    if (random.below(costs.size() - at) >= wanted) continue;
+    if (!all && !is_finite(costs[at])) continue;
+    if (random.below(left--) >= wanted) continue;
     least.consider(at, random);
     --wanted;
   }
+  return least.best();
+}
+
+// Pairs are drawn anew where one is not finite: so those that are keep equal chances.
+std::size_t pick_of_two(std::span<const double> costs, Random& random) noexcept {
+  const auto first = static_cast<std::size_t>(random.below(costs.size()));
+  auto second = static_cast<std::size_t>(random.below(costs.size() - 1));
+  if (second >= first) ++second;
+  if (!is_finite(costs[first]) || !is_finite(costs[second])) {
+    return pick_of_sample(costs, 2, random);
+  }
+  Least least(costs);
+  least.consider(first, random);
+  least.consider(second, random);
   return least.best();
 }
 

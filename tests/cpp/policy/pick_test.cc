@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -25,6 +28,29 @@ TEST(PickLeast, SpreadsTiesEvenly) {
   for (int i = 0; i < 30'000; ++i) ++counts.at(pick_least(costs, random));
   EXPECT_EQ(counts[0] + counts[3], 0);
   for (const int i : {1, 2, 4}) EXPECT_NEAR(counts.at(static_cast<std::size_t>(i)), 10'000, 400);
+}
+
+TEST(PickBy, SamplesAmongFiniteCostsWhereThereAreAny) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::vector<double> costs{kInfinity, 3, kInfinity, 1, std::nan(""), 2, kInfinity};
+  for (const std::uint32_t sample : {2U, 3U, 6U}) {
+    Random random(5);
+    std::array<int, 7> counts{};
+    for (int i = 0; i < 30'000; ++i) ++counts.at(pick_by({.sample = sample}, costs, random));
+    EXPECT_NEAR(counts[3], sample == 2 ? 20'000 : 30'000, 400) << sample;
+    EXPECT_NEAR(counts[5], sample == 2 ? 10'000 : 0, 400) << sample;
+    EXPECT_EQ(counts[3] + counts[5], 30'000) << sample;
+  }
+  Random random(5);
+  const std::vector<double> one{kInfinity, kInfinity, 7, kInfinity};
+  const std::vector<double> none(4, kInfinity);
+  std::array<int, 4> counts{};
+  for (int i = 0; i < 4'000; ++i) {
+    EXPECT_EQ(pick_by({.sample = 2}, one, random), 2U);
+    EXPECT_EQ(pick_by({.sample = 1}, one, random), 2U);
+    ++counts.at(pick_by({.sample = 2}, none, random));
+  }
+  for (const int count : counts) EXPECT_NEAR(count, 1'000, 150);
 }
 
 TEST(RoundRobin, TakesEachInTurn) {

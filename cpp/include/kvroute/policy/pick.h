@@ -33,7 +33,8 @@ struct PickRule {
   /// (Dynamo, lib/kv-router, v1.6).
   double temperature = 0;
   /// 0: of all candidates. k > 0: of k of them, drawn at random without repetition ("power of k
-  /// choices": Mitzenmacher, 2001).
+  /// choices": Mitzenmacher, 2001), among those of finite cost where there are any. Not looked at
+  /// above temperature 0.
   std::uint32_t sample = 0;
 };
 
@@ -42,7 +43,8 @@ struct PickRule {
 /// counts as infinite.
 [[nodiscard]] std::size_t pick_least(std::span<const double> costs, Random& random) noexcept;
 
-/// Position of the chosen one. `costs` must not be empty. O(candidates); O(1) with a sample of two.
+/// Position of the chosen one. `costs` must not be empty. O(candidates); O(1) with a sample
+/// of two finite costs.
 [[nodiscard]] std::size_t pick_by(const PickRule& rule, std::span<const double> costs,
                                   Random& random) noexcept;
 
