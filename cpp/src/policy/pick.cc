@@ -110,21 +110,21 @@ std::size_t pick_of_two(std::span<const double> costs, Random& random) noexcept 
 
 }  // namespace
 
-std::optional<Slot> PickState::last_in_turn(const Policy& policy) const noexcept {
-  for (const auto& [owner, slot] : turns) {
-    if (owner == &policy) return slot;
+std::optional<PickState::Turn> PickState::last_in_turn(const Policy& policy) const noexcept {
+  for (const auto& [owner, turn] : turns) {
+    if (owner == &policy) return turn;
   }
   return std::nullopt;
 }
 
-void PickState::set_last_in_turn(const Policy& policy, Slot slot) noexcept {
+void PickState::set_last_in_turn(const Policy& policy, const Turn& turn) noexcept {
   for (auto& [owner, last] : turns) {
     if (owner == &policy) {
-      last = slot;
+      last = turn;
       return;
     }
   }
-  turns.emplace_back(&policy, slot);
+  turns.emplace_back(&policy, turn);
 }
 
 std::size_t pick_least(std::span<const double> costs, Random& random) noexcept {

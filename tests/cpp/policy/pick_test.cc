@@ -74,6 +74,19 @@ TEST(RoundRobin, GoesOnWhenACandidateIsMissingForAWhile) {
   EXPECT_EQ(builder.candidates[policy->pick(builder.input(), {}, state)], 0U);
 }
 
+TEST(RoundRobin, GoesOnWhenAnotherTargetHasTheSlotOfTheLastOne) {
+  const auto policy = make_policy("round_robin");
+  ScoreInputBuilder builder(3);  // a, b, c
+  PickState state(1);
+  EXPECT_EQ(policy->pick(builder.input(), {}, state), 0U);
+  EXPECT_EQ(policy->pick(builder.input(), {}, state), 1U);
+  builder.identities[1] = 77;  // b goes, z comes
+  builder.turns = {0, 2, 1};
+  for (const std::size_t expected : {2U, 1U, 0U, 2U}) {
+    EXPECT_EQ(policy->pick(builder.input(), {}, state), expected);
+  }
+}
+
 TEST(RandomChoice, IsEven) {
   const auto policy = make_policy("random");
   const ScoreInputBuilder builder(4);

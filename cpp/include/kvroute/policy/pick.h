@@ -18,12 +18,18 @@ class Policy;
 struct PickState {
   explicit PickState(std::uint64_t seed) : random(seed) {}
 
+  /// A target that had its turn. Whether it is still the same in that slot its identity tells.
+  struct Turn {
+    Slot slot = 0;
+    std::uint64_t identity = 0;
+    std::uint32_t place = 0;  // in the order of then
+  };
   /// The target that this policy chose last, where it gives each its turn.
-  [[nodiscard]] std::optional<Slot> last_in_turn(const Policy& policy) const noexcept;
-  void set_last_in_turn(const Policy& policy, Slot slot) noexcept;
+  [[nodiscard]] std::optional<Turn> last_in_turn(const Policy& policy) const noexcept;
+  void set_last_in_turn(const Policy& policy, const Turn& turn) noexcept;
 
   Random random;
-  std::vector<std::pair<const Policy*, Slot>> turns;  // policies inside a policy: few
+  std::vector<std::pair<const Policy*, Turn>> turns;  // policies inside a policy: few
 };
 
 /// How one of the candidates is taken by their costs.

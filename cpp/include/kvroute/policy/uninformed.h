@@ -5,7 +5,8 @@
 namespace kvroute {
 
 /// Each candidate in turn, in the order of worker names and ranks: the first one after the last
-/// chosen. A candidate that is missing for a while does not disturb the others' turn.
+/// chosen. A candidate that is missing for a while does not disturb the others' turn, nor does
+/// another target in the slot of the last chosen one.
 class RoundRobin final : public Policy {
  public:
   [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);
