@@ -1,6 +1,7 @@
 #include "router/decision_log.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "router/explaining.h"
 
@@ -45,6 +46,8 @@ void DecisionLog::push(Slot slot, const ScoreInput& input) {
   if (changes_.size() < most) changes_.emplace_back();
   Change& change = changes_[changed_++ % most];
   change.slot = slot;
+  if (latest_.size() <= slot) latest_.resize(slot + 1);
+  change.before = std::exchange(latest_[slot], changed_);
   change.load = input.loads[slot];
   change.history = input.histories[slot];
 }
@@ -117,17 +120,30 @@ void DecisionLog::prefetch_next() const {
   prefetch(&changes_[changed_ % changes_.size()], sizeof(Change));
 }
 
+// From each slot's last change back to the one in force then: as many steps as changes came since.
+DecisionLog::Loads DecisionLog::loads_after(std::uint64_t changes) const {
+  Loads loads = base_;
+  for (std::uint64_t last : latest_) {
+    while (last > changes) last = changes_[(last - 1) % changes_.size()].before;
+    if (last > merged_) loads.apply(changes_[(last - 1) % changes_.size()]);
+  }
+  return loads;
+}
+
 DecisionLog::Past DecisionLog::past(std::size_t limit) const {
   Past past;
-  past.loads_ = base_;
-  past.first_ = merged_;
-  for (std::uint64_t i = merged_; i < changed_; ++i) {
-    past.changes_.push_back(changes_[i % changes_.size()]);
-  }
   const std::uint64_t count = std::min<std::uint64_t>({limit, entries_.size(), next_});
   for (std::uint64_t number = next_ - count; number < next_; ++number) {
     const Entry& entry = entries_[number % capacity_];
     if (entry.changes >= merged_) past.entries_.push_back(entry);  // else its loads are gone
+  }
+  if (past.entries_.empty()) return past;
+  past.first_ = past.entries_.front().changes;
+  past.loads_ = loads_after(past.first_);
+  const std::uint64_t end = past.entries_.back().changes;
+  past.changes_.reserve(end - past.first_);
+  for (std::uint64_t i = past.first_; i < end; ++i) {
+    past.changes_.push_back(changes_[i % changes_.size()]);
   }
   return past;
 }

@@ -19,7 +19,8 @@
 namespace kvroute::detail {
 
 /// The last decisions of a router with all that they rested on, for people who ask later. The
-/// policy's terms are computed when they ask.
+/// policy's terms are computed when they ask. Of a prompt's hashes the first 64 are kept: a policy
+/// that keys requests by a longer head is told of those with another key.
 ///
 /// A decision is kept as what differs from the one before: loads that have changed since
 /// (TargetLoad::revision), the match, and the request. So its cost does not grow with what a load
@@ -44,13 +45,15 @@ class DecisionLog {
   void record(const ScoreInput& input, const std::shared_ptr<const Policy>& policy,
               const TargetTable& targets, const Choice& choice);
 
-  /// A copy of the last `limit` decisions and what it takes to read them.
+  /// A copy of the last `limit` decisions and of what it takes to read them: no change of a load
+  /// that only earlier ones rested on.
   [[nodiscard]] Past past(std::size_t limit) const;
 
  private:
   /// A target's load from one time on.
   struct Change {
     Slot slot = 0;
+    std::uint64_t before = 0;  // number of the slot's change before, from 1; 0: none
     TargetLoad load;
     TargetHistory history;
   };
@@ -96,6 +99,7 @@ class DecisionLog {
   void note_changes(const ScoreInput& input);
   void prefetch_next() const;
   void push(Slot slot, const ScoreInput& input);
+  [[nodiscard]] Loads loads_after(std::uint64_t changes) const;
 
   std::size_t capacity_;
   std::vector<Entry> entries_;  // a ring: that of number n at n modulo capacity
@@ -106,6 +110,7 @@ class DecisionLog {
   std::uint64_t changed_ = 0;    // so many came
   std::uint64_t merged_ = 0;     // so many of them are part of `base_`
   Loads base_;
+  std::vector<std::uint64_t> latest_;     // by slot: number of its last change, from 1; 0: none
   std::vector<std::uint64_t> revisions_;  // by slot: of the load that was noted last
 };
 
