@@ -68,6 +68,7 @@ void TargetTable::list(Worker worker) {
 Worker TargetTable::unlist(const WorkerName& name) {
   auto node = workers_.extract(name);
   marks_.remove(node.mapped().worker.slots);
+  for (const Slot slot : node.mapped().worker.slots) identities_[slot] = 0;
   rebuild_listed();
   return std::move(node.mapped().worker);
 }

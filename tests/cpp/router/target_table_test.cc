@@ -42,6 +42,17 @@ TEST(TargetTable, KeepsASlotThatIsUnlistedButNotFree) {
   table.free_slots(leaving.slots);
 }
 
+TEST(TargetTable, ASlotThatIsUnlistedHasNobodysIdentity) {
+  TargetTable table;
+  add(table, 0, 1);
+  add(table, 1, 1);
+  const std::uint64_t other = table.identities()[1];
+  EXPECT_NE(table.identities()[0], 0U);
+  (void)table.unlist(named(0));
+  EXPECT_EQ(table.identities()[0], 0U);
+  EXPECT_EQ(table.identities()[1], other);
+}
+
 TEST(TargetTable, RefusesMoreTargetsThanARouterHas) {
   TargetTable table;
   add(table, 0, kMaxTargets);
