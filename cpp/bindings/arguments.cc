@@ -138,7 +138,8 @@ RequestOverrides overrides_of(py::handle overlap_credit, py::handle prefill_scal
                           const char* expected) -> std::optional<double> {
     if (object.is_none()) return std::nullopt;
     const double value = number(object, field);
-    if (!(value >= 0 && value <= most)) refuse(field, expected, object);  // not so: NaN
+    const bool within = value >= 0 && value <= most;  // not so: NaN
+    if (!within) refuse(field, expected, object);
     return value;
   };
   return {

@@ -98,8 +98,8 @@ IntegerInput<T>::IntegerInput(py::handle object, const char* field, Reading read
     refuse_type(type_name(input));
   }
   if (PyObject_GetBuffer(input, &view_, PyBUF_RECORDS_RO) != 0) {
+    if (PyErr_ExceptionMatches(PyExc_MemoryError) != 0) throw py::error_already_set();
     const py::error_already_set problem;
-    if (problem.matches(PyExc_MemoryError)) throw problem;
     refuse_type("a " + type_name(input) + " (" + py::str(problem.value()).cast<std::string>() +
                 ")");
   }
