@@ -29,7 +29,10 @@ StoreResult TreeCore::store(LaneId lane, std::optional<std::uint64_t> parent,
     from = tree_->place_of(block);
     consumed = from.at + 1;
   }
-  if (labels.empty()) return result;
+  if (labels.empty()) {
+    enforce_limit(NodeTree::kRoot, kNoBound);  // the lane may be new
+    return result;
+  }
   result = store_below(lane, from.node, consumed, names, labels, namespace_seed);
   const NodeId newest = path_.back().node;
   if (waiting_->any(lane.slot)) {
@@ -159,12 +162,13 @@ void TreeCore::wait_for_parent(LaneId lane, std::uint64_t parent,
                                std::span<const std::uint64_t> labels, std::uint64_t namespace_seed,
                                StoreResult& result) {
   result.unknown_parent = true;
-  if (labels.empty()) return;
-  counters_.unknown_parents += labels.size();
-  counters_.waited_in_vain +=
-      waiting_->add(lane.slot, lane.tier, parent, namespace_seed, names, labels);
-  if (labels.size() <= options_.max_waiting) {
-    result.waiting = static_cast<std::uint32_t>(labels.size());
+  if (!labels.empty()) {
+    counters_.unknown_parents += labels.size();
+    counters_.waited_in_vain +=
+        waiting_->add(lane.slot, lane.tier, parent, namespace_seed, names, labels);
+    if (labels.size() <= options_.max_waiting) {
+      result.waiting = static_cast<std::uint32_t>(labels.size());
+    }
   }
   enforce_limit(NodeTree::kRoot, kNoBound);
 }

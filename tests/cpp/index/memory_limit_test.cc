@@ -24,6 +24,22 @@ TEST(MemoryLimit, HoldsAfterEveryInsertion) {
   EXPECT_GT(stats.bytes.total(), kMiB) << "it makes use of what it is given";
 }
 
+// What is kept of a slot counts too, though it stores nothing.
+TEST(MemoryLimit, HoldsAfterEventsWithoutBlocksOfNewSlots) {
+  PrefixTree tree({.memory_limit = kMiB});
+  Hashes chain{1};
+  while (tree.stats().forgotten_exact == 0) {  // one block more at a time, until it is full
+    chain.push_back(chain.back() + 1);
+    tree.store(0, std::nullopt, chain, chain);
+  }
+  for (Slot slot = 1; slot < 200; ++slot) {
+    tree.store(slot, std::nullopt, {}, {});
+    ASSERT_LE(tree.stats().bytes.total(), kMiB) << slot;
+    tree.store(slot, 7, {}, {}, 0, Tier::host);
+    ASSERT_LE(tree.stats().bytes.total(), kMiB) << slot;
+  }
+}
+
 TEST(MemoryLimit, ForgetsPredictedBlocksAndColdOnesFirst) {
   PrefixTree tree({.memory_limit = 2 * kMiB});
   const Hashes hot = hashes(50, 1);
