@@ -290,8 +290,7 @@ void StatedInput::add(const Target& target) {
 
 void StatedInput::order_by_name() {
   std::vector<Slot> by_name = candidates_;
-  std::ranges::stable_sort(by_name, {},
-                           [this](Slot slot) -> const TargetId& { return names_[slot]; });
+  std::ranges::sort(by_name, {}, [this](Slot slot) { return std::pair(names_[slot], slot); });
   turns_.resize(by_name.size());
   for (std::uint32_t turn = 0; turn < by_name.size(); ++turn) turns_[by_name[turn]] = turn;
 }

@@ -52,7 +52,8 @@ void PredictedRanges::list_deadlines(Slot slot, std::vector<Nanoseconds>& deadli
 }
 
 std::uint32_t PredictedRanges::end_of(Slot slot, Nanoseconds deadline) const noexcept {
-  for (std::uint32_t i = end_of(slot); i-- > 0 && ranges_[i].slot == slot;) {
+  for (std::uint32_t i = end_of(slot); i-- > 0;) {
+    if (ranges_[i].slot != slot) break;
     if (ranges_[i].deadline == deadline) return ranges_[i].end;
   }
   return 0;

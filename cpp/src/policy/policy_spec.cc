@@ -72,6 +72,13 @@ void write(const PolicySpec::Parameters& parameters, std::string& out) {
 
 }  // namespace
 
+// Here, where a value is complete.
+PolicySpec::PolicySpec() = default;
+PolicySpec::PolicySpec(const PolicySpec& other) = default;
+PolicySpec::PolicySpec(PolicySpec&& other) noexcept = default;
+PolicySpec& PolicySpec::operator=(const PolicySpec& other) = default;
+PolicySpec& PolicySpec::operator=(PolicySpec&& other) noexcept = default;
+PolicySpec::~PolicySpec() = default;
 PolicySpec::PolicySpec(std::string policy) : name(std::move(policy)) {}
 PolicySpec::PolicySpec(const char* policy) : name(policy) {}
 PolicySpec::PolicySpec(std::string policy, Parameters given)

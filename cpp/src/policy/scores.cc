@@ -104,9 +104,8 @@ void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums
   for (std::size_t i = 0; i < sums.size(); ++i) {
     const auto usage = reports(input.candidates[i]).kv_usage;
     all_known = all_known && usage.has_value();
-    if (!usage) continue;
-    mean.add(*usage);
-    sums[i] += weight * free(*usage);
+    mean.add(usage);
+    if (usage) sums[i] += weight * free(*usage);
   }
   if (all_known) return;
   for (std::size_t i = 0; i < sums.size(); ++i) {

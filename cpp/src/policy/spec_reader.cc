@@ -42,7 +42,8 @@ std::string listed(const Names& names) {
 double checked_number(const PolicySpec::Value& value, double least, double most,
                       const std::string& place) {
   const auto* const number = std::get_if<double>(&value.of);
-  if (number == nullptr || !(*number >= least && *number <= most)) {  // not so: NaN
+  const bool within = number != nullptr && *number >= least && *number <= most;  // not so: NaN
+  if (!within) {
     refuse(place, "a number from " + text_of(least) + " to " + text_of(most), describe(value));
   }
   return *number;
@@ -158,8 +159,10 @@ PickRule SpecReader::pick_rule(PickRule absent) {
 void SpecReader::finish() const {
   for (const auto& [given, value] : spec_.parameters) {
     if (std::ranges::find(known_, given) != known_.end()) continue;
-    const std::string expected = known_.empty() ? "no parameters" : "one of " + listed(known_);
-    throw InvalidArgument(place_ + ": expected " + expected + ", got '" + given + "'");
+    std::string message = place_;
+    message.append(": expected ");
+    message.append(known_.empty() ? "no parameters" : "one of ").append(listed(known_));
+    throw InvalidArgument(message.append(", got '").append(given).append("'"));
   }
 }
 

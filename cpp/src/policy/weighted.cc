@@ -14,7 +14,7 @@ Weighted::Weighted(const Terms& terms, PickRule rule) : Policy(rule) {
     const auto found = std::ranges::find(scores, name, &detail::NamedScore::name);
     if (found == scores.end()) {
       std::string known;
-      for (const auto& score : scores) known += " '" + std::string(score.name) + "'";
+      for (const auto& score : scores) known.append(" '").append(score.name).append("'");
       throw InvalidArgument("terms: expected scores of" + known + ", got '" + name + "'");
     }
     terms_.emplace_back(&*found, weight);

@@ -189,8 +189,8 @@ ScoreInput DecisionLog::Entry::input(const Loads& loads) const {
 }
 
 DecisionRecord DecisionLog::Entry::read(const Loads& loads) const {
-  static const Rare kNothing;
-  const Rare& more = rare ? *rare : kNothing;
+  static const Rare nothing;
+  const Rare& more = rare ? *rare : nothing;
   return {.at = now,
           .request_id = request_id,
           .chosen = roster->targets[chosen],

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace kvroute::detail {
@@ -16,7 +17,9 @@ std::vector<std::size_t> by_cost(std::span<const double> costs, bool has_cost) {
   };
   std::vector<std::size_t> order(costs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  if (has_cost) std::ranges::stable_sort(order, {}, comparable);
+  if (has_cost) {
+    std::ranges::sort(order, {}, [&](std::size_t at) { return std::pair(comparable(at), at); });
+  }
   return order;
 }
 

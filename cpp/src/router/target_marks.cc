@@ -66,9 +66,9 @@ const TargetSet& TargetMarks::with_label(std::string_view name) const {
 }
 
 const TargetSet& TargetMarks::find(const Sets& sets, const std::string& key) {
-  static const TargetSet kNobody;
+  static const TargetSet nobody;
   const auto found = sets.find(key);
-  return found == sets.end() ? kNobody : found->second;
+  return found == sets.end() ? nobody : found->second;
 }
 
 void TargetMarks::erase(Sets& sets, std::span<const Slot> slots) {

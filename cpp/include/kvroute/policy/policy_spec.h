@@ -17,12 +17,18 @@ namespace kvroute {
 ///      "otherwise": {"name": "weighted", "terms": {"prefix": 3, "queue": 2}}}
 struct PolicySpec {
   struct Value;
-  using Parameters = std::vector<std::pair<std::string, Value>>;  // in the order given
+  struct Parameter;
+  using Parameters = std::vector<Parameter>;  // in the order given
 
-  PolicySpec() = default;
+  PolicySpec();
   PolicySpec(std::string policy);  // NOLINT(*-explicit-*): a name alone is a whole policy
   PolicySpec(const char* policy);  // NOLINT(*-explicit-*): the same
   PolicySpec(std::string policy, Parameters given);
+  PolicySpec(const PolicySpec& other);
+  PolicySpec(PolicySpec&& other) noexcept;
+  PolicySpec& operator=(const PolicySpec& other);
+  PolicySpec& operator=(PolicySpec&& other) noexcept;
+  ~PolicySpec();
 
   std::string name;
   Parameters parameters;
@@ -33,6 +39,14 @@ struct PolicySpec {
 struct PolicySpec::Value {
   using List = std::vector<Value>;
   std::variant<double, bool, std::string, List, Parameters> of;
+};
+
+/// A parameter's name and value.
+struct PolicySpec::Parameter {
+  Parameter(std::string name, Value value) : first(std::move(name)), second(std::move(value)) {}
+
+  std::string first;
+  Value second;
 };
 
 /// As JSON in one line, for logs and statistics; numbers in their shortest form.

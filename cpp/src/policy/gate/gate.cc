@@ -31,6 +31,7 @@ constexpr std::array<std::pair<std::string_view, Load>, 4> kLoads{
 template <typename Entries>
 auto chosen(detail::SpecReader& reader, std::string_view parameter, const Entries& entries) {
   std::vector<std::string_view> names;
+  names.reserve(entries.size());
   for (const auto& [name, value] : entries) names.push_back(name);
   const std::string_view name = reader.choice(parameter, names.front(), names);
   return std::ranges::find(entries, name, &Entries::value_type::first)->second;
