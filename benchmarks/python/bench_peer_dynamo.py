@@ -24,6 +24,7 @@ import threading
 import time
 from array import array
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -187,9 +188,7 @@ async def main() -> None:
         for worker in range(WORKERS):
             held = [prompt if worker == 0 else prompt[: len(prompt) // 2] for prompt in prompts]
             longest = len(held[-1]) // BLOCK_SIZE * BLOCK_SIZE
-            await fleet.hold(
-                worker, held, lambda w=worker, n=longest: sides.both_know(w, prompts[-1], n)
-            )
+            await fleet.hold(worker, held, partial(sides.both_know, worker, prompts[-1], longest))
         await time_calls(sides, prompts, 10 if is_quick else 60)
         busy = prompts[LENGTHS.index(BUSY_LENGTH)]
         await time_another_thread(sides, busy, 0.5 if is_quick else 4)
