@@ -1,0 +1,105 @@
+"""What a connector is: how two engines are told to hand a prompt's KV cache over."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest
+
+
+class HandoffError(Exception):
+    """This attempt cannot go on: an engine's answer is not what the protocol says, or something
+    that had to come did not come in time. The message names the leg and what was expected."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class AnswerRelay(ABC):
+    """Makes the client's answer of the decode leg's. One for each answer; no I/O."""
+
+    def head(self) -> bytes:
+        """What a streaming client gets before the decode leg has answered; b"" for nothing."""
+        return b""
+
+    @abstractmethod
+    def chunk(self, data: bytes) -> bytes:
+        """Of a stream: whole events of the decode leg, as the client shall see them."""
+
+    @abstractmethod
+    def whole(self, body: bytes) -> bytes:
+        """Of a whole answer: the decode leg's body, as the client shall see it."""
+
+
+class Transfer(ABC):
+    """One handoff under a connector's protocol, from its plan to its end. Not thread-safe.
+
+    Sequential connectors are called in this order: `prefill`, `prefilled` with the prefill leg's
+    answer, then, unless `finished` says that the answer is complete, `ready`, `decode`, `relay`.
+    Concurrent ones: `prepare`, then `prefill` and `decode`, sent at once, and `relay`; the prefill
+    leg's answer is read to its end and thrown away. `close` comes last, on every path, once.
+    """
+
+    async def prepare(self) -> None:
+        """Before anything is sent. Raises HandoffError."""
+
+    @abstractmethod
+    def prefill(self) -> LegRequest:
+        """What the prefill leg is sent."""
+
+    def prefilled(self, answer: Mapping[str, Any]) -> None:
+        """Takes the prefill leg's answer (status 200). Raises HandoffError where the protocol is
+        broken."""
+
+    def finished(self) -> bytes | None:
+        """The client's whole answer (a body, or a stream to its end) where the prefill leg has
+        given all of it already; None otherwise."""
+        return None
+
+    async def ready(self) -> None:
+        """Returns when the decode leg may be sent. Raises HandoffError after the connector's own
+        limit of time."""
+
+    @abstractmethod
+    def decode(self) -> LegRequest:
+        """What the decode leg is sent."""
+
+    @abstractmethod
+    def relay(self) -> AnswerRelay:
+        """How the decode leg's answer becomes the client's."""
+
+    def close(self) -> None:
+        """Forgets the handoff. Idempotent."""
+
+
+class Connector(ABC):
+    """A protocol between engines, with its configuration. One for a deployment.
+
+    Third parties register a subclass under the entry point group ``kvroute.disagg_connectors``;
+    the entry's name is what ``--disagg-connector-type`` takes.
+    """
+
+    name: ClassVar[str]
+    is_concurrent: ClassVar[bool] = False
+    """Whether both legs are sent at once."""
+    needs_token_ids: ClassVar[bool] = False
+    """Whether the prompt's token ids must be known; a request without them goes whole."""
+
+    async def open(self) -> None:
+        """Opens what the protocol needs (sockets). Needs a running event loop."""
+
+    async def close(self) -> None:
+        """Closes it. Waiting handoffs end with HandoffError. Idempotent."""
+
+    @abstractmethod
+    def refusal(self, request: ClientRequest) -> str | None:
+        """Why the request cannot be served in two legs with one engine's content, as a short
+        snake_case reason for metrics ("n", "tools"); None where it can. Cheap; no I/O."""
+
+    @abstractmethod
+    def begin(self, handoff: Handoff) -> Transfer:
+        """Starts a handoff. Raises HandoffError where the configuration does not know one of its
+        workers (LMCache: a decoder that is not in the registry)."""
