@@ -35,6 +35,7 @@ PYTHON_PARTS: dict[str, set[str]] = {
     "tokenization": set(),
     "compat": set(),
     "traces": set(),
+    "disagg": set(),
     "frontend": {"admission", "tokenization", "disagg"},
     "demo": {"traces", "cli"},
     "cli": {"engines", "tokenization", "traces", "frontend", "demo"},

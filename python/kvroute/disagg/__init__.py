@@ -1,4 +1,4 @@
-"""Prefill/decode disaggregation: when a request is served in two legs, and how the engines are told.
+"""Prefill/decode disaggregation: when a request is served in two legs, and how engines are told.
 
 Nothing here does HTTP: the frontend sends the legs. docs/disaggregation.md is the user's page.
 """

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
 
-from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest
+from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest, Worker
+
+Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
+"""GETs a URL: the body of an answer with status 200. Raises OSError for any other and where none
+comes."""
 
 
 class HandoffError(Exception):
@@ -43,14 +47,14 @@ class Transfer(ABC):
     leg's answer is read to its end and thrown away. `close` comes last, on every path, once.
     """
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027 - optional
         """Before anything is sent. Raises HandoffError."""
 
     @abstractmethod
     def prefill(self) -> LegRequest:
         """What the prefill leg is sent."""
 
-    def prefilled(self, answer: Mapping[str, Any]) -> None:
+    def prefilled(self, answer: Mapping[str, Any]) -> None:  # noqa: B027 - optional
         """Takes the prefill leg's answer (status 200). Raises HandoffError where the protocol is
         broken."""
 
@@ -59,7 +63,7 @@ class Transfer(ABC):
         given all of it already; None otherwise."""
         return None
 
-    async def ready(self) -> None:
+    async def ready(self) -> None:  # noqa: B027 - optional
         """Returns when the decode leg may be sent. Raises HandoffError after the connector's own
         limit of time."""
 
@@ -71,7 +75,10 @@ class Transfer(ABC):
     def relay(self) -> AnswerRelay:
         """How the decode leg's answer becomes the client's."""
 
-    def close(self) -> None:
+    def failed(self) -> None:  # noqa: B027 - optional
+        """A leg failed: what was learned of its workers is forgotten. Comes before `close`."""
+
+    def close(self) -> None:  # noqa: B027 - optional
         """Forgets the handoff. Idempotent."""
 
 
@@ -79,20 +86,33 @@ class Connector(ABC):
     """A protocol between engines, with its configuration. One for a deployment.
 
     Third parties register a subclass under the entry point group ``kvroute.disagg_connectors``;
-    the entry's name is what ``--disagg-connector-type`` takes.
+    the entry's name is what ``--disagg-connector-type`` takes. A connector is made with one
+    argument, its `options_type`.
     """
 
     name: ClassVar[str]
+    options_type: ClassVar[type[Any]]
+    """A dataclass with the connector's options, each with a default. It raises ValueError naming
+    the option that is wrong."""
     is_concurrent: ClassVar[bool] = False
     """Whether both legs are sent at once."""
     needs_token_ids: ClassVar[bool] = False
     """Whether the prompt's token ids must be known; a request without them goes whole."""
 
-    async def open(self) -> None:
-        """Opens what the protocol needs (sockets). Needs a running event loop."""
+    async def open(self, fetch: Fetch | None = None) -> None:  # noqa: B027 - optional
+        """Opens what the protocol needs (sockets). Needs a running event loop.
 
-    async def close(self) -> None:
+        `fetch` is for protocols that ask a worker's side server: a connector does no HTTP itself.
+        """
+
+    async def close(self) -> None:  # noqa: B027 - optional
         """Closes it. Waiting handoffs end with HandoffError. Idempotent."""
+
+    def workers_are(  # noqa: B027 - optional
+        self, prefill: Sequence[Worker], decode: Sequence[Worker]
+    ) -> None:
+        """Tells the fleet, at the start and when it changes. Raises ValueError where the
+        configuration knows nothing of one of them, which concerns that worker's handoffs alone."""
 
     @abstractmethod
     def refusal(self, request: ClientRequest) -> str | None:
