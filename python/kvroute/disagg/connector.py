@@ -25,6 +25,9 @@ class HandoffError(Exception):
 class AnswerRelay(ABC):
     """Makes the client's answer of the decode leg's. One for each answer; no I/O."""
 
+    is_identity: bool = False
+    """Whether the answer passes as it is: then none of the methods but `head` is called."""
+
     def head(self) -> bytes:
         """What a streaming client gets before the decode leg has answered; b"" for nothing."""
         return b""

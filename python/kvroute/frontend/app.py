@@ -53,8 +53,10 @@ class FrontendApp:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         services = Services(self.settings, self._make_router, self._tokenizer)
-        app.state.services = self.services = services
+        app.state.services = services
         try:
+            await services.open()
+            self.services = services
             yield
         finally:
             self.services = None

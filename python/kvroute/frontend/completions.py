@@ -54,14 +54,18 @@ class Completions:
 
     async def serve(self, path: str, job: Job) -> None:
         """Answers a request to `path` with a worker's answer. Raises ApiError if none gave one."""
-        exchange, group = job.exchange, job.group
         job.prompts = await self._tokens.token_ids(
-            group, job.request, headers=exchange.authorization()
+            job.group, job.request, headers=job.exchange.authorization()
         )
+        await self.answer(path, job)
+
+    async def answer(self, path: str, job: Job) -> None:
+        """The same for a job whose prompts' tokens are there."""
+        exchange, group = job.exchange, job.group
         failed: set[str] = set()
         last_error: UpstreamError | None = None
         for attempt in range(self._reroutes + 1):
-            if len(failed) == len(group.backends):
+            if len(failed) == group.count(job.phase):
                 break
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
@@ -85,7 +89,7 @@ class Completions:
         raise _gateway_error(last_error, len(failed))
 
     async def _book(self, job: Job, failed: set[str]) -> Booking:
-        booking = await self._admission.book(job, failed)
+        booking = await self._admission.book(job, failed, job.phase)
         choice, metrics = booking.choice, booking.backend.metrics
         metrics.requests.inc()
         self._metrics.decisions.labels(job.group.name, choice.rule).inc()

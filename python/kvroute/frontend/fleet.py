@@ -10,11 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kvroute import Overloaded
+from kvroute.frontend.disagg_settings import Role
 from kvroute.frontend.errors import ApiError, bad_request, no_backend, unknown_model
 from kvroute.frontend.metrics import Metrics, WorkerMetrics
 from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
 from kvroute.frontend.prompts import MAX_PLANNED, NO_TOKENS, TokenIds
-from kvroute.frontend.protocols import Reservation, Router, RouterFactory, Selection, WorkerRef
+from kvroute.frontend.protocols import (
+    Phase,
+    Reservation,
+    Router,
+    RouterFactory,
+    Selection,
+    WorkerRef,
+)
 from kvroute.frontend.settings import BackendSettings, Settings
 
 logger = logging.getLogger("kvroute.frontend")
@@ -24,6 +32,8 @@ _MAX_BOOKED_TOKENS = 1 << 20
 # Stands in for a prompt whose tokens are unknown: in a namespace of its own it matches nothing.
 _UNKNOWN_PROMPT = array("I", [0])
 _UNKNOWN_NAMESPACE = "kvroute:unknown-prompt"
+
+_WORKER_OF = {"whole": "decode worker", "prefill": "prefill worker", "decode": "decode worker"}
 
 
 class OverloadedError(Exception):
@@ -41,6 +51,7 @@ class Backend:
         self.url = settings.url
         self.model = settings.model
         self.dp_ranks = settings.dp_ranks
+        self.role: Role = settings.role
         self.metrics = metrics
         self.healthy = True
         self._down_until = 0.0
@@ -48,6 +59,10 @@ class Backend:
 
     def takes_requests(self, now: float) -> bool:
         return self.healthy and now >= self._down_until
+
+    def serves(self, phase: Phase) -> bool:
+        """Whether its role lets it: a whole request is served where answers are decoded."""
+        return self.role == "both" or self.role == ("prefill" if phase == "prefill" else "decode")
 
     def set_healthy(self, healthy: bool) -> None:
         """What a health check found; holds until the next one."""
@@ -137,6 +152,7 @@ class ModelGroup:
         self._cooldown = cooldown
         self._clock = clock
         self._resting = False
+        self._has_roles = any(backend.role != "both" for backend in backends)
         self._numbers = itertools.count()
         self._turn = itertools.count()
 
@@ -150,6 +166,7 @@ class ModelGroup:
         salt: str | None,
         expected_output_tokens: int | None,
         excluded: set[str],
+        phase: Phase = "whole",
     ) -> Booking:
         """Chooses a target by the first prompt and books all prompts and copies on it.
 
@@ -158,7 +175,7 @@ class ModelGroup:
         Raises ApiError 503 where nobody can be chosen, OverloadedError where that is because all
         are over their thresholds.
         """
-        allowed: Sequence[WorkerRef] | None = self._allowed(excluded)
+        allowed: Sequence[WorkerRef] | None = self._allowed(excluded, phase)
         reservations: list[Reservation] = []
         booked_tokens = 0
         try:
@@ -177,6 +194,7 @@ class ModelGroup:
                     session_id=session_id,
                     salt=salt,
                     namespace=None if ids else _UNKNOWN_NAMESPACE,
+                    phase=phase,
                 )
                 reservations.append(reservation)
                 choice = reservations[0].choice
@@ -209,9 +227,18 @@ class ModelGroup:
         self.router.set_policy(policy)
         self.policy, self.needs_tokens = policy, needs
 
-    def longest_match(self, token_ids: TokenIds, salt: str | None) -> int:
-        """Leading tokens that the backend which holds the most of them holds."""
-        return max(self.router.overlaps(token_ids, salt=salt).values(), default=0)
+    def longest_match(self, token_ids: TokenIds, salt: str | None, phase: Phase = "whole") -> int:
+        """Leading tokens that the backend which holds the most of them holds, of those whose role
+        lets them serve it."""
+        overlaps = self.router.overlaps(token_ids, salt=salt)
+        return max(
+            (
+                tokens
+                for (worker, _), tokens in overlaps.items()
+                if self.backends[str(worker)].serves(phase)
+            ),
+            default=0,
+        )
 
     def failed(self, backend: Backend) -> None:
         """The backend cannot be reached, or answers 5xx: it rests while others can take its
@@ -224,6 +251,19 @@ class ModelGroup:
         """The backend answered, and with no error: it need not rest."""
         if self._resting:
             backend.rest(0.0)
+
+    def count(self, phase: Phase) -> int:
+        """How many backends have a role for it."""
+        return sum(backend.serves(phase) for backend in self.backends.values())
+
+    def count_ready(self, phase: Phase) -> int:
+        """How many of them are healthy."""
+        return sum(b.healthy and b.serves(phase) for b in self.backends.values())
+
+    def set_role(self, url: str, role: Role) -> None:
+        """From the next request on; what runs there goes on. KeyError for an unknown backend."""
+        self.backends[url].role = role
+        self._has_roles = any(backend.role != "both" for backend in self.backends.values())
 
     def in_turn(self) -> Iterator[Backend]:
         """The backends that take requests, beginning at another one each time."""
@@ -243,21 +283,22 @@ class ModelGroup:
         now = self._clock()
         return {url: backend.takes_requests(now) for url, backend in self.backends.items()}
 
-    def _allowed(self, excluded: set[str]) -> list[str] | None:
+    def _allowed(self, excluded: set[str], phase: Phase) -> list[str] | None:
         """Names of the workers that may be chosen; None for all of them."""
         all_healthy = all(backend.healthy for backend in self.backends.values())
-        if not excluded and all_healthy and not self._resting:
+        if not excluded and all_healthy and not self._resting and not self._has_roles:
             return None
         healthy = [
             backend
             for url, backend in self.backends.items()
-            if backend.healthy and url not in excluded
+            if backend.healthy and url not in excluded and backend.serves(phase)
         ]
         if not healthy:
-            raise no_backend(f"no healthy backend serves the model {self.name!r}")
+            kind = "backend" if not self._has_roles else _WORKER_OF[phase]
+            raise no_backend(f"no healthy {kind} serves the model {self.name!r}")
         now = self._clock()
         ready = [backend for backend in healthy if backend.takes_requests(now)]
-        if len(ready) == len(self.backends):
+        if all(backend.takes_requests(now) for backend in self.backends.values()):
             self._resting = False
         return [backend.url for backend in ready or healthy]
 
@@ -289,6 +330,8 @@ class Fleet:
             by_model.setdefault(backend.model, []).append(backend)
         for model, members in by_model.items():
             router = make_router(settings.block_size, settings.policy, **settings.router_options())
+            if settings.prefill_policy is not None:
+                router.set_policy(settings.prefill_policy, phase="prefill")
             for member in members:
                 router.add_worker(
                     member.url,

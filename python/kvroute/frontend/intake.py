@@ -12,6 +12,7 @@ from kvroute.frontend.errors import ApiError, internal_error, overloaded
 from kvroute.frontend.exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.prompts import PromptRequest, TokenIds
+from kvroute.frontend.protocols import Phase
 from kvroute.frontend.settings import Settings
 
 logger = logging.getLogger("kvroute.frontend")
@@ -28,6 +29,7 @@ class Job:
     started: float
     session_id: str | None = None
     prompts: list[TokenIds] = field(default_factory=list)
+    phase: Phase = "whole"
 
     def drop_inputs(self) -> None:
         """Frees body and prompts: a long answer must not hold a long prompt."""

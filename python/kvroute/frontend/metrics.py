@@ -88,6 +88,16 @@ class Metrics:
             "rejected_requests", "Requests answered by the frontend itself, by status.", ["status"]
         )
         self.reroutes = counter("reroutes", "Requests sent on to another worker.", ["model"])
+        self.whole_requests = counter(
+            "disagg_whole_requests",
+            "Requests of a disaggregated fleet that one worker served whole, by the reason.",
+            ["model", "reason"],
+        )
+        self.leg_failures = counter(
+            "disagg_leg_failures",
+            "Legs that failed, by leg (prefill, decode) and reason.",
+            ["model", "leg", "reason"],
+        )
         self.client_gone = counter(
             "client_disconnects", "Clients that left before their answer was complete.", ["model"]
         )

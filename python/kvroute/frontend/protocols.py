@@ -6,9 +6,12 @@ Tests and embedders may put another object in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from kvroute.frontend.policy_choice import PolicySpec
+
+Phase: TypeAlias = Literal["whole", "prefill", "decode"]
+"""What of a request a worker is booked for."""
 
 WorkerRef: TypeAlias = "int | str | tuple[int | str, int]"
 """A worker with all its ranks, or one of them: (worker, dp_rank)."""
@@ -65,6 +68,7 @@ class Router(Protocol):
         session_id: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
+        phase: Phase = "whole",
     ) -> Reservation: ...
     def explain(
         self,
@@ -74,7 +78,7 @@ class Router(Protocol):
         session_id: str | None = None,
         salt: str | None = None,
     ) -> Any: ...
-    def set_policy(self, policy: PolicySpec) -> None: ...
+    def set_policy(self, policy: PolicySpec, *, phase: Phase | None = None) -> None: ...
     def recent_decisions(self, limit: int = 100) -> Sequence[Any]: ...
     def overlaps(
         self, token_ids: Any, *, salt: str | None = None

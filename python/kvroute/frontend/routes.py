@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from kvroute.frontend.deadline import within
 from kvroute.frontend.fleet import Backend, ModelGroup
 from kvroute.frontend.services import Services
-from kvroute.frontend.upstream import Upstream, UpstreamError
+from kvroute.frontend.upstream import Upstream, UpstreamError, get
 
 router = APIRouter()
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,28 +77,15 @@ async def _card_of(upstream: Upstream, group: ModelGroup) -> dict[str, Any]:
 async def _models_of(upstream: Upstream, backend: Backend) -> list[dict[str, Any]]:
     """The cards that an engine lists; warns once of an engine that has not what it should."""
     try:
-        body = await within(_MODELS_TIMEOUT, _get(upstream, f"{backend.url}/v1/models"))
+        body = await within(
+            _MODELS_TIMEOUT, get(upstream, f"{backend.url}/v1/models", _MAX_MODELS_BYTES)
+        )
         cards = [card for card in orjson.loads(body)["data"] if isinstance(card["id"], str)]
     except (UpstreamError, asyncio.TimeoutError, ValueError, KeyError, TypeError):
         return []
     if cards and all(card["id"] != backend.model for card in cards):
         backend.misses_model([card["id"] for card in cards])
     return cards
-
-
-async def _get(upstream: Upstream, url: str) -> bytes:
-    response = await upstream.request("GET", url, [], None)
-    try:
-        body = bytearray()
-        while chunk := await response.read_chunk():
-            body += chunk
-            if len(body) > _MAX_MODELS_BYTES:
-                raise ValueError("an answer too large")
-        if response.status != 200:
-            raise ValueError(f"status {response.status}")
-        return bytes(body)
-    finally:
-        response.close()
 
 
 def _card(name: str) -> dict[str, Any]:

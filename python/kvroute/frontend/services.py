@@ -6,8 +6,11 @@ import asyncio
 import functools
 import logging
 
+from kvroute.disagg.connector import Connector
+from kvroute.disagg.legs import Worker
 from kvroute.frontend.completions import Completions
 from kvroute.frontend.deadline import within
+from kvroute.frontend.disaggregated import Disaggregated
 from kvroute.frontend.engine_stats import EngineStats
 from kvroute.frontend.engine_tokens import EngineTokens
 from kvroute.frontend.explanations import Explanations
@@ -15,13 +18,22 @@ from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
 from kvroute.frontend.intake import Intake, Parse, Serve
 from kvroute.frontend.prompts import parse_chat, parse_completion, parse_either
 from kvroute.frontend.protocols import RouterFactory
+from kvroute.frontend.sent_legs import SentLegs
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
-from kvroute.frontend.upstream import AiohttpUpstream, Upstream, UpstreamBusyError
+from kvroute.frontend.upstream import (
+    AiohttpUpstream,
+    Upstream,
+    UpstreamBusyError,
+    UpstreamError,
+    get,
+)
 from kvroute.frontend.waiting import Admission
 from kvroute.tokenization import Tokenizer
 
 logger = logging.getLogger("kvroute.frontend")
+
+_FETCH_TIMEOUT = 10.0
 
 
 class Services:
@@ -52,8 +64,23 @@ class Services:
         self.intake = Intake(settings, self.fleet)
         self.admission = Admission(settings, self.fleet)
         completions = Completions(settings, self.fleet, self.tokens, self.admission, self.upstream)
+        self._connector: Connector | None = None
+        serve = completions.serve
+        if settings.routing_logic == "disaggregated_prefill_orchestrated":
+            self._connector = settings.connector()
+            serve = Disaggregated(
+                settings,
+                self.fleet,
+                self.tokens,
+                self.admission,
+                self.upstream,
+                completions,
+                self._connector,
+            ).serve
+        elif settings.routing_logic == "disaggregated_prefill":
+            serve = SentLegs(completions).serve
         self.posts: dict[str, tuple[Parse, Serve]] = {
-            path: (parse, functools.partial(completions.serve, path))
+            path: (parse, functools.partial(serve, path))
             for path, parse in (
                 ("/v1/completions", parse_completion),
                 ("/v1/chat/completions", parse_chat),
@@ -76,10 +103,31 @@ class Services:
                 for backend in group.backends.values()
             ]
 
+    async def open(self) -> None:
+        """Opens what a connector between engines needs. Raises OSError, ValueError."""
+        if self._connector is None:
+            return
+        await self._connector.open(self._fetch)
+        for group in self.fleet.groups.values():
+            backends = group.backends.values()
+            self._connector.workers_are(
+                [Worker(backend.url) for backend in backends if backend.serves("prefill")],
+                [Worker(backend.url) for backend in backends if backend.serves("decode")],
+            )
+
+    async def _fetch(self, url: str) -> bytes:
+        """The body of a GET's answer with status 200; OSError for any other."""
+        try:
+            return await within(_FETCH_TIMEOUT, get(self.upstream, url))
+        except (UpstreamError, ValueError, asyncio.TimeoutError) as error:
+            raise OSError(f"{url}: {error or 'no answer in time'}") from error
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._connector is not None:
+            await self._connector.close()
         self.admission.close()
         self.tokens.close()
         await self.upstream.close()

@@ -12,6 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kvroute.frontend.config_file import read_config_file
+from kvroute.frontend.disagg_settings import (
+    DISAGGREGATED_LOGICS,
+    DisaggSettings,
+    Role,
+)
 from kvroute.frontend.foreign_flags import REPLACED_SETTINGS, replaced
 from kvroute.frontend.policy_choice import PolicySpec, policy_of
 
@@ -35,9 +40,10 @@ class BackendSettings(BaseModel):
     kv_replay: str | None = None
     load_events: str | None = None
     total_blocks: int | None = None
+    role: Role = "both"
 
 
-class Settings(BaseSettings):
+class Settings(DisaggSettings, BaseSettings):
     """Everything that `kvroute serve` can be told: by flags, by `--config`, by KVROUTE_… variables.
 
     Lists are given as lists or as one text with commas; the n-th element is the n-th backend's,
@@ -103,6 +109,7 @@ class Settings(BaseSettings):
     graceful_shutdown_seconds: float = Field(default=10.0, ge=0)
 
     _policy: PolicySpec = PrivateAttr()
+    _prefill_policy: PolicySpec | None = PrivateAttr(default=None)
 
     @field_validator(
         "static_backends",
@@ -148,7 +155,14 @@ class Settings(BaseSettings):
                 f"static_models: expected one model, or one for each of {count} backends, "
                 f"got {len(self.static_models)}"
             )
-        for name in ("dp_ranks", "kv_events", "kv_replay", "load_events", "total_blocks"):
+        for name in (
+            "dp_ranks",
+            "kv_events",
+            "kv_replay",
+            "load_events",
+            "total_blocks",
+            "static_model_labels",
+        ):
             values = getattr(self, name)
             if values and len(values) != count and set(values) != {None}:
                 raise ValueError(f"{name}: expected {count} elements, got {len(values)}")
@@ -187,8 +201,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 "policy_config: expected it without routing_logic; it names the policy"
             )
+        self._prefill_policy = None
+        name = self.routing_logic
+        if self.policy_config is None and name in DISAGGREGATED_LOGICS:
+            self._policy, self._prefill_policy = self.strategy("decode"), self.strategy("prefill")
+            return self
         self._policy = policy_of(
-            self.routing_logic,
+            name,
             self.policy_config,
             {
                 name: getattr(self, name)
@@ -206,6 +225,11 @@ class Settings(BaseSettings):
     def policy(self) -> PolicySpec:
         """What the routers begin with: a name, or a mapping of name and parameters."""
         return self._policy
+
+    @property
+    def prefill_policy(self) -> PolicySpec | None:
+        """What chooses prefill workers; None where requests are not served in two legs."""
+        return self._prefill_policy
 
     @property
     def counts_tokens(self) -> bool:
@@ -239,12 +263,12 @@ class Settings(BaseSettings):
             self.static_models if len(self.static_models) > 1 else self.static_models * len(urls)
         )
 
+        def element(values: list[str | None], index: int) -> str | None:
+            return values[index] if index < len(values) else None
+
         def number(values: list[str | None], index: int) -> int | None:
             text = element(values, index)
             return None if text is None else int(text)
-
-        def element(values: list[str | None], index: int) -> str | None:
-            return values[index] if index < len(values) else None
 
         return [
             BackendSettings(
@@ -255,6 +279,7 @@ class Settings(BaseSettings):
                 kv_replay=None if self.no_kv_events else element(self.kv_replay, index),
                 load_events=element(self.load_events, index),
                 total_blocks=number(self.total_blocks, index),
+                role=self.role(element(self.static_model_labels, index)),
             )
             for index, url in enumerate(urls)
         ]

@@ -63,6 +63,23 @@ class Upstream(Protocol):
     async def close(self) -> None: ...
 
 
+async def get(upstream: Upstream, url: str, limit: int = 1 << 20) -> bytes:
+    """The body of a GET's answer with status 200. Raises UpstreamError, and ValueError for another
+    status and above `limit` bytes."""
+    response = await upstream.request("GET", url, [], None)
+    try:
+        body = bytearray()
+        while chunk := await response.read_chunk():
+            body += chunk
+            if len(body) > limit:
+                raise ValueError("an answer too large")
+        if response.status != 200:
+            raise ValueError(f"status {response.status}")
+        return bytes(body)
+    finally:
+        response.close()
+
+
 class AiohttpUpstream:
     """One aiohttp session for all engines, and one without kept connections for second tries."""
 

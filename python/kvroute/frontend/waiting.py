@@ -10,6 +10,7 @@ from kvroute.admission import AdmissionQueue, QueueFull, QueueTimeout
 from kvroute.frontend.errors import ApiError, bad_request, no_room
 from kvroute.frontend.fleet import Booking, Fleet, ModelGroup, OverloadedError
 from kvroute.frontend.intake import Job
+from kvroute.frontend.protocols import Phase
 from kvroute.frontend.settings import Settings
 
 _MAX_TENANT = 256
@@ -36,7 +37,7 @@ class Admission:
             group.made_room = queue.made_room
             self._metrics.queue_length.labels(group.name).set_function(queue.__len__)
 
-    async def book(self, job: Job, excluded: set[str]) -> Booking:
+    async def book(self, job: Job, excluded: set[str], phase: Phase = "whole") -> Booking:
         """A booking of the job's prompts on a backend that is not `excluded`.
 
         Raises ApiError 503 where nobody can be chosen, with a Retry-After where all are over their
@@ -45,7 +46,7 @@ class Admission:
         group = job.group
 
         def attempt() -> Booking:
-            return self._reserve(job, excluded)
+            return self.book_now(job, excluded, phase)
 
         queue = self._queues.get(group.name)
         if queue is None:
@@ -75,7 +76,8 @@ class Admission:
         for queue in self._queues.values():
             queue.close()
 
-    def _reserve(self, job: Job, excluded: set[str]) -> Booking:
+    def book_now(self, job: Job, excluded: set[str], phase: Phase = "whole") -> Booking:
+        """The same without a wait. OverloadedError where all are over their thresholds."""
         started = time.perf_counter()
         booking = job.group.reserve(
             job.prompts,
@@ -83,8 +85,9 @@ class Admission:
             request_id=job.exchange.request_id,
             session_id=job.session_id,
             salt=job.request.salt,
-            expected_output_tokens=job.request.max_output_tokens,
+            expected_output_tokens=1 if phase == "prefill" else job.request.max_output_tokens,
             excluded=excluded,
+            phase=phase,
         )
         elapsed = time.perf_counter() - started
         self._metrics.decision_time.labels(job.group.name).observe(elapsed)

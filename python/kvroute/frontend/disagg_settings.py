@@ -1,0 +1,156 @@
+"""What `kvroute serve` can be told of prefill and decode workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from kvroute.disagg.connector import Connector
+from kvroute.disagg.registry import DEFAULT_CONNECTOR, make_connector
+from kvroute.frontend.config_file import read_config_file
+from kvroute.frontend.policy_choice import PolicySpec
+
+Role = Literal["both", "prefill", "decode"]
+
+DISAGGREGATED_LOGICS = ("disaggregated_prefill", "disaggregated_prefill_orchestrated")
+"""production-stack's names. In the first, clients send the legs themselves: a request with
+max_tokens 1 goes to a prefill worker, any other to a decode worker. In the second, the frontend
+makes two legs of a request."""
+
+_STRATEGIES = ("round_robin", "roundrobin", "random", "qps", "least_loaded", "kv")
+# What each strategy is as a policy. "kv": the prefill worker with the least time to the prompt's
+# end, by what it holds and its backlog; the decode worker with the fewest blocks.
+_POLICIES: Mapping[str, Mapping[str, PolicySpec]] = {
+    "prefill": {
+        "kv": "ttft",
+        "least_loaded": {"name": "least_loaded", "stats_missing": "round_robin"},
+    },
+    "decode": {
+        "kv": {"name": "kv_cost", "track_prefill_tokens": False, "decode_role": True},
+        "least_loaded": {"name": "least_loaded", "stats_missing": "round_robin"},
+    },
+}
+
+# Settings that are options of some connector.
+_OPTION_OF = {
+    "decoder_host": "decoder_host",
+    "decoder_init_port": "decoder_init_port",
+    "decoder_alloc_port": "decoder_alloc_port",
+    "decoder_registry": "decoder_registry",
+    "proxy_host": "proxy_host",
+    "proxy_port": "proxy_port",
+    "transfer_timeout_seconds": "notice_timeout",
+    "bootstrap_port": "bootstrap_port",
+}
+
+_Labels = Annotated[list[str | None], NoDecode]
+
+
+class DisaggSettings(BaseSettings):
+    """The part of `Settings` that is about prefill and decode workers. Times in seconds."""
+
+    static_model_labels: _Labels = []
+    prefill_model_labels: _Labels = []
+    decode_model_labels: _Labels = []
+    load_balancing_strategy: str = "round_robin"
+    prefill_load_balancing_strategy: str | None = None
+    decode_load_balancing_strategy: str | None = None
+
+    routing_threshold: int = 0
+    token_estimate: Literal["auto", "chars"] = "auto"
+    uncached_threshold: int | None = Field(default=None, ge=0)
+
+    disagg_connector_type: str = DEFAULT_CONNECTOR
+    disagg_options: Path | None = None
+    prefill_timeout_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    transfer_timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    decoder_host: str | None = None
+    decoder_init_port: str | None = None
+    decoder_alloc_port: str | None = None
+    decoder_registry: str | None = None
+    proxy_host: str | None = None
+    proxy_port: int | None = Field(default=None, ge=0, le=65535)
+    bootstrap_port: int | None = Field(default=None, ge=1, le=65535)
+
+    @field_validator(
+        "static_model_labels",
+        "prefill_model_labels",
+        "decode_model_labels",
+        mode="before",
+    )
+    @classmethod
+    def _split_labels(cls, value: Any) -> Any:
+        if value is None or value == "":
+            return []
+        if isinstance(value, (str, int)):
+            value = str(value).split(",")
+        return [None if item is None else str(item).strip() or None for item in value]
+
+    @field_validator(
+        "load_balancing_strategy",
+        "prefill_load_balancing_strategy",
+        "decode_load_balancing_strategy",
+    )
+    @classmethod
+    def _known_strategy(cls, value: str | None) -> str | None:
+        if value is not None and value not in _STRATEGIES:
+            raise ValueError(f"expected one of {', '.join(_STRATEGIES)}, got {value!r}")
+        return value
+
+    @field_validator("routing_threshold")
+    @classmethod
+    def _not_negative(cls, value: int) -> int:
+        return max(0, value)
+
+    @model_validator(mode="after")
+    def _every_label_has_a_role(self) -> DisaggSettings:
+        known = {*self.prefill_model_labels, *self.decode_model_labels}
+        unknown = sorted({label or "" for label in self.static_model_labels if label not in known})
+        if known and unknown:
+            raise ValueError(
+                "static_model_labels: expected labels that prefill_model_labels or "
+                f"decode_model_labels names, got {', '.join(map(repr, unknown))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_connector(self) -> DisaggSettings:
+        self._connector_options()
+        return self
+
+    def connector(self) -> Connector:
+        """The configured connector, not open yet."""
+        return make_connector(self.disagg_connector_type, self._connector_options())
+
+    def _connector_options(self) -> dict[str, Any]:
+        """What the connector is made with: a file's options, and flags in place of them. Raises
+        ValueError for one that the connector does not take."""
+        options = {} if self.disagg_options is None else read_config_file(self.disagg_options)
+        for setting, option in _OPTION_OF.items():
+            value = getattr(self, setting)
+            if value is not None:
+                options[option] = value
+        make_connector(self.disagg_connector_type, options)
+        return options
+
+    def strategy(self, phase: Literal["prefill", "decode"]) -> PolicySpec:
+        """The policy that chooses the workers of a phase."""
+        own = {
+            "prefill": self.prefill_load_balancing_strategy,
+            "decode": self.decode_load_balancing_strategy,
+        }[phase]
+        name = own or self.load_balancing_strategy
+        return _POLICIES[phase].get(name, name)
+
+    def role(self, label: str | None) -> Role:
+        """What a worker with this label does; everything where no labels are configured."""
+        if not self.prefill_model_labels and not self.decode_model_labels:
+            return "both"
+        prefill, decode = (
+            label in labels for labels in (self.prefill_model_labels, self.decode_model_labels)
+        )
+        return "both" if prefill and decode else "prefill" if prefill else "decode"

@@ -1,0 +1,211 @@
+"""Completions in two legs: the prompt on a prefill worker, the answer from a decode worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from kvroute.disagg.condition import Condition
+from kvroute.disagg.connector import Connector, HandoffError
+from kvroute.disagg.estimate import estimate_tokens
+from kvroute.disagg.legs import ClientRequest, Handoff, Worker
+from kvroute.frontend.completions import Completions
+from kvroute.frontend.errors import (
+    ApiError,
+    connections_exhausted,
+    engine_failed,
+    engine_timed_out,
+    no_backend,
+)
+from kvroute.frontend.fleet import Booking, Fleet, OverloadedError
+from kvroute.frontend.handover import Handover
+from kvroute.frontend.intake import Job
+from kvroute.frontend.legs import Leg, LegFailedError
+from kvroute.frontend.settings import Settings
+from kvroute.frontend.token_source import TokenSource
+from kvroute.frontend.upstream import Upstream, UpstreamBusyError
+from kvroute.frontend.waiting import Admission
+
+logger = logging.getLogger("kvroute.frontend")
+
+
+class Disaggregated:
+    """Serves each request in two legs, or whole on a decode worker where that is right.
+
+    A request goes whole where the condition says so, where the connector's protocol could not give
+    one engine's content, and where no prefill worker is left: counted, with the reason.
+
+    What fails, as long as the client's answer has not begun: a prefill leg is tried on another
+    prefill worker; a decode leg makes the whole plan anew without that decoder. There are
+    `max_instance_failover_reroute_attempts` more attempts in all. Every path releases both
+    bookings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        fleet: Fleet,
+        tokens: TokenSource,
+        admission: Admission,
+        upstream: Upstream,
+        whole: Completions,
+        connector: Connector,
+    ) -> None:
+        self._metrics = fleet.metrics
+        self._tokens = tokens
+        self._admission = admission
+        self._upstream = upstream
+        self._whole = whole
+        self._connector = connector
+        self._condition = Condition(settings.routing_threshold, settings.uncached_threshold)
+        self._counts_exactly = settings.token_estimate == "auto"
+        self._attempts = settings.max_instance_failover_reroute_attempts + 1
+        self._prefill_timeout = settings.prefill_timeout_seconds
+
+    async def serve(self, path: str, job: Job) -> None:
+        """Answers a request to `path`. Raises ApiError if no worker gave an answer."""
+        exchange, group = job.exchange, job.group
+        job.prompts = await self._tokens.token_ids(
+            group, job.request, headers=exchange.authorization()
+        )
+        request = ClientRequest(
+            path,
+            job.request.fields,
+            [h for h in exchange.forwarded_headers() if h[0].lower() != b"x-data-parallel-rank"],
+            job.prompts[0],
+            exchange.request_id,
+        )
+        reason = self._reason_to_go_whole(job, request)
+        if reason is None:
+            reason = await self._serve_in_two_legs(job, request)
+        if reason is not None:
+            self._metrics.whole_requests.labels(group.name, reason).inc()
+            await self._whole.answer(path, job)
+
+    def _reason_to_go_whole(self, job: Job, request: ClientRequest) -> str | None:
+        group = job.group
+        ids, salt = job.prompts[0], job.request.salt
+        if self._counts_exactly and all(job.prompts):
+            length = sum(len(prompt) for prompt in job.prompts)
+        else:
+            length = estimate_tokens(request.fields)
+        uncached = None
+        if self._condition.uncached_threshold is not None and ids:
+            uncached = len(ids) - group.longest_match(ids, salt, phase="decode")
+        decision = self._condition.decide(
+            length, prefill_workers=group.count_ready("prefill"), uncached_tokens=uncached
+        )
+        if not decision.two_legs:
+            return decision.reason
+        refusal = self._connector.refusal(request)
+        if refusal is not None:
+            return f"protocol_{refusal}"
+        if self._connector.needs_token_ids and not ids:
+            return "protocol_unknown_tokens"
+        return None
+
+    async def _serve_in_two_legs(self, job: Job, request: ClientRequest) -> str | None:
+        """None when the request was answered; else why it has to go whole."""
+        exchange, group = job.exchange, job.group
+        failed: set[str] = set()
+        lost: set[str] = set()
+        last: LegFailedError | None = None
+        for attempt in range(self._attempts):
+            if attempt:
+                self._metrics.reroutes.labels(group.name).inc()
+            decode = await self._admission.book(job, lost, phase="decode")
+            try:
+                prefill = self._book_prefill(job, failed)
+                if isinstance(prefill, str):
+                    return prefill
+                try:
+                    await self._hand_over(job, request, prefill, decode)
+                    return None
+                except UpstreamBusyError as error:
+                    raise connections_exhausted(str(error)) from error
+                except LegFailedError as error:
+                    last = error
+                    logger.warning("request %s: %s leg: %s", exchange.request_id, error.leg, error)
+                    self._metrics.leg_failures.labels(group.name, error.leg, error.reason).inc()
+                    if exchange.started:
+                        return None  # the connection ends without the answer's end
+                    leg, out = (prefill, failed) if error.leg == "prefill" else (decode, lost)
+                    out.add(leg.backend.url)
+                    if error.reason in ("unreachable", "status_5xx"):
+                        group.failed(leg.backend)
+                finally:
+                    prefill.release()
+            finally:
+                decode.release()
+        if last is None or last.leg == "prefill":
+            return "prefill_failed"
+        raise _gateway_error(last, self._attempts)
+
+    def _book_prefill(self, job: Job, failed: set[str]) -> Booking | str:
+        """A booking on a prefill worker, or why there is none."""
+        try:
+            return self._admission.book_now(job, failed, phase="prefill")
+        except OverloadedError:
+            return "prefill_saturated"
+        except ApiError as error:
+            if error.status != 503:
+                raise
+            return "prefill_failed" if failed else "no_prefill_worker"
+
+    async def _hand_over(
+        self, job: Job, request: ClientRequest, prefill: Booking, decode: Booking
+    ) -> None:
+        handoff = Handoff(request, _worker(prefill), _worker(decode))
+        try:
+            transfer = self._connector.begin(handoff)
+        except HandoffError as error:
+            raise LegFailedError("decode", "protocol", str(error)) from error
+
+        def began() -> None:
+            metrics = decode.backend.metrics
+            metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
+            job.group.answered(prefill.backend)
+            job.group.answered(decode.backend)
+
+        handover = Handover(
+            job.exchange,
+            transfer,
+            Leg("prefill", prefill, self._upstream),
+            Leg("decode", decode, self._upstream),
+            prefill_timeout=self._prefill_timeout,
+            answer_headers=_route_headers(prefill, decode),
+            began=began,
+        )
+        try:
+            if self._connector.is_concurrent:
+                await handover.run_concurrent()
+            else:
+                await handover.run_sequential()
+        except LegFailedError:
+            transfer.failed()
+            raise
+        finally:
+            transfer.close()
+
+
+def _worker(booking: Booking) -> Worker:
+    backend = booking.backend
+    return Worker(backend.url, booking.choice.dp_rank if backend.dp_ranks > 1 else None)
+
+
+def _route_headers(prefill: Booking, decode: Booking) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-kvroute-worker", decode.backend.url.encode()),
+        (b"x-kvroute-dp-rank", b"%d" % decode.choice.dp_rank),
+        (b"x-kvroute-prefill-worker", prefill.backend.url.encode()),
+        (b"x-kvroute-cached-tokens", b"%d" % prefill.choice.cached_tokens),
+    ]
+
+
+def _gateway_error(error: LegFailedError, attempts: int) -> ApiError:
+    message = f"{attempts} attempts in two legs failed; the last, the {error.leg} leg: {error}"
+    if error.reason == "timeout":
+        return engine_timed_out(message)
+    if error.reason == "unreachable":
+        return no_backend(message)
+    return engine_failed(message)

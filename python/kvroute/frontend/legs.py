@@ -1,0 +1,140 @@
+"""The two legs of a disaggregated request as HTTP: sending one, and what its failure is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from kvroute.disagg.legs import LegRequest
+from kvroute.frontend.deadline import within
+from kvroute.frontend.fleet import Booking
+from kvroute.frontend.upstream import (
+    Headers,
+    Upstream,
+    UpstreamBusyError,
+    UpstreamError,
+    UpstreamResponse,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
+
+LegName = Literal["prefill", "decode"]
+
+MAX_PREFILL_ANSWER = 16 << 20
+"""Bytes of a prefill leg's answer: one token, its logprobs and the transfer's parameters."""
+
+
+class LegFailedError(Exception):
+    """One leg of this attempt failed, and another worker may do better.
+
+    `reason`: unreachable, timeout, broken, status_5xx, protocol.
+    """
+
+    def __init__(self, leg: LegName, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.leg = leg
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """An answer read to its end."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Leg:
+    """One leg on the worker that is booked for it."""
+
+    def __init__(self, name: LegName, booking: Booking, upstream: Upstream) -> None:
+        self.name = name
+        self.booking = booking
+        self._upstream = upstream
+
+    async def send(self, request: LegRequest) -> UpstreamResponse:
+        """The head of the worker's answer, of status below 500. Raises LegFailedError, and
+        UpstreamBusyError where it is our own connections that are short."""
+        backend = self.booking.backend
+        headers = list(request.headers)
+        if backend.dp_ranks > 1:
+            rank = b"%d" % self.booking.choice.dp_rank
+            headers.append((b"x-data-parallel-rank", rank))
+        backend.metrics.requests.inc()
+        try:
+            response = await self._upstream.request(
+                "POST", backend.url + request.path, headers, request.body
+            )
+        except UpstreamBusyError:
+            raise
+        except UpstreamError as error:
+            raise self.failed(error) from error
+        if response.status >= 500:
+            status = response.status
+            response.close()
+            backend.metrics.failure("status_5xx")
+            raise LegFailedError(self.name, "status_5xx", f"{backend.url} answered {status}")
+        return response
+
+    async def ask(self, request: LegRequest, timeout: float) -> WholeAnswer:
+        """The worker's answer, whole, within `timeout` seconds. Raises as `send`."""
+        try:
+            return await within(timeout, self._ask(request))
+        except asyncio.TimeoutError as error:
+            self.booking.backend.metrics.failure("timeout")
+            message = f"{self.booking.backend.url}: no answer within {timeout:g} s"
+            raise LegFailedError(self.name, "timeout", message) from error
+
+    async def _ask(self, request: LegRequest) -> WholeAnswer:
+        response = await self.send(request)
+        try:
+            body = await self.read_to_end(response)
+        finally:
+            response.close()
+        return WholeAnswer(response.status, response.headers, body)
+
+    async def read_to_end(
+        self, response: UpstreamResponse, limit: int = MAX_PREFILL_ANSWER
+    ) -> bytes:
+        """Raises LegFailedError, also above `limit` bytes."""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while chunk := await response.read_chunk():
+                size += len(chunk)
+                if size > limit:
+                    raise self.broken(f"an answer above {limit} bytes")
+                chunks.append(chunk)
+        except UpstreamError as error:
+            raise self.failed(error) from error
+        return b"".join(chunks)
+
+    def failed(self, error: UpstreamError) -> LegFailedError:
+        """The failure that an error of the client to the engines is, counted."""
+        reason = "broken"
+        if isinstance(error, UpstreamUnreachableError):
+            reason = "unreachable"
+        elif isinstance(error, UpstreamTimeoutError):
+            reason = "timeout"
+        self.booking.backend.metrics.failure(reason)
+        return LegFailedError(self.name, reason, str(error))
+
+    def broken(self, message: str) -> LegFailedError:
+        """The worker answered, and not as the protocol says; counted."""
+        self.booking.backend.metrics.failure("broken")
+        return LegFailedError(self.name, "protocol", f"{self.booking.backend.url}: {message}")
+
+
+def document_of(leg: Leg, answer: WholeAnswer) -> dict[str, Any]:
+    """The JSON object of an answer. Raises LegFailedError for anything else."""
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError as error:
+        raise leg.broken(f"expected a JSON object, got {error}") from error
+    if not isinstance(document, dict):
+        raise leg.broken("expected a JSON object")
+    return document
