@@ -1,0 +1,243 @@
+"""NIXL, P2pNccl and shared storage: the prefill leg first, then the decode leg."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import partial
+from typing import Any
+
+import msgpack
+import orjson
+import pytest
+import zmq
+import zmq.asyncio
+from handoffs import body_of, client_request, handoff, header_of
+from kvroute.disagg.connector import HandoffError
+from kvroute.disagg.connectors.p2p_nccl import P2pNcclConnector
+from kvroute.disagg.connectors.registrations import Registrations
+from kvroute.disagg.legs import Worker
+from kvroute.disagg.registry import ConnectorError, make_connector
+
+FIELDS: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "?"}],
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "max_tokens": 20,
+    "max_completion_tokens": 30,
+    "min_tokens": 5,
+    "min_completion_tokens": 6,
+    "logprobs": True,
+}
+PREFILL_BODY = {
+    "model": "m",
+    "messages": FIELDS["messages"],
+    "stream": False,
+    "max_tokens": 1,
+    "max_completion_tokens": 1,
+    "logprobs": True,
+}
+ADDRESSES = {"http://prefill:8100": "10.0.0.1:21001", "http://decode:8200": "10.0.0.2:22001"}
+NIXL_PARAMS = {"do_remote_prefill": True, "remote_block_ids": [[1, 2]], "new": {"field": None}}
+
+
+def test_nixl_carries_the_params_of_the_answer_as_they_are() -> None:
+    request = client_request({**FIELDS, "kv_transfer_params": {"forged": 1}}, chat=True)
+    transfer = make_connector("nixl").begin(handoff(request))
+    assert body_of(transfer.prefill()) == {
+        **PREFILL_BODY,
+        "kv_transfer_params": {
+            "do_remote_decode": True,
+            "do_remote_prefill": False,
+            "remote_engine_id": None,
+            "remote_block_ids": None,
+            "remote_host": None,
+            "remote_port": None,
+        },
+    }
+    transfer.prefilled({"kv_transfer_params": NIXL_PARAMS})
+    assert transfer.finished() is None
+    leg = transfer.decode()
+    assert leg.path == "/v1/chat/completions"
+    assert body_of(leg) == {**FIELDS, "kv_transfer_params": NIXL_PARAMS}
+
+
+@pytest.mark.parametrize("answer", [{}, {"kv_transfer_params": None}, {"kv_transfer_params": {}}])
+def test_nixl_without_params_decodes_without(answer: dict[str, Any]) -> None:
+    transfer = make_connector("nixl").begin(handoff(client_request(FIELDS, chat=True)))
+    transfer.prefilled(answer)
+    assert body_of(transfer.decode()) == FIELDS
+
+
+def test_nixl_refuses_params_that_are_no_object() -> None:
+    transfer = make_connector("nixl").begin(handoff(client_request(FIELDS, chat=True)))
+    with pytest.raises(HandoffError, match="kv_transfer_params to be an object, got 5"):
+        transfer.prefilled({"kv_transfer_params": 5})
+
+
+def test_a_limit_that_was_not_there_stays_away_from_the_decode_leg() -> None:
+    transfer = make_connector("nixl").begin(handoff(client_request({"prompt": "x"})))
+    body = body_of(transfer.prefill())
+    assert body["max_tokens"] == 1
+    assert "max_completion_tokens" not in body
+    transfer.prefilled({})
+    assert body_of(transfer.decode()) == {"prompt": "x"}
+
+
+def test_the_request_is_not_changed_and_each_leg_has_its_own_headers() -> None:
+    before = orjson.dumps(FIELDS)
+    headers = (
+        (b"Authorization", b"Bearer k"),
+        (b"X-Request-Id", b"from-client"),
+        (b"Content-Length", b"5"),
+        (b"Accept-Encoding", b"gzip"),
+        (b"X-Data-Parallel-Rank", b"9"),
+    )
+    request = client_request(FIELDS, chat=True, headers=headers)
+    workers = handoff(request, Worker("http://prefill:8100", 0), Worker("http://decode:8200", 3))
+    transfer = make_connector("nixl").begin(workers)
+    for leg, rank in ((transfer.prefill(), b"0"), (transfer.decode(), b"3")):
+        assert header_of(leg, b"x-request-id") == [b"request-1"]
+        assert header_of(leg, b"authorization") == [b"Bearer k"]
+        assert header_of(leg, b"content-type") == [b"application/json"]
+        assert header_of(leg, b"x-data-parallel-rank") == [rank]
+        assert header_of(leg, b"content-length") == header_of(leg, b"accept-encoding") == []
+    assert orjson.dumps(FIELDS) == before
+
+
+@pytest.mark.parametrize("name", ["nixl", "p2p_nccl", "shared_storage"])
+def test_the_client_gets_the_prefill_legs_cached_tokens(name: str) -> None:
+    options = {"addresses": ADDRESSES} if name == "p2p_nccl" else {}
+    transfer = make_connector(name, options).begin(handoff(client_request(FIELDS, chat=True)))
+    details = {"cached_tokens": 3}
+    transfer.prefilled({"usage": {"prompt_tokens": 9, "prompt_tokens_details": details}})
+    usage = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 8}}
+    answer = orjson.loads(transfer.relay().whole(orjson.dumps({"usage": usage})))
+    assert answer["usage"] == {"prompt_tokens": 9, "prompt_tokens_details": details}
+
+
+def test_shared_storage_sends_the_same_prompt_twice_without_a_threshold() -> None:
+    request = client_request({**FIELDS, "cache_hit_threshold": 0.8}, chat=True)
+    transfer = make_connector("shared_storage").begin(handoff(request))
+    assert body_of(transfer.prefill()) == {**PREFILL_BODY, "cache_hit_threshold": 0}
+    transfer.prefilled({})
+    assert body_of(transfer.decode()) == {**FIELDS, "cache_hit_threshold": 0}
+    plain = make_connector("shared_storage").begin(handoff(client_request(FIELDS, chat=True)))
+    assert body_of(plain.prefill()) == PREFILL_BODY
+
+
+def test_p2p_nccl_puts_both_addresses_into_the_request_id() -> None:
+    connector = make_connector("p2p_nccl", {"addresses": ADDRESSES})
+    started = handoff(client_request(FIELDS, chat=True))
+    transfer = connector.begin(started)
+    ids = [header_of(leg, b"x-request-id") for leg in (transfer.prefill(), transfer.decode())]
+    name = (
+        f"___prefill_addr_10.0.0.1:21001___decode_addr_10.0.0.2:22001_{started.transfer_id}"
+    ).encode()
+    assert ids == [[name], [name]]
+    # As the engines read it, behind their own prefix and before their own suffix.
+    text = f"chatcmpl-{name.decode()}-0"
+    prefill = re.search(r"___prefill_addr_(.*):(\d+)___", text)
+    decode = re.search(r"___decode_addr_(.*):(\d+)", text)
+    assert prefill is not None
+    assert decode is not None
+    assert prefill.groups() == ("10.0.0.1", "21001")
+    assert decode.groups() == ("10.0.0.2", "22001")
+    assert body_of(transfer.prefill()) == PREFILL_BODY
+    assert body_of(transfer.decode()) == FIELDS
+
+
+def registration(kind: str, http: object, address: object) -> bytes:
+    packed = msgpack.packb({"type": kind, "http_address": http, "zmq_address": address})
+    assert isinstance(packed, bytes)
+    return packed
+
+
+async def test_p2p_nccl_learns_addresses_from_engines_that_register(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"registration_host": "127.0.0.1", "registration_port": 0}
+    connector = make_connector("p2p_nccl", options)
+    assert isinstance(connector, P2pNcclConnector)
+    started = handoff(client_request(FIELDS, chat=True))
+    with pytest.raises(HandoffError, match="prefill worker http://prefill:8100 has not registered"):
+        connector.begin(started)
+    both = asyncio.Event()
+    take = Registrations.take
+
+    def taken(engines: Registrations, frames: list[bytes]) -> None:
+        take(engines, frames)
+        if engines.zmq_address("http://decode:8200") is not None:
+            both.set()
+
+    monkeypatch.setattr(
+        connector.registrations._binding, "_take", partial(taken, connector.registrations)
+    )
+    await connector.open()
+    context = zmq.asyncio.Context()
+    try:
+        socket = context.socket(zmq.DEALER)
+        socket.connect(connector.registrations.endpoint)
+        await socket.send(registration("P", "prefill:8100", "10.0.0.1:21001"))
+        await socket.send(registration("D", "decode:8200", "10.0.0.2:22001"))
+        await both.wait()
+        leg = connector.begin(started).prefill()
+        assert b"10.0.0.1:21001" in header_of(leg, b"x-request-id")[0]
+    finally:
+        context.destroy(linger=0)
+        await connector.close()
+
+
+def test_an_engine_that_is_not_heard_again_is_forgotten() -> None:
+    now = [0.0]
+    engines = Registrations({}, "127.0.0.1", None, lifetime=10, clock=lambda: now[0])
+    engines.take([b"id", registration("P", "P:1", "a:2")])
+    now[0] = 10.0
+    assert engines.zmq_address("http://p:1/") == "a:2"
+    engines.take([b"id", registration("P", "p:1", "b:2")])
+    now[0] = 20.1
+    assert engines.zmq_address("http://p:1") is None
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [],
+        [b"id"],
+        [b"id", b"\xc1"],
+        [b"id", registration("X", "p:1", "a:2")],
+        [b"id", registration("P", 5, "a:2")],
+        [b"id", registration("P", "p:1", "a")],
+        [b"id", registration("P", "p:1", "a:2\r\nx: 3")],
+        [b"id", registration("P", "p:1", "a___decode_addr_b:2")],
+    ],
+)
+def test_what_is_no_registration_is_counted_and_dropped(frames: list[bytes]) -> None:
+    engines = Registrations({}, "127.0.0.1", None, lifetime=10)
+    engines.take(frames)
+    assert engines.malformed == 1
+    assert engines.zmq_address("http://p:1") is None
+
+
+def test_registrations_are_bounded() -> None:
+    engines = Registrations({}, "127.0.0.1", None, lifetime=10)
+    for port in range(1, 5000):
+        engines.take([b"id", registration("P", f"p:{port}", "a:2")])
+    assert engines.zmq_address("http://p:1") is None
+    assert engines.zmq_address("http://p:4999") == "a:2"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"addresses": {"p": "a:1"}}, "addresses key: expected an http"),
+        ({"addresses": {"http://p": "a"}}, r"addresses\['http://p'\]: expected host:port"),
+        ({"addresses": 5}, "addresses: expected an object"),
+        ({"registration_port": 70000}, "registration_port: expected a port"),
+        ({"registration_lifetime": 0}, "registration_lifetime: expected more than 0"),
+    ],
+)
+def test_wrong_p2p_nccl_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConnectorError, match=message):
+        make_connector("p2p_nccl", options)
