@@ -83,7 +83,7 @@ class Admission:
             request_id=job.exchange.request_id,
             session_id=job.session_id,
             salt=job.request.salt,
-            expected_output_tokens=job.request.max_output_tokens,
+            expected_output_tokens=job.request.expected_output_tokens,
             excluded=excluded,
         )
         elapsed = time.perf_counter() - started
