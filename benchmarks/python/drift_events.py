@@ -13,7 +13,8 @@ from drift_fleet import Engine, Running
 from kvroute.engines.events import EventEncoder, EventFormat
 from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, CacheEvent
 
-_PATIENCE = 20  # seconds
+_PAUSE = 50e-6
+_PATIENCE = 120  # seconds; also on a machine that has no time for us
 
 
 class EventFeed:
@@ -63,6 +64,7 @@ class EventFeed:
         ):
             if time.monotonic() > deadline:
                 raise TimeoutError("events: some were not applied in time")
+            time.sleep(_PAUSE)
 
     def _pack(self, event: CacheEvent) -> list[bytes]:
         if isinstance(event, BlocksStored):
