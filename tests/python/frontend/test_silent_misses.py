@@ -260,6 +260,41 @@ async def test_a_router_that_tokenizes_otherwise_is_told_so(
         assert await frontend.metric("kvroute_cache_problem", cause="prompt_length") == 1
 
 
+async def test_a_model_whose_texts_nobody_tokenizes_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    tokenizes = False
+
+    async def handler(request: EngineRequest) -> None:
+        if request.path == "/tokenize" and not tokenizes:
+            request.writer.write(answer(b"{}", status="404 Not Found"))
+        else:
+            request.writer.write(answer({"tokens": [1, 2, 3]}))
+
+    def warnings() -> list[str]:
+        return [
+            r.getMessage() for r in caplog.records if "could not be tokenized" in r.getMessage()
+        ]
+
+    async with FakeEngine(handler) as engine, running_frontend(engine.url) as frontend:
+
+        async def texts(count: int) -> None:
+            for _ in range(count):
+                async with frontend.completion({"prompt": "a text"}) as got:
+                    assert got.status == 200
+
+        await texts(LEAST - 1)
+        assert warnings() == []
+        await texts(LEAST)
+        (warning,) = warnings()
+        assert warning.startswith("model m: of the last 32 texts and chats 32 could not")
+        tokenizes = True
+        await texts(WINDOW)
+        assert "texts and chats are tokenized again" in caplog.text
+        assert len(warnings()) == 1
+
+
 def usage(cached: int | None, length: int = 3) -> dict[str, Any]:
     details = None if cached is None else {"cached_tokens": cached}
     return {"prompt_tokens": length, "prompt_tokens_details": details}
