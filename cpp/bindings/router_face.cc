@@ -172,11 +172,9 @@ py::dict RouterFace::policy_spec() const {
 void RouterFace::set_policy(py::handle policy, py::handle fallback_policy) {
   const PolicySpec spec = own_policy(policy, fallback_policy);
   auto scoring = python_policy(policy);
-  Router& router = use();
-  {
-    const GilRelease released;
-    router.set_policy(spec);
-  }
+  // With the GIL: another change, or a look at the policy, would come between the two. Nobody who
+  // holds the router's locks waits for the GIL.
+  use().set_policy(spec);
   scoring_.swap(scoring);
 }
 
