@@ -30,13 +30,11 @@ void LoadModel::add_target(Slot slot, Nanoseconds now) {
     targets_.resize(slot + 1);
     histories_.resize(slot + 1);
     loads_.resize(slot + 1);
+    revisions_.resize(slot + 1);
   }
   targets_[slot].present = true;
   loads_[slot].joined_at = now;
-  for (TargetLoad& load : loads_) {
-    load.picks = 0;
-    load.revision = ++revisions_;
-  }
+  for (Slot each = 0; each < loads_.size(); ++each) changing(each).picks = 0;
   ++fleet_.targets;
   fleet_.arrival_memory = kArrivalMemory * fleet_.targets;
 }
@@ -58,7 +56,7 @@ std::vector<Booking> LoadModel::remove_target(Slot slot) {
 }
 
 TargetLoad& LoadModel::changing(Slot slot) noexcept {
-  loads_[slot].revision = ++revisions_;
+  revisions_[slot] = ++last_revision_;
   return loads_[slot];
 }
 

@@ -1,5 +1,10 @@
 // What a decision would be, and what decisions were.
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "router/decision_reading.h"
 #include "router/explaining.h"
 #include "router/router_impl.h"
 
@@ -27,16 +32,17 @@ Explanation Router::Impl::explain(const Request& request) const {
                                 targets_.targets(), given);
 }
 
-// Terms are computed without locks.
+// Terms are computed without locks, and between two steps decisions go on.
 std::vector<DecisionRecord> Router::Impl::recent_decisions(std::size_t limit) const {
-  detail::DecisionLog::Past past;
-  {
+  detail::DecisionReading reading(limit);
+  bool is_taken = false;
+  while (!is_taken) {
     const std::shared_lock lock(targets_mutex_);
     check_open();
     const std::lock_guard load_lock(load_mutex_);
-    past = log_.past(limit);
+    is_taken = reading.take(log_);
   }
-  return past.read();
+  return reading.records();
 }
 
 }  // namespace kvroute

@@ -79,6 +79,8 @@ class LoadModel {
   [[nodiscard]] std::span<const TargetLoad> loads() const noexcept { return loads_; }
   [[nodiscard]] std::span<const TargetHistory> histories() const noexcept { return histories_; }
   [[nodiscard]] const FleetLoad& fleet() const noexcept { return fleet_; }
+  /// By slot: another number after every change of its load or of its history.
+  [[nodiscard]] std::span<const std::uint64_t> revisions() const noexcept { return revisions_; }
   [[nodiscard]] std::size_t bookings() const noexcept { return bookings_.size(); }
   [[nodiscard]] std::uint64_t expired() const noexcept { return expired_; }
 
@@ -119,9 +121,10 @@ class LoadModel {
   std::vector<Target> targets_;           // by slot
   std::unordered_map<BookingId, Running> bookings_;
   std::unordered_map<std::string_view, BookingId> ids_by_request_;  // views of bookings_
+  std::vector<std::uint64_t> revisions_;  // by slot; apart, so that asking for all of them is quick
   LinkedList<Running, &Running::by_age> by_age_;
   BookingId next_id_ = 1;
-  std::uint64_t revisions_ = 0;
+  std::uint64_t last_revision_ = 0;
   std::uint64_t expired_ = 0;
 };
 

@@ -61,8 +61,6 @@ struct TargetLoad {
   std::uint64_t selections = 0;  ///< times chosen ever
   Nanoseconds joined_at = 0;     ///< when the target was added
 
-  std::uint64_t revision = 0;  ///< another one after every change of it or of its history
-
   [[nodiscard]] std::uint64_t active_blocks() const noexcept {
     return prompt_blocks + output_blocks;
   }
