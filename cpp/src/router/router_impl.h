@@ -97,6 +97,14 @@ class Router::Impl {
                           std::string_view request_id);
   [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request) const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
+  /// A copy of all loads.
+  struct SeenLoads {
+    std::vector<TargetLoad> loads;
+    std::vector<TargetHistory> histories;
+    FleetLoad fleet;
+  };
+  [[nodiscard]] ScoreInput see_loads(const detail::Decision& decision, const Request& request,
+                                     SeenLoads& seen) const;
                                     Pick pick) const;
   [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
                                        std::string request_id);
