@@ -329,8 +329,9 @@ class KvRouter:
         before it. Only their proportion matters once first tokens have been measured.
     max_waiting, max_kv_usage, max_prefill_tokens: a target beyond one of these is overloaded and
         not eligible: requests queued in the engine and share of its KV blocks in use, both as it
-        reports them, and prompt tokens that this router booked and that are not computed yet. None:
-        no limit. What was not reported, or long ago, vetoes nobody.
+        reports them, and prompt tokens that this router booked and that are not computed yet. What
+        was chosen since the report and has no first token counts as queued. None: no limit. What
+        was not reported, or long ago, vetoes nobody.
     recent_time_constant: seconds in which the memory of recent choices fades to 1/e.
     load_window: seconds that request rates are counted over.
     report_lifetime: seconds for which an engine's report counts.

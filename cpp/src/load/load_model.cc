@@ -72,6 +72,8 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
     load.reported.waiting = report.waiting;
     load.reported_times.waiting = now;
     load.picks = 0;
+    load.unreported = 0;
+    ++targets_[slot].report;
   }
   if (report.running) {
     load.reported.running = report.running;
@@ -89,6 +91,7 @@ void LoadModel::note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds 
   TargetLoad& load = changing(slot);
   const auto tokens = static_cast<double>(uncached_tokens);
   ++load.picks;
+  ++load.unreported;
   ++load.selections;
   load.recent_requests.add(1, now, fleet_.recent_time_constant);
   load.recent_tokens.add(tokens, now, fleet_.recent_time_constant);
