@@ -125,7 +125,7 @@ def score(
     of the clock that `now` is of; prefill_scale, prefill_seconds (means); waiting, running,
     kv_usage, report_age (seconds; 0 where one of the three is given, never reported otherwise);
     picks, recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals
-    (times in seconds); preference.
+    (times in seconds; of request_rate also pairs of a time and its uncached tokens); preference.
 
     The fleet's: prefill_tokens_per_second, attention_seconds, targets (as many as are stated),
     arrivals, arrival_memory, prefill_seconds, prefill_scale, output_tokens, decode_seconds,
