@@ -292,16 +292,17 @@ py::dict RouterFace::overlaps(py::handle token_ids, py::handle tier, py::handle 
 }
 
 void RouterFace::update_load(py::handle worker, py::handle dp_rank, py::handle waiting,
-                             py::handle running, py::handle kv_usage) {
+                             py::handle running, py::handle kv_usage, py::handle kv_tokens) {
   const WorkerName name = worker_name(worker, "worker");
   EngineLoad load{.waiting = unsigned_32_or_none(waiting, "waiting"),
                   .running = unsigned_32_or_none(running, "running"),
                   .kv_usage = std::nullopt};
   if (!kv_usage.is_none()) load.kv_usage = number(kv_usage, "kv_usage");
   const std::uint32_t rank = unsigned_32(dp_rank, "dp_rank");
+  const auto tokens = unsigned_64_or_none(kv_tokens, "kv_tokens");
   Router& router = use();
   const GilRelease released;
-  router.update_load(name, rank, load);
+  router.update_load(name, rank, load, tokens);
 }
 
 RouterStats RouterFace::stats() const {

@@ -554,8 +554,13 @@ class KvRouter:
         waiting: int | None = None,
         running: int | None = None,
         kv_usage: float | None = None,
+        kv_tokens: int | None = None,
     ) -> None:
-        """What the engine reports of itself; a field left out keeps its last value."""
+        """What the engine reports of itself; a field left out keeps its last value.
+
+        kv_tokens: so many tokens its KV cache has room for. It counts as the rank's `total_blocks`
+        where `add_worker` was given none; it does not bound what is assumed to be held.
+        """
 
     def stats(self) -> RouterStats: ...
     def close(self) -> None:
@@ -596,7 +601,7 @@ class TargetStats:
 
     @property
     def total_blocks(self) -> int | None:
-        """The capacity that add_worker was given."""
+        """The capacity that add_worker was given, else the one that the engine reported."""
 
     @property
     def draining(self) -> bool: ...
