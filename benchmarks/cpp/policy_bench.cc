@@ -17,7 +17,7 @@ constexpr std::uint32_t kBlockSize = 16;
 constexpr Nanoseconds kNow = 1'000'000'000'000;
 
 /// Owns what a ScoreInput points to: targets with bookings, reports and histories at random, of
-/// which a quarter hold some of the request.
+/// which a quarter hold some of the request, half of it at the most.
 class Fleet {
  public:
   explicit Fleet(std::size_t targets)
@@ -65,7 +65,7 @@ class Fleet {
 
  private:
   void fill(std::size_t at) {
-    if (random_.below(4) == 0) held_[at] = static_cast<std::uint32_t>(random_.below(512));
+    if (random_.below(4) == 0) held_[at] = static_cast<std::uint32_t>(random_.below(257));
     identities_[at] = random_.next();
     TargetLoad& load = loads_[at];
     load.requests = static_cast<std::uint32_t>(random_.below(20));

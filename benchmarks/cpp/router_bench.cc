@@ -3,9 +3,13 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kvroute/base/random.h"
@@ -90,6 +94,15 @@ BENCHMARK(reserve_and_release)
     ->ArgsProduct({{8'192, 100'000}, {64}});
 
 /// What a log of the last 1,000 decisions adds to each.
+void select_with_log(benchmark::State& state) {
+  const auto tokens = prompt(8'192);
+  const auto router =
+      filled_router(state.range(0), tokens, "kv_cost", static_cast<std::size_t>(state.range(1)));
+  const Request wanted = request(tokens);
+  for (auto _ : state) benchmark::DoNotOptimize(router->select(wanted));
+}
+BENCHMARK(select_with_log)->ArgNames({"workers", "log"})->ArgsProduct({{8, 64, 512}, {0, 1'000}});
+
 void reserve_with_log(benchmark::State& state) {
   const auto tokens = prompt(8'192);
   const auto router =
@@ -98,6 +111,42 @@ void reserve_with_log(benchmark::State& state) {
   for (auto _ : state) (void)router->release(router->reserve(wanted, ""));
 }
 BENCHMARK(reserve_with_log)->ArgNames({"workers", "log"})->ArgsProduct({{8, 64, 512}, {0, 1'000}});
+
+/// Decisions while another thread reads a log of 10,000 of them again and again: the time of all
+/// but the slowest thousandth, and how often it was read.
+void reserve_while_the_log_is_read(benchmark::State& state) {
+  const auto tokens = prompt(2'000);
+  const auto router = filled_router(state.range(0), tokens, "kv_cost", 10'000);
+  const Request wanted = request(tokens);
+  const auto decide = [&] { (void)router->release(router->reserve(wanted, "")); };
+  for (int i = 0; i < 10'000; ++i) decide();
+  std::atomic<bool> ends{false};
+  std::atomic<std::uint64_t> readings{0};
+  std::thread reader([&] {
+    while (state.range(1) != 0 && !ends) {
+      benchmark::DoNotOptimize(router->recent_decisions(10'000).size());
+      ++readings;
+    }
+  });
+  std::vector<double> times;
+  for (auto _ : state) {
+    const auto begin = std::chrono::steady_clock::now();
+    decide();
+    const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+    times.push_back(took.count());
+  }
+  ends = true;
+  reader.join();
+  std::ranges::sort(times);
+  state.counters["p999_us"] = times[times.size() * 999 / 1'000];
+  state.counters["max_us"] = times.back();
+  state.counters["readings"] = static_cast<double>(readings);
+}
+BENCHMARK(reserve_while_the_log_is_read)
+    ->ArgNames({"workers", "read"})
+    ->ArgsProduct({{64, 512}, {0, 1}})
+    ->Iterations(100'000)
+    ->UseRealTime();
 
 /// Half of the workers allowed: none named, by a list, by a set that was looked up before.
 void select_allowed(benchmark::State& state) {

@@ -13,7 +13,8 @@ from drift_fleet import Engine, Running
 from kvroute.engines.events import EventEncoder, EventFormat
 from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, CacheEvent
 
-_PATIENCE = 20  # seconds
+_PAUSE = 50e-6
+_PATIENCE = 120  # seconds; also on a machine that has no time for us
 
 
 class EventFeed:
@@ -29,26 +30,33 @@ class EventFeed:
         self._context = zmq.Context()
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         self._published = {engine.name: 0 for engine in engines}
+        self._unsent: dict[str, list[bytes]] = {engine.name: [] for engine in engines}
         for engine in engines:
             socket = self._context.socket(zmq.XPUB)  # which hears of its subscriber
             socket.setsockopt(zmq.SNDHWM, 0)
             socket.setsockopt(zmq.LINGER, 0)
             port = socket.bind_to_random_port("tcp://127.0.0.1")
             self._sockets[engine.name] = socket
-            router.add_worker(engine.name, kv_events=f"tcp://127.0.0.1:{port}")
+            endpoint = f"tcp://127.0.0.1:{port}"
+            blocks = engine.cache.num_blocks
+            router.add_worker(engine.name, kv_events=endpoint, total_blocks=blocks)
             if not socket.poll(1000 * _PATIENCE):
                 raise TimeoutError(f"{engine.name}: nobody subscribed")
             socket.recv()
 
     def publish(self, engine: Engine, events: list[CacheEvent]) -> None:
-        packed = [part for event in events for part in self._pack(event)]
-        number = self._published[engine.name]
-        self._published[engine.name] = number + 1
-        payload = self._encoder.batch(time.time(), packed)
-        self._sockets[engine.name].send_multipart([b"", struct.pack(">Q", number), payload])
+        """Has them sent, as one batch with those of other steps, when someone waits for them."""
+        self._unsent[engine.name] += (part for event in events for part in self._pack(event))
 
     def wait_until_applied(self) -> None:
         """Returns when the router has applied all that was published. Raises TimeoutError."""
+        for name, packed in self._unsent.items():
+            if packed:
+                number = self._published[name]
+                self._published[name] = number + 1
+                payload = self._encoder.batch(time.time(), packed)
+                self._sockets[name].send_multipart([b"", struct.pack(">Q", number), payload])
+                packed.clear()
         deadline = time.monotonic() + _PATIENCE
         while any(
             target.events["batches"] < self._published[str(target.worker)]
@@ -56,6 +64,7 @@ class EventFeed:
         ):
             if time.monotonic() > deadline:
                 raise TimeoutError("events: some were not applied in time")
+            time.sleep(_PAUSE)
 
     def _pack(self, event: CacheEvent) -> list[bytes]:
         if isinstance(event, BlocksStored):

@@ -1,4 +1,4 @@
-"""Simulated engines in virtual time, with a router before them: the drift benchmark's world."""
+"""Simulated engines in virtual time, with a router before them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Fleet:
     """Serves requests in order of arrival, each where the router sends it.
 
     `observe(request)` is called before each decision, `publish(engine, events)` with what changed
-    in an engine's cache.
+    in an engine's cache. With `sessions` a conversation's requests carry its id.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Fleet:
         remember_output: bool = True,
         observe: Callable[[Request], None],
         publish: Callable[[Engine, list[CacheEvent]], None] | None = None,
+        sessions: bool = False,
     ) -> None:
         self._engines = {engine.name: engine for engine in engines}
         self._router = router
@@ -71,6 +72,7 @@ class Fleet:
         self._remember_output = remember_output
         self._observe = observe
         self._publish = publish
+        self._sessions = sessions
         self._block_size = engines[0].scheduler.block_size
         self._steps: list[tuple[float, int, Engine, StepResult]] = []
         self._order = itertools.count()
@@ -79,18 +81,23 @@ class Fleet:
 
     def serve(self, requests: Iterable[Request]) -> Outcome:
         for request in requests:
-            self._advance_to(request.arrival)
-            self._admit(request)
+            self.advance_to(request.arrival)
+            self.admit(request)
+        self.drain()
+        return self.outcome
+
+    def drain(self) -> None:
+        """Ends all that runs."""
         while self._steps:
             self._end_step()
-        return self.outcome
 
     def running(self, sequence: object) -> Running:
         """The request of an event's owner."""
         assert isinstance(sequence, EngineSequence)
         return self._running[sequence.request_id]
 
-    def _advance_to(self, time: float) -> None:
+    def advance_to(self, time: float) -> None:
+        """Ends the steps that end until then, and sets the clock."""
         while self._steps and self._steps[0][0] <= time:
             self._end_step()
         self._move_clock(time)
@@ -98,9 +105,11 @@ class Fleet:
     def _move_clock(self, time: float) -> None:
         self._clock.advance(max(0.0, time - self._clock.now()))
 
-    def _admit(self, request: Request) -> None:
+    def admit(self, request: Request) -> Running:
+        """Sends a request, that arrives now, where the router says."""
         self._observe(request)
-        reservation = self._router.reserve(request.prompt)
+        session = f"conversation {request.conversation}" if self._sessions else None
+        reservation = self._router.reserve(request.prompt, session_id=session)
         engine = self._engines[str(reservation.choice.worker)]
         full = len(request.prompt) // self._block_size
         computed = len(request.prompt) + len(request.output) - 1  # the last token never is
@@ -116,10 +125,12 @@ class Fleet:
             list[BlockName](names[:full]),
             name_block,
         )
-        self._running[sequence.request_id] = Running(request, reservation, sequence)
+        running = Running(request, reservation, sequence)
+        self._running[sequence.request_id] = running
         engine.scheduler.add(sequence)
         if not engine.busy:
             self._begin_step(engine, request.arrival)
+        return running
 
     def _begin_step(self, engine: Engine, time: float) -> None:
         result = engine.scheduler.step(time)

@@ -1,4 +1,4 @@
-"""The requests of the drift benchmark: a trace's prompts as tokens, and answers that go on.
+"""A trace's requests for simulated engines: prompts as tokens, and answers that go on.
 
 A trace names the blocks of prompts and says how long answers were, not what they were. Where a
 later prompt begins with the full blocks of an earlier one that nobody else had until then, and has
@@ -20,12 +20,14 @@ from kvroute.traces import TRACE_BLOCK_TOKENS, PromptBuilder, TraceRequest
 
 @dataclass(frozen=True)
 class Request:
-    """`names` has one name for each full block of prompt and answer, whoever asks for it."""
+    """`names` has one name for each full block of prompt and answer, whoever asks for it.
+    `conversation` is the place in the trace of the request that the conversation began with."""
 
     arrival: float
     prompt: array[int]
     output: array[int]
     names: list[int]
+    conversation: int
 
 
 class Conversations:
@@ -46,11 +48,15 @@ class Conversations:
         return len(self._next_turn)
 
     def __iter__(self) -> Iterator[Request]:
+        begun_by = list(range(len(self._trace)))
         for i, request in enumerate(self._trace):
+            if i in self._next_turn:
+                begun_by[self._next_turn[i]] = begun_by[i]
             tokens = self._blocks(i, request.full_blocks) + self._endings[i]
             names = kvroute.sequence_hashes(kvroute.hash_blocks(tokens, self._block_size))
             length = request.input_length
-            yield Request(request.timestamp, tokens[:length], tokens[length:], names.tolist())
+            prompt, output = tokens[:length], tokens[length:]
+            yield Request(request.timestamp, prompt, output, names.tolist(), begun_by[i])
 
     def _blocks(self, i: int, count: int) -> array[int]:
         ids = self._trace[i].hash_ids[:count]

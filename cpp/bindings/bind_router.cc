@@ -34,7 +34,8 @@ void bind_membership(RouterClass& router) {
            "Workers or ranks for `allowed`, looked up once.")
       .def("update_load", &RouterFace::update_load, py::arg("worker"), py::arg("dp_rank") = 0,
            py::kw_only(), py::arg("waiting") = none, py::arg("running") = none,
-           py::arg("kv_usage") = none, "What the engine reports of itself.");
+           py::arg("kv_usage") = none, py::arg("kv_tokens") = none,
+           "What the engine reports of itself.");
 }
 
 }  // namespace

@@ -172,11 +172,9 @@ py::dict RouterFace::policy_spec() const {
 void RouterFace::set_policy(py::handle policy, py::handle fallback_policy) {
   const PolicySpec spec = own_policy(policy, fallback_policy);
   auto scoring = python_policy(policy);
-  Router& router = use();
-  {
-    const GilRelease released;
-    router.set_policy(spec);
-  }
+  // With the GIL: another change, or a look at the policy, would come between the two. Nobody who
+  // holds the router's locks waits for the GIL.
+  use().set_policy(spec);
   scoring_.swap(scoring);
 }
 
@@ -294,16 +292,17 @@ py::dict RouterFace::overlaps(py::handle token_ids, py::handle tier, py::handle 
 }
 
 void RouterFace::update_load(py::handle worker, py::handle dp_rank, py::handle waiting,
-                             py::handle running, py::handle kv_usage) {
+                             py::handle running, py::handle kv_usage, py::handle kv_tokens) {
   const WorkerName name = worker_name(worker, "worker");
   EngineLoad load{.waiting = unsigned_32_or_none(waiting, "waiting"),
                   .running = unsigned_32_or_none(running, "running"),
                   .kv_usage = std::nullopt};
   if (!kv_usage.is_none()) load.kv_usage = number(kv_usage, "kv_usage");
   const std::uint32_t rank = unsigned_32(dp_rank, "dp_rank");
+  const auto tokens = unsigned_64_or_none(kv_tokens, "kv_tokens");
   Router& router = use();
   const GilRelease released;
-  router.update_load(name, rank, load);
+  router.update_load(name, rank, load, tokens);
 }
 
 RouterStats RouterFace::stats() const {

@@ -80,7 +80,7 @@ class RouterFace {
                                   py::handle salt, py::handle name_space) const;
 
   void update_load(py::handle worker, py::handle dp_rank, py::handle waiting, py::handle running,
-                   py::handle kv_usage);
+                   py::handle kv_usage, py::handle kv_tokens);
   [[nodiscard]] RouterStats stats() const;
   void close();
 

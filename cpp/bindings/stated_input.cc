@@ -47,6 +47,19 @@ void for_each_time(py::handle times, std::string_view field, Take take) {
                 [&](py::handle item) { take(time_of(item, "")); });
 }
 
+/// Requests in a window: their times, or pairs of a time and its uncached tokens.
+template <typename Take>
+void for_each_request(py::handle requests, std::string_view field, Take take) {
+  for_each_item(requests, std::string(field).c_str(), "times, or pairs of a time and tokens",
+                [&](py::handle item) {
+                  const bool is_pair =
+                      PyTuple_Check(item.ptr()) && PyTuple_GET_SIZE(item.ptr()) == 2;
+                  const py::handle at = is_pair ? PyTuple_GET_ITEM(item.ptr(), 0) : item.ptr();
+                  const double tokens = is_pair ? amount(PyTuple_GET_ITEM(item.ptr(), 1), "") : 0;
+                  take(time_of(at, ""), tokens);
+                });
+}
+
 RunningMean mean_of(py::handle value, std::string_view field) {
   RunningMean mean;
   mean.add(amount(value, field), kMeanMemory);
@@ -254,8 +267,8 @@ void StatedInput::take_history_field(Target& target, std::string_view name, py::
   } else if (name == "recent_tokens") {
     load.recent_tokens.add(amount(value, name), now, fleet_.recent_time_constant);
   } else if (name == "request_rate") {
-    for_each_time(value, name, [&](Nanoseconds at) {
-      target.history.requests.add(0, at, fleet_.window_seconds);
+    for_each_request(value, name, [&](Nanoseconds at, double tokens) {
+      target.history.requests.add(tokens, at, fleet_.window_seconds);
     });
   } else if (name == "arrivals") {
     for_each_time(value, name,

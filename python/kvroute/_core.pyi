@@ -125,7 +125,7 @@ def score(
     of the clock that `now` is of; prefill_scale, prefill_seconds (means); waiting, running,
     kv_usage, report_age (seconds; 0 where one of the three is given, never reported otherwise);
     picks, recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals
-    (times in seconds); preference.
+    (times in seconds; of request_rate also pairs of a time and its uncached tokens); preference.
 
     The fleet's: prefill_tokens_per_second, attention_seconds, targets (as many as are stated),
     arrivals, arrival_memory, prefill_seconds, prefill_scale, output_tokens, decode_seconds,
@@ -329,8 +329,9 @@ class KvRouter:
         before it. Only their proportion matters once first tokens have been measured.
     max_waiting, max_kv_usage, max_prefill_tokens: a target beyond one of these is overloaded and
         not eligible: requests queued in the engine and share of its KV blocks in use, both as it
-        reports them, and prompt tokens that this router booked and that are not computed yet. None:
-        no limit. What was not reported, or long ago, vetoes nobody.
+        reports them, and prompt tokens that this router booked and that are not computed yet. What
+        was chosen since the report and has no first token counts as queued. None: no limit. What
+        was not reported, or long ago, vetoes nobody.
     recent_time_constant: seconds in which the memory of recent choices fades to 1/e.
     load_window: seconds that request rates are counted over.
     report_lifetime: seconds for which an engine's report counts.
@@ -553,8 +554,13 @@ class KvRouter:
         waiting: int | None = None,
         running: int | None = None,
         kv_usage: float | None = None,
+        kv_tokens: int | None = None,
     ) -> None:
-        """What the engine reports of itself; a field left out keeps its last value."""
+        """What the engine reports of itself; a field left out keeps its last value.
+
+        kv_tokens: so many tokens its KV cache has room for. It counts as the rank's `total_blocks`
+        where `add_worker` was given none; it does not bound what is assumed to be held.
+        """
 
     def stats(self) -> RouterStats: ...
     def close(self) -> None:
@@ -595,7 +601,7 @@ class TargetStats:
 
     @property
     def total_blocks(self) -> int | None:
-        """The capacity that add_worker was given."""
+        """The capacity that add_worker was given, else the one that the engine reported."""
 
     @property
     def draining(self) -> bool: ...

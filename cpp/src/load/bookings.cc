@@ -47,6 +47,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
                           ? std::uint64_t{*booked.expected_output_tokens}
                           : static_cast<std::uint64_t>(std::llround(fleet_.output_tokens.value()));
   running.expected_output_blocks = grown_blocks(booked, output);
+  running.report = targets_[booked.slot].report;
 
   TargetLoad& load = changing(booked.slot);
   load.prefill_tokens += booked.prefill_tokens;
@@ -103,6 +104,7 @@ void LoadModel::end_prefill(Running& running, Nanoseconds now) {
   Target& target = targets_[running.booking.slot];
   const bool was_head = target.prefilling.front() == &running;
   target.prefilling.remove(running);
+  if (running.report == target.report && load.unreported > 0) --load.unreported;
   load.prefill_tokens -= running.booking.prefill_tokens;
   // Sums of floating-point numbers keep a rest; where nothing is left, it goes.
   load.backlog_seconds =

@@ -30,13 +30,11 @@ void LoadModel::add_target(Slot slot, Nanoseconds now) {
     targets_.resize(slot + 1);
     histories_.resize(slot + 1);
     loads_.resize(slot + 1);
+    revisions_.resize(slot + 1);
   }
   targets_[slot].present = true;
   loads_[slot].joined_at = now;
-  for (TargetLoad& load : loads_) {
-    load.picks = 0;
-    load.revision = ++revisions_;
-  }
+  for (Slot each = 0; each < loads_.size(); ++each) changing(each).picks = 0;
   ++fleet_.targets;
   fleet_.arrival_memory = kArrivalMemory * fleet_.targets;
 }
@@ -58,7 +56,7 @@ std::vector<Booking> LoadModel::remove_target(Slot slot) {
 }
 
 TargetLoad& LoadModel::changing(Slot slot) noexcept {
-  loads_[slot].revision = ++revisions_;
+  revisions_[slot] = ++last_revision_;
   return loads_[slot];
 }
 
@@ -74,6 +72,8 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
     load.reported.waiting = report.waiting;
     load.reported_times.waiting = now;
     load.picks = 0;
+    load.unreported = 0;
+    ++targets_[slot].report;
   }
   if (report.running) {
     load.reported.running = report.running;
@@ -91,6 +91,7 @@ void LoadModel::note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds 
   TargetLoad& load = changing(slot);
   const auto tokens = static_cast<double>(uncached_tokens);
   ++load.picks;
+  ++load.unreported;
   ++load.selections;
   load.recent_requests.add(1, now, fleet_.recent_time_constant);
   load.recent_tokens.add(tokens, now, fleet_.recent_time_constant);

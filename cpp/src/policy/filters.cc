@@ -40,7 +40,8 @@ void drop_overloaded(Eligible& eligible, const OverloadLimits& limits, const Sco
   }
   if (limits.waiting) {
     const auto stays = [&](Slot slot) {
-      return input.reported(slot).waiting.value_or(0) <= *limits.waiting;
+      const auto waiting = input.reported(slot).waiting;
+      return !waiting || std::uint64_t{*waiting} + input.loads[slot].unreported <= *limits.waiting;
     };
     eligible.keep_if(stays, Exclusion::waiting);
   }

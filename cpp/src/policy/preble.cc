@@ -18,6 +18,30 @@ std::uint64_t least_cached(const ScoreInput& input) noexcept {
 
 }  // namespace
 
+// What is the same for all candidates. A division costs as much as the rest of a target's score.
+struct Preble::Shared {
+  explicit Shared(const ScoreInput& input) noexcept
+      : now(input.now, input.fleet->window_seconds),
+        fleet_scale(detail::fleet_prefill_scale(*input.fleet)),
+        decode_seconds(input.fleet->decode_seconds.value()),
+        seconds_per_token(1 / input.fleet->prefill.tokens_per_second),
+        half_attention(input.fleet->prefill.attention_seconds / 2),
+        tokens(static_cast<double>(input.num_tokens)) {}
+
+  /// `PrefillModel::seconds` of the request.
+  [[nodiscard]] double prefill(double cached) const noexcept {
+    return (tokens - cached) * seconds_per_token +
+           half_attention * (tokens * tokens - cached * cached);
+  }
+
+  Window::Part now;
+  double fleet_scale;
+  double decode_seconds;
+  double seconds_per_token;
+  double half_attention;
+  double tokens;
+};
+
 struct Preble::Parts {
   Window::Total window;
   double scale = 1;
@@ -33,31 +57,32 @@ std::unique_ptr<Policy> Preble::from(detail::SpecReader& reader) {
       PrebleOptions{.reuse = reader.number("reuse", absent.reuse, 0, 1)}, reader.pick_rule());
 }
 
-Preble::Parts Preble::parts(const ScoreInput& input, Slot slot) const noexcept {
-  const FleetLoad& fleet = *input.fleet;
+Preble::Parts Preble::parts(const ScoreInput& input, const Shared& shared,
+                            Slot slot) const noexcept {
+  const auto cached = static_cast<double>(input.cached_tokens(slot));
   Parts parts;
-  parts.scale = detail::prefill_scale(input.loads[slot], detail::fleet_prefill_scale(fleet));
-  parts.window = input.histories[slot].requests.total(input.now, fleet.window_seconds);
-  const double seconds_per_token = parts.scale / fleet.prefill.tokens_per_second;
+  parts.scale = detail::prefill_scale(input.loads[slot], shared.fleet_scale);
+  parts.window = input.histories[slot].requests.total(shared.now);
+  const double seconds_per_token = parts.scale * shared.seconds_per_token;
   parts.load = parts.window.sum * seconds_per_token +
-               static_cast<double>(parts.window.count) * fleet.decode_seconds.value();
-  parts.eviction =
-      options_.reuse * static_cast<double>(input.uncached_tokens(slot)) * seconds_per_token;
-  parts.prefill = parts.scale * fleet.prefill.seconds(input.num_tokens, input.cached_tokens(slot));
+               static_cast<double>(parts.window.count) * shared.decode_seconds;
+  parts.eviction = options_.reuse * (shared.tokens - cached) * seconds_per_token;
+  parts.prefill = parts.scale * shared.prefill(cached);
   return parts;
 }
 
 void Preble::score(const ScoreInput& input, std::span<double> costs) const noexcept {
   const std::uint64_t least = least_cached(input);
+  const Shared shared(input);
   for (std::size_t i = 0; i < input.candidates.size(); ++i) {
     const Slot slot = input.candidates[i];
     costs[i] = input.cached_tokens(slot) < least ? std::numeric_limits<double>::infinity()
-                                                 : parts(input, slot).cost();
+                                                 : parts(input, shared, slot).cost();
   }
 }
 
 std::vector<CostTerm> Preble::terms(const ScoreInput& input, Slot slot) const {
-  const Parts p = parts(input, slot);
+  const Parts p = parts(input, Shared(input), slot);
   const std::uint64_t least = least_cached(input);
   return {{"load_seconds", p.load},
           {"eviction_seconds", p.eviction},

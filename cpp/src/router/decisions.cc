@@ -37,7 +37,7 @@ Router::Impl::Pick Router::Impl::pick(Decision& decision, const Request& request
   }
   const Slot slot = input.candidates[pick.position];
   if (log_.is_on()) {
-    log_.record(input, policy_, targets_,
+    log_.record(input, load_.revisions(), policy_, targets_,
                 {.chosen = slot,
                  .request_id = request_id,
                  .excluded = eligibility.excluded(),

@@ -1,9 +1,43 @@
 // What a decision would be, and what decisions were.
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "router/decision_reading.h"
 #include "router/explaining.h"
 #include "router/router_impl.h"
 
 namespace kvroute {
+
+// A copy of what a policy may look at, so that explaining it, which takes much longer than scoring,
+// delays no decision. By 64 targets at a time: a decision between them may be seen in some.
+ScoreInput Router::Impl::see_loads(const detail::Decision& decision, const Request& request,
+                                   SeenLoads& seen) const {
+  constexpr std::size_t kAtOnce = 64;
+  seen.loads.reserve(targets_.slot_count());
+  seen.histories.reserve(targets_.slot_count());
+  ScoreInput input;
+  bool is_whole = false;
+  while (!is_whole) {
+    const std::lock_guard load_lock(load_mutex_);
+    const std::size_t first = seen.loads.size();
+    if (first == 0) {
+      input = input_of(decision, request);
+      seen.fleet = load_.fleet();
+    }
+    const std::size_t count = std::min(kAtOnce, load_.loads().size() - first);
+    const auto loads = load_.loads().subspan(first, count);
+    const auto histories = load_.histories().subspan(first, count);
+    seen.loads.insert(seen.loads.end(), loads.begin(), loads.end());
+    seen.histories.insert(seen.histories.end(), histories.begin(), histories.end());
+    is_whole = first + count == load_.loads().size();
+  }
+  input.loads = seen.loads;
+  input.histories = seen.histories;
+  input.fleet = &seen.fleet;
+  return input;
+}
 
 Explanation Router::Impl::explain(const Request& request) const {
   const std::shared_lock lock(targets_mutex_);
@@ -15,9 +49,12 @@ Explanation Router::Impl::explain(const Request& request) const {
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
   decision.match(targets_, indexes_);
-  const std::lock_guard load_lock(load_mutex_);
-  decision.eligibility().drop_overloaded(options_.overload, input_of(decision, request));
-  const ScoreInput input = input_of(decision, request);
+  SeenLoads seen;
+  ScoreInput input = see_loads(decision, request, seen);
+  if (options_.overload.any()) {
+    decision.eligibility().drop_overloaded(options_.overload, input);
+    input.candidates = decision.eligibility().slots();
+  }
   std::span<const double> given;
   if (request.given != nullptr && !input.candidates.empty() &&
       decision.take_given(*request.given, targets_)) {
@@ -27,16 +64,17 @@ Explanation Router::Impl::explain(const Request& request) const {
                                 targets_.targets(), given);
 }
 
-// Terms are computed without locks.
+// Terms are computed without locks, and between two steps decisions go on.
 std::vector<DecisionRecord> Router::Impl::recent_decisions(std::size_t limit) const {
-  detail::DecisionLog::Past past;
-  {
+  detail::DecisionReading reading(limit);
+  bool is_taken = false;
+  while (!is_taken) {
     const std::shared_lock lock(targets_mutex_);
     check_open();
     const std::lock_guard load_lock(load_mutex_);
-    past = log_.past(limit);
+    is_taken = reading.take(log_);
   }
-  return past.read();
+  return reading.records();
 }
 
 }  // namespace kvroute

@@ -255,6 +255,25 @@ std::vector<WorkerName> Router::Impl::workers() const {
   return names;
 }
 
+// It seldom differs from what is known, and then a shared lock is enough to see that.
+void Router::Impl::learn_kv_room(const WorkerName& name, std::uint32_t dp_rank,
+                                 std::uint64_t tokens) {
+  const auto is_new = [&] {
+    const detail::Worker* const worker = targets_.find(name);
+    if (worker == nullptr || worker->total_blocks || dp_rank >= worker->slots.size()) return false;
+    const std::uint64_t blocks = tokens / worker->block_size;
+    return blocks > 0 && blocks != targets_.total_blocks()[worker->slots[dp_rank]];
+  };
+  {
+    const std::shared_lock lock(targets_mutex_);
+    if (!is_new()) return;
+  }
+  const std::unique_lock lock(targets_mutex_);
+  if (!is_new()) return;  // meanwhile it left, or another told it
+  const detail::Worker& worker = targets_.at(name, "worker");
+  targets_.learn_total_blocks(worker.slots[dp_rank], tokens / worker.block_size);
+}
+
 void Router::Impl::set_draining(const WorkerName& name, bool draining) {
   const std::unique_lock lock(targets_mutex_);
   check_open();

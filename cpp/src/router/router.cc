@@ -53,8 +53,10 @@ std::vector<std::pair<TargetId, std::uint64_t>> Router::overlaps(const Request& 
                                                                  Tier tier) const {
   return impl_->overlaps(request, tier);
 }
-void Router::update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load) {
+void Router::update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load,
+                         std::optional<std::uint64_t> kv_tokens) {
   impl_->update_load(name, dp_rank, load);
+  if (kv_tokens) impl_->learn_kv_room(name, dp_rank, *kv_tokens);
 }
 RouterStats Router::stats() const { return impl_->stats(); }
 void Router::close() { impl_->close(); }

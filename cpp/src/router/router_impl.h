@@ -57,6 +57,7 @@ class Router::Impl {
   [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(const Request& request,
                                                                          Tier tier) const;
   void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
+  void learn_kv_room(const WorkerName& name, std::uint32_t dp_rank, std::uint64_t tokens);
   [[nodiscard]] RouterStats stats() const;
   void close();
 
@@ -96,6 +97,14 @@ class Router::Impl {
   [[nodiscard]] Pick pick(detail::Decision& decision, const Request& request,
                           std::string_view request_id);
   [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request) const;
+  /// A copy of all loads.
+  struct SeenLoads {
+    std::vector<TargetLoad> loads;
+    std::vector<TargetHistory> histories;
+    FleetLoad fleet;
+  };
+  [[nodiscard]] ScoreInput see_loads(const detail::Decision& decision, const Request& request,
+                                     SeenLoads& seen) const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
                                     Pick pick) const;
   [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,

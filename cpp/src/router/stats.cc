@@ -15,10 +15,13 @@ TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t
                     .load = load_.loads()[slot],
                     .load_age_seconds = std::nullopt,
                     .held_blocks = slot < held.size() ? held[slot] : 0,
-                    .total_blocks = worker.total_blocks,
+                    .total_blocks = std::nullopt,
                     .draining = worker.draining,
                     .sink = {},
                     .stream = std::nullopt};
+  if (const std::uint64_t blocks = targets_.total_blocks()[slot]; blocks > 0) {
+    stats.total_blocks = blocks;
+  }
   if (stats.load.reports > 0) {
     stats.load_age_seconds = ns_to_seconds(now() - stats.load.reported_at);
   }

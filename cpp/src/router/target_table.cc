@@ -73,6 +73,11 @@ Worker TargetTable::unlist(const WorkerName& name) {
   return std::move(node.mapped().worker);
 }
 
+void TargetTable::learn_total_blocks(Slot slot, std::uint64_t blocks) {
+  total_blocks_[slot] = blocks;
+  membership_ = next_membership();
+}
+
 void TargetTable::set_draining(const WorkerName& name, bool draining) {
   (void)at(name, "worker");
   Worker& worker = workers_.at(name).worker;

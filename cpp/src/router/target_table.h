@@ -63,6 +63,8 @@ class TargetTable {
   [[nodiscard]] std::shared_ptr<const std::vector<Slot>> slots_of(const AllowedSet& allowed) const;
   /// Changes with every listing and unlisting; never the same for two tables.
   [[nodiscard]] std::uint64_t membership() const noexcept { return membership_; }
+  /// What was not known when the worker was listed. Counts as a change of membership.
+  void learn_total_blocks(Slot slot, std::uint64_t blocks);
   [[nodiscard]] const TargetMarks& marks() const noexcept { return marks_; }
 
   /// By slot.

@@ -15,6 +15,12 @@ class _EventFormat(str, Enum):
     ARRAY = "array"
 
 
+class _CachedReports(str, Enum):
+    ALWAYS = "always"
+    HITS = "hits"
+    NEVER = "never"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("mock")(mock)
@@ -56,6 +62,9 @@ def mock(
     ] = None,
     tokens_per_chunk: Annotated[int, typer.Option(help="Tokens that share a streamed chunk.")] = 1,
     buffer_steps: Annotated[int, typer.Option(help="Event batches kept for replay.")] = 10_000,
+    report_cached: Annotated[
+        _CachedReports, typer.Option(help="When an answer's usage tells its cached tokens.")
+    ] = _CachedReports.ALWAYS,
 ) -> None:
     """Run a simulated engine: OpenAI HTTP, KV events with replay, load events.
 
@@ -89,6 +98,7 @@ def mock(
             max_model_len=max_model_len,
             tokens_per_chunk=tokens_per_chunk,
             buffer_steps=buffer_steps,
+            report_cached=report_cached.value,
             cost=CostModel(speed=speed),
         )
         run(config, sys.stdout)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from kvroute.engines.cost_model import CostModel
 from kvroute.engines.errors import InvalidConfigError
 from kvroute.engines.events import EventFormat
+
+CachedReports: TypeAlias = Literal["always", "hits", "never"]
+"""When an answer's usage tells the prompt's cached tokens: always (TensorRT-LLM); only where there
+are any (vLLM and SGLang, with their flags for it); never (both without)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,7 @@ class EngineConfig:
         tokens_per_chunk: tokens that share a streamed chunk; a stream's first token and its end
             never wait for more.
         buffer_steps: event batches kept for replay.
+        report_cached: when answers tell their cached tokens.
         cost: how long steps take, with the speed-up.
     """
 
@@ -54,6 +60,7 @@ class EngineConfig:
     max_waiting: int = 4096
     tokens_per_chunk: int = 1
     buffer_steps: int = 10_000
+    report_cached: CachedReports = "always"
     cost: CostModel = field(default_factory=CostModel)
 
     def __post_init__(self) -> None:

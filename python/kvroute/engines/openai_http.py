@@ -101,7 +101,13 @@ class OpenAiApp:
         given = exchange.headers.get(b"x-request-id")
         request_id = uuid.uuid4().hex if given is None else given.decode("latin-1")
         writer = ResponseWriter(
-            request_id, self._core.config.model, request.chat, generations, request.n, reason
+            request_id,
+            self._core.config.model,
+            request.chat,
+            generations,
+            request.n,
+            reason,
+            self._core.config.report_cached,
         )
         watch = exchange.watch_client(progress.set)
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from kvroute.engines.config import CachedReports
 from kvroute.engines.generation import Generation
 
 DONE = b"data: [DONE]\n\n"
@@ -23,6 +24,7 @@ class ResponseWriter:
         generations: one for each choice, prompt by prompt.
         n: choices for each prompt.
         finish_reason: of every choice that ends.
+        report_cached: when the usage tells cached tokens.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class ResponseWriter:
         generations: Sequence[Generation],
         n: int,
         finish_reason: str,
+        report_cached: CachedReports = "always",
     ) -> None:
         kind = "chat.completion" if chat else "text_completion"
         self._chat = chat
         self._generations = generations
         self._n = n
         self._finish_reason = finish_reason
+        self._report_cached = report_cached
         self._head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
             "object": kind,
@@ -58,8 +62,13 @@ class ResponseWriter:
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": {"cached_tokens": cached} if self._reports(cached) else None,
         }
+
+    def _reports(self, cached: int) -> bool:
+        if self._report_cached == "hits":
+            return cached > 0
+        return self._report_cached == "always"
 
     def body(self) -> bytes:
         """The whole answer; every generation must be done."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 
+from kvroute.frontend.answer_tail import TAIL_BYTES, Tail, new_tail
 from kvroute.frontend.errors import (
     ApiError,
     connections_exhausted,
@@ -31,6 +32,7 @@ from kvroute.frontend.upstream import (
     UpstreamUnreachableError,
 )
 from kvroute.frontend.waiting import Admission
+from kvroute.frontend.worker_watch import expected_of
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -126,15 +128,25 @@ class Completions:
                     job.group.failed(backend)
             backend.metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
             await exchange.start(response.status, response.headers, _route_headers(booking))
+            expected = expected_of(job.request, job.prompts, choice)
             if exchange.started:
                 job.drop_inputs()
-            await _relay(exchange, booking, response, chunk, events=events)
+            tail = new_tail()
+            await _relay(exchange, booking, response, chunk, tail, events=events)
+            if expected is not None and response.status == 200:
+                backend.watch.answered(expected, tail, job.group.router)
         finally:
             response.close()
 
 
 async def _relay(
-    exchange: Exchange, booking: Booking, response: UpstreamResponse, chunk: bytes, *, events: bool
+    exchange: Exchange,
+    booking: Booking,
+    response: UpstreamResponse,
+    chunk: bytes,
+    tail: Tail,
+    *,
+    events: bool,
 ) -> None:
     output_tokens = 0
     last = chunk
@@ -145,6 +157,7 @@ async def _relay(
                 output_tokens += chunk.count(b"\n\n")
                 booking.progress(output_tokens)
             last = chunk
+            tail.append(chunk[-TAIL_BYTES:])
             chunk = await response.read_chunk()
     except UpstreamError:
         if events and last.endswith(b"\n\n"):

@@ -134,6 +134,7 @@ class _Engine:
                 waiting=load.waiting,
                 running=load.running,
                 kv_usage=load.kv_usage,
+                kv_tokens=load.kv_tokens,
             )
 
     def warn(self, text: str) -> None:

@@ -24,6 +24,7 @@ from kvroute.frontend.protocols import (
     WorkerRef,
 )
 from kvroute.frontend.settings import BackendSettings, Settings
+from kvroute.frontend.worker_watch import WorkerWatch
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -47,12 +48,13 @@ def _nothing() -> None:
 class Backend:
     """One engine. Its URL is its worker's name."""
 
-    def __init__(self, settings: BackendSettings, metrics: WorkerMetrics) -> None:
+    def __init__(self, settings: BackendSettings, block_size: int, metrics: WorkerMetrics) -> None:
         self.url = settings.url
         self.model = settings.model
         self.dp_ranks = settings.dp_ranks
         self.role: Role = settings.role
         self.metrics = metrics
+        self.watch = WorkerWatch(settings, block_size, metrics)
         self.healthy = True
         self._down_until = 0.0
         self._warned = False
@@ -345,7 +347,11 @@ class Fleet:
                 model,
                 router,
                 [
-                    Backend(member, WorkerMetrics(self.metrics, model, member.url))
+                    Backend(
+                        member,
+                        settings.block_size,
+                        WorkerMetrics(self.metrics, model, member.url),
+                    )
                     for member in members
                 ],
                 policy=settings.policy,

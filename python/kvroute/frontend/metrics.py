@@ -45,6 +45,11 @@ class WorkerMetrics:
         self.healthy.set(1)
         self._failures = metrics.failures
         self._engine_stats = metrics.engine_stats
+        self._compared = metrics.compared_requests.labels(*labels)
+        self._predicted = metrics.predicted_tokens.labels(*labels)
+        self._reported = metrics.reported_tokens.labels(*labels)
+        self._mismatches = metrics.length_mismatches.labels(*labels)
+        self._problems = metrics.cache_problems
         self._labels = labels
 
     def failure(self, reason: str) -> None:
@@ -52,6 +57,18 @@ class WorkerMetrics:
 
     def engine_stats(self, outcome: str) -> None:
         self._engine_stats.labels(*self._labels, outcome).inc()
+
+    def compared(self, requests: int, predicted: int, reported: int, mismatches: int) -> None:
+        """Adds to what was compared with the engine's reports."""
+        if requests:
+            self._compared.inc(requests)
+            self._predicted.inc(predicted)
+            self._reported.inc(reported)
+        if mismatches:
+            self._mismatches.inc(mismatches)
+
+    def cache_problem(self, cause: str, there: bool) -> None:
+        self._problems.labels(*self._labels, cause).set(1 if there else 0)
 
 
 class Metrics:
@@ -109,6 +126,33 @@ class Metrics:
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens routed.", of_worker)
         self.overlap_tokens = counter(
             "overlap_tokens", "Prompt tokens that the chosen worker held at selection.", of_worker
+        )
+        self.compared_requests = counter(
+            "cache_compared_requests",
+            "Answers whose reported cached tokens were compared with the router's prediction.",
+            of_worker,
+        )
+        self.predicted_tokens = counter(
+            "cache_predicted_tokens",
+            "Cached prompt tokens that the router predicted for these.",
+            of_worker,
+        )
+        self.reported_tokens = counter(
+            "cache_reported_tokens",
+            "Cached prompt tokens that the engine reported for these.",
+            of_worker,
+        )
+        self.length_mismatches = counter(
+            "prompt_length_mismatches",
+            "Answers that count another number of prompt tokens than the router.",
+            of_worker,
+        )
+        self.cache_problems = Gauge(
+            "kvroute_cache_problem",
+            "1 while it holds, by cause: misses, unforeseen_hits, prompt_length, no_events, "
+            "unreported, reports_ended.",
+            [*of_worker, "cause"],
+            registry=self.registry,
         )
         self.in_flight = Gauge(
             "kvroute_requests_in_flight",

@@ -28,7 +28,9 @@ class PromptRequest:
 
     Of a batch, `prompts` has the first MAX_PLANNED; one that is neither text nor token ids
     (embeddings) is NO_TOKENS. `copies` is how many completions each prompt gets (``n``), `size`
-    the body's bytes.
+    the body's bytes. `expected_output_tokens` is what the client expects an answer to have, never
+    above what it allows (``max_tokens``): that bound alone says nothing, since most clients set it
+    far above what comes.
     """
 
     fields: dict[str, Any]
@@ -38,7 +40,7 @@ class PromptRequest:
     messages: list[Any] | None = None
     copies: int = 1
     salt: str | None = None
-    max_output_tokens: int | None = None
+    expected_output_tokens: int | None = None
 
     def text(self, name: str) -> str | None:
         """A field of the body that is a text or a number, as text; None for any other."""
@@ -70,9 +72,6 @@ def parse_chat(body: bytes) -> PromptRequest:
     if not isinstance(messages, list) or not messages:
         raise _wrong("messages", "a list with at least one message", messages)
     request.messages = messages
-    completion_tokens = _plausible_length(request.fields.get("max_completion_tokens"))
-    if completion_tokens is not None:
-        request.max_output_tokens = completion_tokens
     return request
 
 
@@ -105,8 +104,21 @@ def _parse(body: bytes) -> PromptRequest:
         model,
         copies=copies,
         salt=salt or None,
-        max_output_tokens=_plausible_length(fields.get("max_tokens")),
+        expected_output_tokens=_expected_output(fields),
     )
+
+
+def _expected_output(fields: dict[str, Any]) -> int | None:
+    """Dynamo's hint, ``nvext.agent_hints.osl``."""
+    extension = fields.get("nvext")
+    hints = extension.get("agent_hints") if isinstance(extension, dict) else None
+    expected = _plausible_length(hints.get("osl")) if isinstance(hints, dict) else None
+    if expected is None:
+        return None
+    bounds = (
+        _plausible_length(fields.get(name)) for name in ("max_completion_tokens", "max_tokens")
+    )
+    return min(expected, next((bound for bound in bounds if bound is not None), expected))
 
 
 def _plausible_length(value: Any) -> int | None:

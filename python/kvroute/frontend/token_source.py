@@ -14,6 +14,7 @@ import orjson
 from kvroute.frontend.engine_tokens import EngineTokens
 from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.prompts import NO_TOKENS, PromptRequest, TokenIds
+from kvroute.frontend.tokenless_watch import TokenlessWatch
 from kvroute.frontend.upstream import Headers
 from kvroute.tokenization import TokenizationError, Tokenizer
 
@@ -46,6 +47,7 @@ class TokenSource:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kvroute-tokenize")
         self._counted = fleet.metrics.tokenizations
         self._time = fleet.metrics.tokenize_time
+        self._watches = {name: TokenlessWatch(name) for name in fleet.groups}
 
     async def token_ids(
         self, group: ModelGroup, request: PromptRequest, *, headers: Headers
@@ -72,6 +74,7 @@ class TokenSource:
             source = "none"
         self._time.labels(group.name).observe(time.perf_counter() - started)
         self._counted.labels(group.name, source).inc()
+        self._watches[group.name].note(source != "none")
         return tokens
 
     async def _local(self, request: PromptRequest, texts: list[str]) -> list[TokenIds] | None:

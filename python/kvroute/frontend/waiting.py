@@ -85,7 +85,7 @@ class Admission:
             request_id=job.exchange.request_id,
             session_id=job.session_id,
             salt=job.request.salt,
-            expected_output_tokens=1 if phase == "prefill" else job.request.max_output_tokens,
+            expected_output_tokens=1 if phase == "prefill" else job.request.expected_output_tokens,
             excluded=excluded,
             phase=phase,
         )

@@ -80,6 +80,34 @@ TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
 }
 
+TEST(LoadModel, CountsPicksThatTheLastReportCannotKnowAndThatMayWait) {
+  TwoTargets load;
+  const auto unreported = [&] { return load.loads()[0].unreported; };
+  const auto pick_and_book = [&](std::string id) {
+    load.note_pick(0, 100, 0);
+    return *load.book(request(std::move(id)), 0);
+  };
+  const BookingId before = pick_and_book("before");
+  load.report(0, {.waiting = 1, .running = {}, .kv_usage = {}}, 0);
+  EXPECT_EQ(unreported(), 0U);
+  const BookingId a = pick_and_book("a");
+  const BookingId b = pick_and_book("b");
+  load.note_pick(0, 100, 0);  // selected alone
+  EXPECT_EQ(unreported(), 3U);
+  load.first_token(before, 0);  // was counted by the report
+  load.add_target(2, 0);
+  load.report(0, {.waiting = {}, .running = 3, .kv_usage = {}}, 0);
+  EXPECT_EQ(unreported(), 3U);
+  load.first_token(a, 0);
+  EXPECT_EQ(unreported(), 2U);
+  EXPECT_TRUE(load.release(a, 0));
+  EXPECT_EQ(unreported(), 2U);
+  EXPECT_TRUE(load.release(b, 0));
+  EXPECT_EQ(unreported(), 1U);
+  load.report(0, {.waiting = 0, .running = {}, .kv_usage = {}}, 0);
+  EXPECT_EQ(unreported(), 0U);
+}
+
 TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
   TwoTargets load;
   const auto id = load.book(request("a"), 0);

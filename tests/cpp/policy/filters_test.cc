@@ -122,6 +122,15 @@ TEST_F(Overload, IsBeyondALimitNotAtIt) {
   EXPECT_EQ(eligible_.excluded().front().second, Exclusion::prefill);
 }
 
+TEST_F(Overload, CountsWhatWasSentSinceTheReport) {
+  builder_.report(0, {.waiting = 1, .running = {}, .kv_usage = {}});
+  builder_.loads[0].unreported = 3;
+  builder_.report(1, {.waiting = 1, .running = {}, .kv_usage = {}});
+  builder_.loads[1].unreported = 4;
+  builder_.loads[2].unreported = 90;  // never reported
+  EXPECT_EQ(left({.waiting = 4, .kv_usage = {}, .prefill_tokens = {}}), (Slots{0, 2}));
+}
+
 TEST_F(Overload, IsNotAssumedOfWhoIsSilentOrStale) {
   builder_.report(0, {.waiting = 9, .running = {}, .kv_usage = 1.0}, seconds_to_ns(39));
   builder_.report(1, {.waiting = 9, .running = {}, .kv_usage = 1.0}, seconds_to_ns(41));

@@ -56,7 +56,8 @@ TEST_P(DecisionLogOf, TellsOfAnyNumberOfTheLastWhatTheyRestedOn) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, DecisionLogOf, testing::Values("kv_delay", "weighted"));
+INSTANTIATE_TEST_SUITE_P(Policies, DecisionLogOf,
+                         testing::Values("kv_delay", "weighted", "preble", "qps"));
 
 }  // namespace
 }  // namespace kvroute

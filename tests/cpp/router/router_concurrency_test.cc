@@ -15,7 +15,7 @@ namespace {
 
 // Everything at once, and afterwards nothing is left booked. Run under ThreadSanitizer.
 TEST(RouterConcurrency, DecisionsBookingsAndMembershipDoNotDisturbEachOther) {
-  RouterFixture fixture;
+  RouterFixture fixture("kv_cost", 100);
   for (std::int64_t worker = 0; worker < 6; ++worker) fixture.add(worker);
   constexpr int kThreads = 4;
   constexpr int kRounds = 300;
@@ -48,8 +48,11 @@ TEST(RouterConcurrency, DecisionsBookingsAndMembershipDoNotDisturbEachOther) {
       (void)fixture.router.stats();
       (void)fixture.router.explain(request_for(tokens));
       (void)fixture.router.overlaps(request_for(tokens));
-      fixture.router.update_load(std::int64_t{0}, 0,
-                                 {.waiting = 1, .running = {}, .kv_usage = 0.5});
+      for (const DecisionRecord& record : fixture.router.recent_decisions(100)) {
+        EXPECT_FALSE(record.explanation.targets.empty());
+      }
+      fixture.router.update_load(std::int64_t{0}, 0, {.waiting = 1, .running = {}, .kv_usage = 0.5},
+                                 fixture.router.stats().selections * 16);
       fixture.clock->advance(0.001);
     }
   });

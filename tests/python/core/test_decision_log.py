@@ -54,7 +54,7 @@ def test_a_decision_is_kept_with_its_circumstances(clock: kvroute.VirtualClock) 
 def test_it_tells_what_explain_told_before_the_decision(
     clock: kvroute.VirtualClock, policy: str
 ) -> None:
-    router = logged(clock, 60, policy=policy, max_waiting=5)
+    router = logged(clock, 60, policy=policy, max_waiting=60)
     choices = random.Random(3)
     expected: list[Any] = []
     running: list[kvroute.Reservation] = []

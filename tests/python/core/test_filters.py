@@ -174,6 +174,34 @@ def test_a_veto_ends_with_its_report(
     assert reasons(limited) == {}
 
 
+def test_a_burst_between_two_reports_stops_at_the_limit(clock: kvroute.VirtualClock) -> None:
+    router = kvroute.KvRouter(16, seed=7, clock=clock, max_waiting=8)
+    for worker in ("a", "b"):
+        router.add_worker(worker)
+        router.update_load(worker, waiting=0)
+    burst: list[kvroute.Reservation] = []
+    refused = 0
+    for number in range(64):
+        try:
+            burst.append(router.reserve([number] * 160))
+        except kvroute.Overloaded:
+            refused += 1
+    # Beyond the limit, not at it: nine each.
+    assert [sum(r.choice.worker == w for r in burst) for w in ("a", "b")] == [9, 9]
+    assert refused == 64 - 18
+    of_a = [reservation for reservation in burst if reservation.choice.worker == "a"]
+    of_a[0].first_token()  # it waits no more
+    burst.append(router.reserve(PROMPT))
+    of_a[1].release()
+    burst.append(router.reserve(PROMPT))
+    assert [reservation.choice.worker for reservation in burst[-2:]] == ["a", "a"]
+    router.update_load("b", waiting=3)  # of nine: the others run
+    burst += [router.reserve(PROMPT) for _ in range(6)]
+    assert [reservation.choice.worker for reservation in burst[-6:]] == ["b"] * 6
+    with pytest.raises(kvroute.Overloaded):
+        router.reserve(PROMPT)
+
+
 def test_when_all_are_overloaded_it_is_said_and_passes(limited: kvroute.KvRouter) -> None:
     reservations = [limited.reserve([n, *range(220)], allowed=[w]) for n, w in enumerate("abc")]
     with pytest.raises(kvroute.Overloaded, match="^overloaded: ") as refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from typing import Any
 
 import kvroute
@@ -100,3 +101,47 @@ def test_decisions_go_on_while_policy_and_draining_change(router: kvroute.KvRout
     stats = router.stats()
     assert stats.reservations == 0
     assert sum(t.active_requests + t.active_blocks for t in stats.targets) == 0
+
+
+class EqualCosts:
+    """A policy of Python."""
+
+    def score(self, features: kvroute.Features) -> list[float]:
+        return [0.0] * len(features.requests)
+
+
+def test_changes_at_once_leave_one_of_them_whole(router: kvroute.KvRouter) -> None:
+    """A policy of Python and its fallback come and go together."""
+    whole = ({"name": "python", "fallback": {"name": "random"}}, {"name": "round_robin"})
+    router.set_policy("round_robin")
+    long_prompt = array("I", range(200_000))
+    stop = threading.Event()
+    mixed: list[Any] = []
+
+    def look() -> None:
+        while not stop.is_set():
+            spec = router.policy_spec
+            if spec not in whole:
+                mixed.append(spec)
+
+    def decide() -> None:  # changes wait for it
+        while not stop.is_set():
+            router.overlaps(long_prompt)
+
+    def change(policy: Any) -> None:
+        for _ in range(6_000):
+            router.set_policy(policy, fallback_policy="random")
+
+    beside = [threading.Thread(target=look), threading.Thread(target=decide)]
+    changing = [
+        threading.Thread(target=change, args=(policy,)) for policy in (EqualCosts(), "round_robin")
+    ]
+    for thread in (*beside, *changing):
+        thread.start()
+    for thread in changing:
+        thread.join()
+    stop.set()
+    for thread in beside:
+        thread.join()
+    assert mixed == []
+    assert router.policy_spec in whole

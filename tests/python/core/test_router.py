@@ -6,6 +6,7 @@ import gc
 import threading
 from array import array
 from collections import Counter
+from typing import Any
 
 import kvroute
 import pytest
@@ -338,3 +339,41 @@ def test_threads_share_a_router() -> None:
     stats = router.stats()
     assert stats.reservations == 0
     assert all(t.active_blocks == t.active_prefill_tokens == 0 for t in stats.targets)
+
+
+def test_the_room_that_an_engine_reports_counts_where_none_was_given(
+    clock: kvroute.VirtualClock,
+) -> None:
+    router = kvroute.KvRouter(16, policy="kv_delay", seed=7, clock=clock)
+    router.add_worker("told", dp_ranks=2)
+    router.add_worker("given", total_blocks=500, block_size=32)
+
+    def room() -> dict[tuple[Any, int], int | None]:
+        return {(t.worker, t.dp_rank): t.total_blocks for t in router.stats().targets}
+
+    assert room() == {("told", 0): None, ("told", 1): None, ("given", 0): 500}
+    router.update_load("told", 1, kv_tokens=1_000 * 16 + 15)
+    router.update_load("given", kv_tokens=1 << 20)
+    router.update_load("told", waiting=1)
+    assert room() == {("told", 0): None, ("told", 1): 1_000, ("given", 0): 500}
+    router.update_load("told", 1, kv_tokens=7)  # less than a block: nothing that could be meant
+    assert room()["told", 1] == 1_000
+    router.update_load("told", 1, kv_tokens=640)
+    assert room()["told", 1] == 40
+    router.remove_worker("told")
+    router.add_worker("told", dp_ranks=2)
+    assert room()["told", 1] is None
+
+
+def test_reported_room_is_waited_for(clock: kvroute.VirtualClock) -> None:
+    router = kvroute.KvRouter(16, policy="kv_delay", seed=7, clock=clock)
+    for worker in ("small", "large"):
+        router.add_worker(worker)
+    with router.reserve([1] * 16, allowed=["large"]) as reservation:
+        reservation.first_token()
+        clock.advance(5)  # the time that decoding takes
+    router.update_load("small", kv_tokens=50 * 16)
+    router.update_load("large", kv_tokens=10_000 * 16)
+    terms = {t.worker: t.terms for t in router.explain(list(range(1_600))).targets}
+    assert terms["small"]["room_seconds"] == pytest.approx(5 * (100 / 50 - 0.8))
+    assert terms["large"]["room_seconds"] == 0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kvroute.engines.cost_model import CostModel
+from kvroute.engines.metrics import EngineMetrics
+from kvroute.engines.prefix_cache import PrefixCache
+from kvroute.engines.scheduler import Scheduler
 from kvroute.frontend.engine_metrics import EngineLoad, parse_engine_metrics
 
 VLLM = b"""\
@@ -102,6 +106,55 @@ def test_each_dialect_gives_its_ranks_loads(
 ) -> None:
     assert parse_engine_metrics(text, dp_ranks) == loads
     assert parse_engine_metrics(text.replace(b"\n", b"\r\n"), dp_ranks) == loads
+
+
+@pytest.mark.parametrize(
+    ("text", "dp_ranks", "tokens"),
+    [
+        ('vllm:cache_config_info{block_size="16",num_gpu_blocks="2500"} 1', 1, [40_000]),
+        ('vllm:cache_config_info{block_size="16",num_gpu_blocks="2500"} 1', 2, [40_000] * 2),
+        (
+            'vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="100"} 1\n'
+            'vllm:cache_config_info{block_size="16",engine="1",num_gpu_blocks="200"} 1',
+            2,
+            [1_600, 3_200],
+        ),
+        (
+            'vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="100"} 1\n'
+            'vllm:cache_config_info{block_size="16",engine="1",num_gpu_blocks="200"} 1',
+            1,
+            [4_800],
+        ),
+        # Before it has measured its memory.
+        ('vllm:cache_config_info{block_size="16",num_gpu_blocks="None"} 1', 1, []),
+        ('vllm:cache_config_info{block_size="16",num_gpu_blocks="0"} 1', 1, [None]),
+        ('sglang:max_total_num_tokens{model_name="m",tp_rank="0"} 123456.0', 1, [123_456]),
+        ('sglang:cache_config_info{num_pages="50",page_size="64"} 1.0', 1, [3_200]),
+        (
+            'sglang:cache_config_info{num_pages="50",page_size="64"} 1.0\n'
+            "sglang:max_total_num_tokens 3201",
+            1,
+            [3_201],
+        ),
+        (
+            'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max"} 6239\n'
+            'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="tokens_per"} 64',
+            1,
+            [6239 * 64],
+        ),
+    ],
+)
+def test_each_dialect_tells_the_room_of_its_cache(
+    text: str, dp_ranks: int, tokens: list[int | None]
+) -> None:
+    loads = parse_engine_metrics(text.encode(), dp_ranks)
+    assert [load.kv_tokens for load in loads] == tokens
+
+
+def test_a_simulated_engine_tells_the_room_of_its_cache() -> None:
+    scheduler = Scheduler(PrefixCache(777), CostModel(), block_size=16)
+    (load,) = parse_engine_metrics(EngineMetrics("m", scheduler).text())
+    assert load.kv_tokens == 777 * 16
 
 
 def test_other_texts_give_nothing() -> None:

@@ -55,6 +55,7 @@ async def test_what_an_engine_says_reaches_the_router_again_and_again() -> None:
             "waiting": 3,
             "running": None,
             "kv_usage": None,
+            "kv_tokens": None,
         }
         assert {request.path for request in engine.requests} == {"/metrics"}
         assert engine.connections == 1
@@ -69,6 +70,16 @@ async def test_every_rank_is_reported() -> None:
     ):
         await reported(frontend, engine.url, 1)
         assert frontend.router.loads[engine.url, 1]["waiting"] == 9
+
+
+async def test_the_room_of_its_cache_reaches_the_router() -> None:
+    text = vllm(1) + 'vllm:cache_config_info{block_size="32",engine="0",num_gpu_blocks="99"} 1.0\n'
+    async with (
+        FakeEngine(reports(text)) as engine,
+        running_frontend(engine.url, engine_stats_interval=INTERVAL) as frontend,
+    ):
+        await reported(frontend, engine.url, 1)
+        assert frontend.router.loads[engine.url, 0]["kv_tokens"] == 32 * 99
 
 
 async def test_the_second_path_is_kept_where_the_first_has_no_metrics() -> None:

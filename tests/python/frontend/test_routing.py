@@ -36,7 +36,7 @@ async def test_token_ids_go_to_the_router_with_salt_and_length() -> None:
         FakeEngine(replies(answer())) as engine,
         running_frontend(engine.url) as frontend,
     ):
-        body = {"prompt": [5, 6, 7], "cache_salt": "tenant", "max_tokens": 40}
+        body = {"prompt": [5, 6, 7], "cache_salt": "tenant", **hinted(40)}
         async with frontend.completion(body) as got:
             assert got.status == 200
         (call,) = frontend.router.calls
@@ -53,14 +53,36 @@ async def test_token_ids_go_to_the_router_with_salt_and_length() -> None:
         assert await frontend.metric("kvroute_overlap_tokens_total") == 32
 
 
-async def test_a_chats_own_name_for_the_length_counts() -> None:
+def hinted(length: Any) -> dict[str, Any]:
+    """A body's part: what Dynamo's clients say of the answer's length."""
+    return {"nvext": {"agent_hints": {"osl": length}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, None),
+        # A bound is no expectation: a client that allows 100,000 tokens would else weigh as much.
+        ({"max_tokens": 100_000}, None),
+        ({"max_tokens": 100_000, "max_completion_tokens": 90_000}, None),
+        (hinted(50), 50),
+        (hinted(50) | {"max_tokens": 40}, 40),
+        (hinted(50) | {"max_tokens": 40, "max_completion_tokens": 9}, 9),
+        (hinted(50) | {"max_tokens": "x", "max_completion_tokens": 99}, 50),
+        ({"nvext": {"agent_hints": [50]}}, None),
+        ({"nvext": 50}, None),
+    ],
+)
+async def test_the_answers_length_is_what_the_client_expects(
+    body: dict[str, Any], expected: int | None
+) -> None:
     async with (
         FakeEngine(counting([1, 2, 3])) as engine,
         running_frontend(engine.url) as frontend,
     ):
-        async with frontend.chat({"max_completion_tokens": 9, "max_tokens": 40}):
+        async with frontend.chat(body):
             pass
-        assert frontend.router.calls[-1]["expected"] == 9
+        assert frontend.router.calls[-1]["expected"] == expected
 
 
 async def test_a_batch_is_routed_by_its_first_prompt_and_booked_whole() -> None:
@@ -118,7 +140,7 @@ async def test_an_implausible_length_is_left_to_the_engine(length: Any) -> None:
         FakeEngine(replies(answer())) as engine,
         running_frontend(engine.url) as frontend,
     ):
-        async with frontend.completion({"max_tokens": length}) as got:
+        async with frontend.completion(hinted(length)) as got:
             assert got.status == 200
         assert frontend.router.calls[-1]["expected"] is None
 

@@ -155,8 +155,9 @@ class TestMissGoesBySize:
             del busy, sent
         return count
 
-    def test_session_pins_do_not_see_the_load(self) -> None:
-        assert self.sent_to_the_busy_one("random") > 0
+    @pytest.mark.parametrize("policy", ["random", "round_robin"])
+    def test_a_policy_without_a_look_at_load_sends_there(self, policy: str) -> None:
+        assert self.sent_to_the_busy_one(policy) > 0
 
     @pytest.mark.parametrize("policy", [*INFORMED, "cache_aware", "ttft", "lmetric"])
     def test_load_is_seen(self, policy: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -107,12 +108,73 @@ def test_the_delay_of_others_in_kv_delay(
 
 @settings(deadline=None)
 @given(TARGETS, TOKENS)
-def test_kv_cost(targets: list[Target], tokens: int) -> None:
+def test_kv_cost_as_it_is_by_default(targets: list[Target], tokens: int) -> None:
     for target, cost in zip(targets, costs("kv_cost", targets, tokens), strict=True):
         work = (target["prefill_tokens"] + tokens - cached(target, tokens)) / 16
         used = target["prompt_blocks"] + target["output_blocks"]
         used += max(0, tokens // target["block_size"] - target["active"])
         assert cost == pytest.approx(work + used * target["block_size"] / 16)
+
+
+SHARE = st.floats(0, 1)
+KV_COST = st.fixed_dictionaries(
+    {
+        "overlap_credit": SHARE,
+        "overlap_credit_decay": st.floats(0, 4),
+        "prefill_scale": st.floats(0, 3),
+        "request_weight": st.floats(0, 5),
+        "host_weight": SHARE,
+        "disk_weight": SHARE,
+        "external_weight": SHARE,
+        "assume_kv_reuse": st.booleans(),
+        "track_prefill_tokens": st.booleans(),
+        "decode_role": st.booleans(),
+        "active_decode_blocks_threshold": st.sampled_from([0.05, 0.5, math.inf]),
+        "active_prefill_tokens_threshold": st.sampled_from([500.0, 10_000.0, math.inf]),
+    }
+)
+TIERS = ("held", "host", "disk", "external")
+TIERED = st.tuples(TARGET, st.tuples(*[st.integers(0, 80)] * 3), st.floats(-2, 2)).map(
+    lambda t: t[0] | dict(zip(TIERS[1:], t[1], strict=True)) | {"preference": t[2]}
+)
+
+
+def kv_cost(p: dict[str, Any], t: Target, tokens: int, least: int) -> float:
+    depths = [cached(t, tokens, max(t[tier] for tier in TIERS[: i + 1])) for i in range(4)]
+    gained = [depths[0], *(b - a for a, b in itertools.pairwise(depths))]
+    tracked, active = p["track_prefill_tokens"], t["active"] if p["assume_kv_reuse"] else 0
+    decay = 1 / (1 + p["overlap_credit_decay"] * (t["prefill_tokens"] - least) / tokens)
+    weights = [p["overlap_credit"] * (decay if tracked else 1)]
+    weights += [p["host_weight"], p["disk_weight"], p["external_weight"]]
+    credit = sum(weight * blocks / 16 for weight, blocks in zip(weights, gained, strict=True))
+    work = (t["prefill_tokens"] + tokens) / 16 if tracked else 0
+    used = t["prompt_blocks"] + t["output_blocks"] + max(0, tokens // t["block_size"] - active)
+    decode = used * t["block_size"] / 16
+    decode = max(0, decode - credit) if p["decode_role"] and not tracked else decode
+    cost = p["prefill_scale"] * max(0, work - credit) + decode + p["request_weight"] * t["requests"]
+    return float(cost * math.exp(-math.tanh(t["preference"])))
+
+
+@settings(deadline=None)
+@given(st.lists(TIERED, min_size=1, max_size=6), TOKENS, KV_COST)
+def test_kv_cost_with_any_parameters(
+    targets: list[Target], tokens: int, parameters: dict[str, Any]
+) -> None:
+    def is_busy(t: Target) -> bool:
+        share = parameters["active_decode_blocks_threshold"] * (t["total_blocks"] or math.inf)
+        return bool(
+            t["prompt_blocks"] + t["output_blocks"] > share
+            or t["prefill_tokens"] > parameters["active_prefill_tokens_threshold"]
+        )
+
+    all_busy = all(is_busy(t) for t in targets)
+    least = min(t["prefill_tokens"] for t in targets)
+    found = costs({"name": "kv_cost"} | parameters, targets, tokens)
+    for target, cost in zip(targets, found, strict=True):
+        expected = kv_cost(parameters, target, tokens, least)
+        assert cost == pytest.approx(
+            expected if all_busy or not is_busy(target) else math.inf, rel=1e-6, abs=1e-9
+        )
 
 
 @settings(deadline=None)
@@ -151,17 +213,28 @@ def test_least_load(targets: list[Target], tokens: int, data: st.DataObject) -> 
         assert cost == pytest.approx(queued * scale(target) / 8000 + 0.15 * k / (1 - k))
 
 
+WINDOW = st.lists(
+    st.tuples(st.integers(900_000, 1_000_000).map(lambda ms: ms / 1000), st.integers(0, 3_000)),
+    max_size=6,
+).map(sorted)
+
+
 @settings(deadline=None)
-@given(TARGETS, TOKENS)
-def test_preble(targets: list[Target], tokens: int) -> None:
+@given(st.lists(st.tuples(TARGET, WINDOW), min_size=1, max_size=6), TOKENS, st.floats(0, 1))
+def test_preble(stated: list[tuple[Target, Any]], tokens: int, reuse: float) -> None:
+    targets = [target | {"request_rate": window} for target, window in stated]
     best = max(cached(t, tokens) for t in targets)
-    for target, cost in zip(targets, costs("preble", targets, tokens), strict=True):
+    policy = {"name": "preble", "reuse": reuse}
+    for target, cost in zip(targets, costs(policy, targets, tokens), strict=True):
         known = cached(target, tokens)
         if best > tokens - best and known < best:
             assert cost == math.inf
         else:
-            seconds = prefill(tokens, known) + 0.1 * (tokens - known) / 8000
-            assert cost == pytest.approx(scale(target) * seconds)
+            # A window of 60 seconds in sixteenths, the newest among them.
+            oldest = NOW // 3.75 - 15
+            recent = [tokens for at, tokens in target["request_rate"] if at // 3.75 >= oldest]
+            seconds = prefill(tokens, known) + (reuse * (tokens - known) + sum(recent)) / 8000
+            assert cost == pytest.approx(scale(target) * seconds + 7 * len(recent))
 
 
 @settings(deadline=None)

@@ -69,15 +69,18 @@ class LoadModel {
   [[nodiscard]] std::vector<Booking> end_expired(Nanoseconds now);
 
   /// Takes over what an engine reports; absent fields keep their last value and its time. A report
-  /// of `waiting` ends the count of picks since the last one. Nothing without a target.
+  /// of `waiting` ends the counts of picks since the last one. Nothing without a target.
   void report(Slot slot, const EngineLoad& report, Nanoseconds now);
 
-  /// The target was chosen for a request of which it must compute so many tokens.
+  /// The target was chosen for a request of which it must compute so many tokens. Before its
+  /// `book`.
   void note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds now);
 
   /// State of every target, by slot; idle where there is none.
   [[nodiscard]] std::span<const TargetLoad> loads() const noexcept { return loads_; }
   [[nodiscard]] std::span<const TargetHistory> histories() const noexcept { return histories_; }
+  /// By slot: another number after every change of its load or of its history.
+  [[nodiscard]] std::span<const std::uint64_t> revisions() const noexcept { return revisions_; }
   [[nodiscard]] const FleetLoad& fleet() const noexcept { return fleet_; }
   [[nodiscard]] std::size_t bookings() const noexcept { return bookings_.size(); }
   [[nodiscard]] std::uint64_t expired() const noexcept { return expired_; }
@@ -93,6 +96,7 @@ class LoadModel {
     std::uint64_t output_tokens = 0;
     std::uint64_t output_blocks = 0;
     std::uint64_t expected_output_blocks = 0;  // that are still to come
+    std::uint64_t report = 0;                  // of `waiting`, the last one before
     ListLinks<Running> by_age;                 // among all
     ListLinks<Running> in_phase;               // among those before, or after, their first token
   };
@@ -104,6 +108,7 @@ class LoadModel {
     Phase prefilling;
     Phase decoding;
     Nanoseconds prefill_free_at = 0;  // the last first token, or end of a head without one
+    std::uint64_t report = 0;         // number of the last one of `waiting`; 0: none
   };
 
   [[nodiscard]] bool has_target(Slot slot) const noexcept;
@@ -116,12 +121,13 @@ class LoadModel {
   FleetLoad fleet_;
   std::vector<TargetLoad> loads_;         // by slot
   std::vector<TargetHistory> histories_;  // by slot
+  std::vector<std::uint64_t> revisions_;  // by slot; apart, so that asking for all of them is quick
   std::vector<Target> targets_;           // by slot
   std::unordered_map<BookingId, Running> bookings_;
   std::unordered_map<std::string_view, BookingId> ids_by_request_;  // views of bookings_
   LinkedList<Running, &Running::by_age> by_age_;
   BookingId next_id_ = 1;
-  std::uint64_t revisions_ = 0;
+  std::uint64_t last_revision_ = 0;
   std::uint64_t expired_ = 0;
 };
 

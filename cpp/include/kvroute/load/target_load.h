@@ -54,14 +54,16 @@ struct TargetLoad {
   DecayingSum recent_tokens;    ///< uncached tokens of those
 
   EngineLoad reported;
-  ReportTimes reported_times;    ///< of each figure in `reported`: sources may report some only
-  Nanoseconds reported_at = 0;   ///< of the last report; meaningful once `reports` > 0
-  std::uint64_t reports = 0;     ///< how many reports came
-  std::uint32_t picks = 0;       ///< times chosen since the last report of `waiting`
+  ReportTimes reported_times;   ///< of each figure in `reported`: sources may report some only
+  Nanoseconds reported_at = 0;  ///< of the last report; meaningful once `reports` > 0
+  std::uint64_t reports = 0;    ///< how many reports came
+  std::uint32_t picks = 0;      ///< times chosen since the last report of `waiting`
+  /// Times chosen since the engine's last report of `waiting`, less those whose booking has had its
+  /// first token or ended: requests that may wait there and that the report does not count. Unlike
+  /// `picks` it does not begin anew when a target is added.
+  std::uint32_t unreported = 0;
   std::uint64_t selections = 0;  ///< times chosen ever
   Nanoseconds joined_at = 0;     ///< when the target was added
-
-  std::uint64_t revision = 0;  ///< another one after every change of it or of its history
 
   [[nodiscard]] std::uint64_t active_blocks() const noexcept {
     return prompt_blocks + output_blocks;

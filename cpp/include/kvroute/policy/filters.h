@@ -80,8 +80,13 @@ class Eligible {
 
 /// When a target takes no further request. A figure beyond its limit is too much; one that is not
 /// known, or no longer fresh, never is. Absent: no limit.
+///
+/// Between two reports an engine's queue grows by what is sent to it: `TargetLoad::unreported`
+/// counts on top of `waiting`, so that a burst stops at the limit. It is an upper bound: some of
+/// those may run already. A request that was only selected, not booked, counts until the next
+/// report.
 struct OverloadLimits {
-  std::optional<std::uint32_t> waiting;         ///< requests queued in the engine, as it reports
+  std::optional<std::uint32_t> waiting;         ///< requests queued in the engine, see above
   std::optional<double> kv_usage;               ///< share of its KV blocks in use, as it reports
   std::optional<std::uint64_t> prefill_tokens;  ///< booked here: uncached, without a first token
 

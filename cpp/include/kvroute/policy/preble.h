@@ -40,8 +40,10 @@ class Preble final : public Policy {
   [[nodiscard]] std::vector<CostTerm> terms(const ScoreInput& input, Slot slot) const override;
 
  private:
+  struct Shared;
   struct Parts;
-  [[nodiscard]] Parts parts(const ScoreInput& input, Slot slot) const noexcept;
+  [[nodiscard]] Parts parts(const ScoreInput& input, const Shared& shared,
+                            Slot slot) const noexcept;
 
   PrebleOptions options_;
 };

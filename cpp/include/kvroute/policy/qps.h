@@ -35,7 +35,7 @@ class Qps final : public Policy {
     [[nodiscard]] double rate() const noexcept { return requests / seconds; }
   };
 
-  [[nodiscard]] Parts parts(const ScoreInput& input, Slot slot) const noexcept;
+  [[nodiscard]] Parts parts(const ScoreInput& input, Slot slot, Window::Part now) const noexcept;
   [[nodiscard]] double seconds_since_joining(double age) const noexcept;
 
   double warm_up_;

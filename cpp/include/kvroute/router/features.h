@@ -32,7 +32,7 @@ inline constexpr std::array<std::string_view, 21> kFeatureNames{
     "expected_output_blocks",  // that bookings will still grow by
     "requests",                // booked
     "prefilling",              // of them, those without a first token
-    "total_blocks",            // its KV cache; unknown where the worker was not added with it
+    "total_blocks",            // its KV cache; unknown where nobody said
     "block_size",              // tokens of each of its blocks
     "waiting",                 // as its engine reports, while that is fresh; so are the next two
     "running",

@@ -136,8 +136,11 @@ class Router {
   [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(
       const Request& request, Tier tier = Tier::device) const;
 
+  /// What an engine says of one rank. `kv_tokens`: so many tokens its KV cache has room for; it
+  /// counts as its total blocks for policies where the worker was added without them.
   /// \throws UnknownWorker, InvalidArgument for a usage outside [0, 1]
-  void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load);
+  void update_load(const WorkerName& name, std::uint32_t dp_rank, const EngineLoad& load,
+                   std::optional<std::uint64_t> kv_tokens = {});
 
   [[nodiscard]] RouterStats stats() const;
 

@@ -29,7 +29,7 @@ struct TargetStats {
   TargetLoad load;
   std::optional<double> load_age_seconds;     ///< since the last report
   std::uint64_t held_blocks = 0;              ///< on the device, exact and predicted
-  std::optional<std::uint64_t> total_blocks;  ///< as the worker was added with
+  std::optional<std::uint64_t> total_blocks;  ///< as it was added with, else as its engine says
   bool draining = false;
   SinkStats sink;
   std::optional<StreamStats> stream;  ///< absent for a target without events
