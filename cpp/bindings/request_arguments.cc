@@ -5,6 +5,7 @@
 
 #include "arguments.h"
 #include "kvroute/base/error.h"
+#include "phase_name.h"
 #include "worker_name.h"
 
 namespace kvroute::python {
@@ -73,6 +74,7 @@ void PythonRequest::take(const RequestArguments& arguments) {
   if (!arguments.labels.is_none()) require(arguments.labels);
   if (!arguments.preferred_labels.is_none()) prefer(arguments.preferred_labels);
   request_.model = text_or_none(arguments.model, "model").value_or("");
+  request_.phase = phase_of(arguments.phase);
 }
 
 void PythonRequest::allow(py::handle allowed) {

@@ -26,6 +26,7 @@ struct RequestArguments {
   py::handle labels = Py_None;
   py::handle preferred_labels = Py_None;
   py::handle model = Py_None;
+  py::handle phase = Py_None;
 };
 
 /// kvroute.AllowedSet

@@ -11,6 +11,7 @@
 #include "integer_input.h"
 #include "kvroute/base/error.h"
 #include "memory_size.h"
+#include "phase_name.h"
 #include "policy_spec_input.h"
 #include "tier_name.h"
 #include "worker_name.h"
@@ -95,7 +96,8 @@ std::shared_ptr<Router> make_router(const RouterArguments& arguments) {
 }  // namespace
 
 RouterFace::RouterFace(const RouterArguments& arguments)
-    : router_(make_router(arguments)), scoring_(python_policy(arguments.policy)) {}
+    : router_(make_router(arguments)),
+      scoring_{PhaseScoring{true, python_policy(arguments.policy)}} {}
 
 // Closing joins a thread and sweeps what the router held: not with the GIL.
 RouterFace::~RouterFace() {
@@ -158,24 +160,47 @@ py::dict RouterFace::labels(py::handle worker) const {
   return py::cast(labels);
 }
 
-std::string RouterFace::policy() const { return scoring_ ? "python" : use().policy(); }
+std::string RouterFace::policy() const {
+  return scoring_.front().scoring ? "python" : use().policy();
+}
 
-py::dict RouterFace::policy_spec() const {
-  py::dict spec = to_python(use().policy_spec());
-  if (!scoring_) return spec;
+py::dict RouterFace::policy_spec() const { return spec_of(Phase::kWhole); }
+
+py::object RouterFace::spec_of(Phase phase) const {
+  const auto own = use().policy_spec(phase);
+  if (!own) return py::none();
+  py::dict spec = to_python(*own);
+  if (!scoring_[static_cast<std::size_t>(phase)].scoring) return spec;
   py::dict with_fallback;
   with_fallback["name"] = "python";
   with_fallback["fallback"] = spec;
   return with_fallback;
 }
 
-void RouterFace::set_policy(py::handle policy, py::handle fallback_policy) {
-  const PolicySpec spec = own_policy(policy, fallback_policy);
-  auto scoring = python_policy(policy);
+py::dict RouterFace::phase_policies() const {
+  py::dict policies;
+  policies["prefill"] = spec_of(Phase::kPrefill);
+  policies["decode"] = spec_of(Phase::kDecode);
+  return policies;
+}
+
+void RouterFace::set_policy(py::handle policy, py::handle fallback_policy, py::handle phase_name) {
+  const Phase phase = phase_of(phase_name);
+  PhaseScoring scoring;
+  std::optional<PolicySpec> spec;
+  if (phase == Phase::kWhole || !policy.is_none()) {
+    spec = own_policy(policy, fallback_policy);
+    scoring = {true, python_policy(policy)};
+  }
   // With the GIL: another change, or a look at the policy, would come between the two. Nobody who
   // holds the router's locks waits for the GIL.
-  use().set_policy(spec);
-  scoring_.swap(scoring);
+  use().set_policy(spec, phase);
+  std::swap(scoring_[static_cast<std::size_t>(phase)], scoring);
+}
+
+std::shared_ptr<const PythonScoring> RouterFace::scoring_of(const Request& request) const {
+  const PhaseScoring& own = scoring_[static_cast<std::size_t>(request.phase)];
+  return own.is_own ? own.scoring : scoring_.front().scoring;
 }
 
 void RouterFace::set_draining(py::handle worker, bool draining) {
@@ -206,7 +231,7 @@ Selection RouterFace::select_worker(py::handle token_ids, py::handle allowed,
   const TokenIds tokens(token_ids, "token_ids");
   PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   Router& router = use();
-  const auto scoring = scoring_;
+  const auto scoring = scoring_of(request.get());
   const PythonCosts costs(scoring.get(), router, request);
   const GilRelease released;
   return router.select(request.get());
@@ -219,7 +244,7 @@ Selection RouterFace::select_worker_by_hashes(py::handle local_hashes, py::handl
   PythonRequest request(hashes, unsigned_32(num_tokens, "num_tokens"), allowed,
                         expected_output_tokens, arguments);
   Router& router = use();
-  const auto scoring = scoring_;
+  const auto scoring = scoring_of(request.get());
   const PythonCosts costs(scoring.get(), router, request);
   const GilRelease released;
   return router.select(request.get());
@@ -237,7 +262,7 @@ std::unique_ptr<ReservationFace> RouterFace::reserve(py::handle token_ids, py::h
   PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   std::string id(wanted_id.value_or(std::string_view()));
   Router& router = use();
-  const auto scoring = scoring_;
+  const auto scoring = scoring_of(request.get());
   const PythonCosts costs(scoring.get(), router, request);
   ReservationHandle handle;
   {
@@ -253,7 +278,7 @@ Explanation RouterFace::explain(py::handle token_ids, py::handle allowed,
   const TokenIds tokens(token_ids, "token_ids");
   PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
   const Router& router = use();
-  const auto scoring = scoring_;
+  const auto scoring = scoring_of(request.get());
   std::optional<PythonCosts> costs;
   try {
     costs.emplace(scoring.get(), router, request);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -55,7 +56,8 @@ class RouterFace {
 
   [[nodiscard]] std::string policy() const;
   [[nodiscard]] py::dict policy_spec() const;
-  void set_policy(py::handle policy, py::handle fallback_policy);
+  void set_policy(py::handle policy, py::handle fallback_policy, py::handle phase);
+  [[nodiscard]] py::dict phase_policies() const;
   void set_draining(py::handle worker, bool draining);
   void set_loras(py::handle worker, py::handle loras);
   [[nodiscard]] AllowedFace allowed_set(py::handle workers) const;
@@ -85,8 +87,16 @@ class RouterFace {
   void close();
 
  private:
+  [[nodiscard]] std::shared_ptr<const PythonScoring> scoring_of(const Request& request) const;
+  [[nodiscard]] py::object spec_of(Phase phase) const;
+
+  /// What decides a phase in Python, if anything of its own does.
+  struct PhaseScoring {
+    bool is_own = false;                           // else the phase goes by kWhole's
+    std::shared_ptr<const PythonScoring> scoring;  // null: the router's policy
+  };
   ProcessGuard<Router> router_;
-  std::shared_ptr<const PythonScoring> scoring_;  // null: the router's own policy; by the GIL
+  std::array<PhaseScoring, kPhases> scoring_;  // by phase; under the GIL
 };
 
 }  // namespace kvroute::python

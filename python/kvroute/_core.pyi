@@ -58,6 +58,10 @@ IndexEvent: TypeAlias = (
 PolicyValue: TypeAlias = float | bool | str | Sequence["PolicyValue"] | Mapping[str, "PolicyValue"]
 """A policy's parameter; policies inside a policy are names or mappings again."""
 
+Phase: TypeAlias = Literal["whole", "prefill", "decode"]
+"""What of a request a worker is chosen for: all of it, its prompt for another worker, or the answer
+to a prompt that was computed elsewhere."""
+
 Policy: TypeAlias = str | Mapping[str, PolicyValue]
 """A policy's name, or its "name" with parameters: {"name": "kv_cost", "temperature": 0.2}."""
 
@@ -353,6 +357,8 @@ class KvRouter:
     preferred_labels: labels with values, {"zone": "a"} or with a weight {"zone": ("a", 2.0)};
         policies that look at it favour who has them.
     model: workers whose label "model" is another one are not eligible.
+    phase: None is "whole". The policy of that phase decides (set_policy). A reservation for
+        "decode" has nothing to prefill; the first token of one for "prefill" is its answer.
 
     All filters apply together. A worker is also not eligible while it drains (set_draining), where
     others have the request's LoRA adapter resident (set_loras), and beyond a limit above.
@@ -390,12 +396,22 @@ class KvRouter:
         """Its name and parameters, as they were given; {"name": "python", "fallback": ...} for one
         written in Python."""
 
+    @property
+    def phase_policies(self) -> dict[str, dict[str, Any] | None]:
+        """Of "prefill" and "decode": the policy of their own as `policy_spec` has it, or None."""
+
     def set_policy(
-        self, policy: Policy | PythonPolicy, fallback_policy: Policy = "kv_cost"
+        self,
+        policy: Policy | PythonPolicy | None,
+        fallback_policy: Policy = "kv_cost",
+        phase: Phase | None = None,
     ) -> None:
         """Chooses by another policy, or other parameters, from the next decision on. The index, the
         load and the seed's sequence stay; turns (of "round_robin") begin anew. InvalidArgument
-        leaves the policy as it was."""
+        leaves the policy as it was.
+
+        With a `phase` ("prefill", "decode") it is for requests of that phase alone, which go by
+        the router's policy otherwise; None takes it away again."""
 
     def add_worker(
         self,
@@ -455,6 +471,7 @@ class KvRouter:
         labels: Mapping[str, str] | None = None,
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
+        phase: Phase | None = None,
     ) -> Selection:
         """Chooses a target. Books and predicts nothing.
 
@@ -480,6 +497,7 @@ class KvRouter:
         labels: Mapping[str, str] | None = None,
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
+        phase: Phase | None = None,
     ) -> Selection:
         """The same from local hashes (of `block_size`, see hash_blocks) computed elsewhere.
         `num_tokens` is the prompt's length, at least len(local_hashes) * block_size."""
@@ -503,6 +521,7 @@ class KvRouter:
         labels: Mapping[str, str] | None = None,
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
+        phase: Phase | None = None,
     ) -> Reservation:
         """Select, book and predict in one critical section. `request_id` must be unique among
         running reservations (InvalidArgument otherwise); None makes one up."""
@@ -525,6 +544,7 @@ class KvRouter:
         labels: Mapping[str, str] | None = None,
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
+        phase: Phase | None = None,
     ) -> Explanation:
         """Every target and every term of its cost, or the filter that excludes it. Changes
         nothing."""

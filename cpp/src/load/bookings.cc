@@ -41,8 +41,6 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   const Booking& booked = running.booking;
   running.id = id;
   running.booked_at = now;
-  running.prefill_seconds =
-      std::min(fleet_.prefill.seconds(booked.prompt_tokens, booked.shared_tokens), kMaxPrefill);
   const auto output = booked.expected_output_tokens
                           ? std::uint64_t{*booked.expected_output_tokens}
                           : static_cast<std::uint64_t>(std::llround(fleet_.output_tokens.value()));
@@ -50,16 +48,16 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   running.report = targets_[booked.slot].report;
 
   TargetLoad& load = changing(booked.slot);
-  load.prefill_tokens += booked.prefill_tokens;
   load.prompt_blocks += booked.new_blocks;
   load.expected_output_blocks += running.expected_output_blocks;
-  load.backlog_seconds += running.prefill_seconds;
   ++load.requests;
-  if (load.prefilling++ == 0) {
-    load.head_seconds = running.prefill_seconds;
-    load.head_started = now;
+  if (booked.phase == Phase::kDecode) {
+    running.prefilling = false;
+    running.first_token_at = now;
+    targets_[booked.slot].decoding.push_back(running);
+  } else {
+    begin_prefill(running, now);
   }
-  targets_[booked.slot].prefilling.push_back(running);
   by_age_.push_back(running);
 
   load.arrivals.add(now, kArrivalMemory);
@@ -67,6 +65,21 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   fleet_.arrivals.add(now, fleet_.arrival_memory);
   fleet_.prefill_seconds.add(running.prefill_seconds, fleet_.arrival_memory);
   return id;
+}
+
+// It waits behind those that compute already.
+void LoadModel::begin_prefill(Running& running, Nanoseconds now) {
+  const Booking& booked = running.booking;
+  running.prefill_seconds =
+      std::min(fleet_.prefill.seconds(booked.prompt_tokens, booked.shared_tokens), kMaxPrefill);
+  TargetLoad& load = changing(booked.slot);
+  load.prefill_tokens += booked.prefill_tokens;
+  load.backlog_seconds += running.prefill_seconds;
+  if (load.prefilling++ == 0) {
+    load.head_seconds = running.prefill_seconds;
+    load.head_started = now;
+  }
+  targets_[booked.slot].prefilling.push_back(running);
 }
 
 void LoadModel::first_token(BookingId id, Nanoseconds now) {
@@ -134,7 +147,7 @@ std::optional<Booking> LoadModel::release(BookingId id, Nanoseconds now) {
   const auto found = bookings_.find(id);
   if (found == bookings_.end()) return std::nullopt;
   Running& running = found->second;
-  if (!running.prefilling) {
+  if (!running.prefilling && running.booking.phase != Phase::kPrefill) {
     fleet_.decode_seconds.add(seconds_between(running.first_token_at, now), kMeasured);
     if (running.output_tokens > 0) {
       fleet_.output_tokens.add(static_cast<double>(running.output_tokens), kMeasured);

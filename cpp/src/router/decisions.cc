@@ -30,14 +30,14 @@ Router::Impl::Pick Router::Impl::pick(Decision& decision, const Request& request
     rule.temperature = request.overrides.temperature.value_or(rule.temperature);
     pick.position = pick_by(rule, costs, pick_state_.random);
   } else {
-    pick.decider = &policy_->decider(input);
+    pick.decider = &policy_of(request)->decider(input);
     pick.decider->score(input, costs);
     pick.position = pick.decider->pick(input, costs, pick_state_);
     if (request.given != nullptr || request.scoring_failed) ++policy_fallbacks_;
   }
   const Slot slot = input.candidates[pick.position];
   if (log_.is_on()) {
-    log_.record(input, load_.revisions(), policy_, targets_,
+    log_.record(input, load_.revisions(), policy_of(request), targets_,
                 {.chosen = slot,
                  .request_id = request_id,
                  .excluded = eligibility.excluded(),
@@ -74,7 +74,7 @@ Selection Router::Impl::select(const Request& request) {
   decision.begin(request, options_.block_size);
   decision.find_eligible(request, targets_, log_.is_on());
   decision.eligibility().require_somebody(request, targets_);
-  if (policy_->needs_overlap() || request.given != nullptr) {
+  if (policy_of(request)->needs_overlap() || request.given != nullptr) {
     decision.hash(request, options_.block_size, indexes_);
     expire(now());
   }

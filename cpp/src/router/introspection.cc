@@ -60,7 +60,7 @@ Explanation Router::Impl::explain(const Request& request) const {
       decision.take_given(*request.given, targets_)) {
     given = decision.costs();
   }
-  return detail::explanation_of(*policy_, input, decision.eligibility().excluded(),
+  return detail::explanation_of(*policy_of(request), input, decision.eligibility().excluded(),
                                 targets_.targets(), given);
 }
 

@@ -58,8 +58,7 @@ std::uint32_t capacity_of(const detail::Worker& worker) {
 
 Router::Impl::Impl(RouterOptions options)
     : options_(checked(std::move(options))),
-      policy_spec_(options_.policy),
-      policy_(make_policy(policy_spec_)),
+      policies_{PhasePolicy{options_.policy, make_policy(options_.policy)}},
       indexes_({.memory_limit = options_.memory_limit,
                 .predicted_ttl_seconds = options_.predicted_ttl_seconds,
                 .count_copies = true}),

@@ -2,31 +2,36 @@
 
 #include <utility>
 
+#include "kvroute/base/error.h"
 #include "router/router_impl.h"
 
 namespace kvroute {
 
-std::string Router::Impl::policy_name() const {
-  const std::shared_lock lock(targets_mutex_);
-  return std::string(policy_->name());
+const std::shared_ptr<const Policy>& Router::Impl::policy_of(const Request& request) const {
+  const PhasePolicy& own = policies_[static_cast<std::size_t>(request.phase)];
+  return own.policy ? own.policy : policies_.front().policy;
 }
 
-PolicySpec Router::Impl::policy_spec() const {
+std::string Router::Impl::policy_name() const {
   const std::shared_lock lock(targets_mutex_);
-  return policy_spec_;
+  return std::string(policies_.front().policy->name());
+}
+
+std::optional<PolicySpec> Router::Impl::policy_spec(Phase phase) const {
+  const std::shared_lock lock(targets_mutex_);
+  return policies_[static_cast<std::size_t>(phase)].spec;
 }
 
 // Made before the locks are taken, and the old one destroyed after they are given back. Whose turn
 // it is goes with the policies that gave the turns: another may be made at the same address.
-void Router::Impl::set_policy(const PolicySpec& spec) {
-  std::shared_ptr<const Policy> policy = make_policy(spec);
-  PolicySpec taken = spec;
+void Router::Impl::set_policy(const std::optional<PolicySpec>& spec, Phase phase) {
+  if (!spec && phase == Phase::kWhole) throw InvalidArgument("policy: expected one, got none");
+  PhasePolicy taken{spec, spec ? make_policy(*spec) : nullptr};
   const std::unique_lock lock(targets_mutex_);
   check_open();
   const std::lock_guard load_lock(load_mutex_);
   pick_state_.turns.clear();
-  std::swap(policy_spec_, taken);
-  policy_.swap(policy);
+  std::swap(policies_[static_cast<std::size_t>(phase)], taken);
 }
 
 }  // namespace kvroute

@@ -63,16 +63,18 @@ ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
   const PinResult pinned = tree.pin(slot, hashes);
   try {
     tree.predict(slot, hashes, now());
-    const auto booked = load_.book({.slot = slot,
-                                    .request_id = std::move(request_id),
-                                    .prompt_tokens = decision.num_tokens(),
-                                    .prefill_tokens = handle.selection.prefill_tokens,
-                                    .shared_tokens = shared,
-                                    .new_blocks = pinned.newly_active,
-                                    .block_size = handle.block_size,
-                                    .expected_output_tokens = request.expected_output_tokens,
-                                    .place = std::bit_cast<std::uint64_t>(pinned.pin)},
-                                   now());
+    const auto booked = load_.book(
+        {.slot = slot,
+         .request_id = std::move(request_id),
+         .prompt_tokens = decision.num_tokens(),
+         .prefill_tokens = request.phase == Phase::kDecode ? 0 : handle.selection.prefill_tokens,
+         .shared_tokens = shared,
+         .new_blocks = pinned.newly_active,
+         .block_size = handle.block_size,
+         .expected_output_tokens = request.expected_output_tokens,
+         .phase = request.phase,
+         .place = std::bit_cast<std::uint64_t>(pinned.pin)},
+        now());
     handle.id = booked.value();  // the id was free, and the lock is still held
   } catch (...) {                // out of memory: a pin without a booking would stay for ever
     (void)tree.unpin(slot, pinned.pin);

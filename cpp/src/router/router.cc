@@ -11,8 +11,14 @@ Router::~Router() = default;
 
 std::uint32_t Router::block_size() const noexcept { return impl_->options().block_size; }
 std::string Router::policy() const { return impl_->policy_name(); }
-PolicySpec Router::policy_spec() const { return impl_->policy_spec(); }
-void Router::set_policy(const PolicySpec& spec) { impl_->set_policy(spec); }
+PolicySpec Router::policy_spec() const { return *impl_->policy_spec(Phase::kWhole); }
+void Router::set_policy(const PolicySpec& spec) { impl_->set_policy(spec, Phase::kWhole); }
+void Router::set_policy(const std::optional<PolicySpec>& spec, Phase phase) {
+  impl_->set_policy(spec, phase);
+}
+std::optional<PolicySpec> Router::policy_spec(Phase phase) const {
+  return impl_->policy_spec(phase);
+}
 
 void Router::add_worker(const WorkerSpec& spec) { impl_->add_worker(spec); }
 void Router::remove_worker(const WorkerName& name) { impl_->remove_worker(name); }

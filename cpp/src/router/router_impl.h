@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -63,8 +64,8 @@ class Router::Impl {
 
   [[nodiscard]] const RouterOptions& options() const noexcept { return options_; }
   [[nodiscard]] std::string policy_name() const;
-  [[nodiscard]] PolicySpec policy_spec() const;
-  void set_policy(const PolicySpec& spec);
+  [[nodiscard]] std::optional<PolicySpec> policy_spec(Phase phase) const;
+  void set_policy(const std::optional<PolicySpec>& spec, Phase phase);
 
  private:
   /// How one worker's events come in.
@@ -88,6 +89,8 @@ class Router::Impl {
   [[nodiscard]] Feed open_feed(const detail::Worker& worker, const Endpoints& endpoints,
                                std::shared_ptr<PrefixTree> tree);
   void close_feed(const Feed& feed);
+
+  [[nodiscard]] const std::shared_ptr<const Policy>& policy_of(const Request& request) const;
 
   /// One decision's outcome, under load_mutex_ and before its target is noted.
   struct Pick {
@@ -125,8 +128,12 @@ class Router::Impl {
 
   mutable PhaseFairMutex targets_mutex_;
   bool closed_ = false;
-  PolicySpec policy_spec_;
-  std::shared_ptr<const Policy> policy_;  // changed under targets_mutex_ and load_mutex_
+  struct PhasePolicy {
+    std::optional<PolicySpec> spec;
+    std::shared_ptr<const Policy> policy;  // null: that of kWhole
+  };
+  // By phase; changed under targets_mutex_ and load_mutex_.
+  std::array<PhasePolicy, kPhases> policies_;
   detail::TargetTable targets_;
   detail::IndexPool indexes_;
 

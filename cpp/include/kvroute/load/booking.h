@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kvroute/base/ids.h"
+#include "kvroute/base/phase.h"
 
 namespace kvroute {
 
@@ -23,6 +24,9 @@ struct Booking {
   std::uint64_t new_blocks = 0;  ///< prompt blocks that no other booking there shares
   std::uint32_t block_size = 1;  ///< of the target; positive
   std::optional<std::uint32_t> expected_output_tokens;  ///< absent: the fleet's mean
+  /// With kDecode nothing is left to prefill: the booking begins after its first token, and of the
+  /// prompt nothing is measured. With kPrefill no decoding is.
+  Phase phase = Phase::kWhole;
   std::uint64_t place = 0;  ///< the request's place in the prefix tree; opaque here
 };
 

@@ -100,19 +100,20 @@ class LoadModel {
     ListLinks<Running> by_age;                 // among all
     ListLinks<Running> in_phase;               // among those before, or after, their first token
   };
-  using Phase = LinkedList<Running, &Running::in_phase>;
+  using InPhase = LinkedList<Running, &Running::in_phase>;
 
   // What is known of a slot beside its load.
   struct Target {
     bool present = false;
-    Phase prefilling;
-    Phase decoding;
+    InPhase prefilling;
+    InPhase decoding;
     Nanoseconds prefill_free_at = 0;  // the last first token, or end of a head without one
     std::uint64_t report = 0;         // number of the last one of `waiting`; 0: none
   };
 
   [[nodiscard]] bool has_target(Slot slot) const noexcept;
   TargetLoad& changing(Slot slot) noexcept;  // the load, under a new revision
+  void begin_prefill(Running& running, Nanoseconds now);
   void end_prefill(Running& running, Nanoseconds now);
   void measure_prefill(const Running& running, Nanoseconds now);
   [[nodiscard]] Booking end(Running& running, Nanoseconds now);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvroute/base/phase.h"
 #include "kvroute/hash/block_hash.h"
 #include "kvroute/policy/score_input.h"
 #include "kvroute/router/allowed_set.h"
@@ -36,6 +37,9 @@ struct Request {
   std::uint64_t num_tokens = 0;  ///< with `local_hashes`: the prompt's length
   bool by_hashes = false;
   Namespace name;
+
+  /// Whose policy decides, and what is booked.
+  Phase phase = Phase::kWhole;
 
   // What policies look at.
   std::string_view session_id;  ///< empty: none

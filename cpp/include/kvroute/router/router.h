@@ -78,6 +78,11 @@ class Router {
   /// Chooses by another policy from the next decision on; index, bookings and the generator stay.
   /// \throws InvalidArgument for what `make_policy` refuses; the policy is then unchanged.
   void set_policy(const PolicySpec& spec);
+  /// The same for requests of one phase alone; absent: they go by the router's policy again, as
+  /// they do at the beginning. For kWhole there must be one.
+  void set_policy(const std::optional<PolicySpec>& spec, Phase phase);
+  /// The policy of one phase's own; absent: it has none.
+  [[nodiscard]] std::optional<PolicySpec> policy_spec(Phase phase) const;
 
   /// \throws InvalidArgument when the name is taken, an endpoint is malformed or cannot be bound,
   /// a number is out of range, or there are too many targets; the router is then unchanged.
