@@ -65,12 +65,45 @@ def mock(
     report_cached: Annotated[
         _CachedReports, typer.Option(help="When an answer's usage tells its cached tokens.")
     ] = _CachedReports.ALWAYS,
+    kv_connector: Annotated[
+        str | None, typer.Option(help="nixl, lmcache, sglang, mooncake, p2p_nccl, shared_storage.")
+    ] = None,
+    kv_role: Annotated[
+        str, typer.Option(help="both, prefill (kv_producer) or decode (kv_consumer).")
+    ] = "both",
+    kv_port: Annotated[
+        int, typer.Option(help="Port of the data plane or bootstrap server; 0: the system's.")
+    ] = 0,
+    kv_init_ports: Annotated[
+        str, typer.Option(help="LMCache's receiver init ports, one a rank, with commas.")
+    ] = "",
+    kv_alloc_ports: Annotated[str, typer.Option(help="Its alloc ports, likewise.")] = "",
+    kv_proxy_host: Annotated[str, typer.Option(help="Host of the router's socket.")] = "127.0.0.1",
+    kv_proxy_port: Annotated[
+        int | None, typer.Option(help="The router's socket: LMCache's notices, P2P's heartbeat.")
+    ] = None,
+    kv_notice: Annotated[
+        str, typer.Option(help="Type of LMCache's notices: ProxyNotif or PDMsg.")
+    ] = "ProxyNotif",
+    kv_shared_path: Annotated[
+        Path | None, typer.Option(help="The directory of shared_storage.")
+    ] = None,
+    tensor_parallel_size: Annotated[int, typer.Option(help="Ranks of the engine.")] = 1,
+    transfer_expiry: Annotated[
+        float, typer.Option(help="Seconds for which blocks are kept for an engine to come.")
+    ] = 480.0,
+    rendezvous_timeout: Annotated[
+        float, typer.Option(help="Seconds for which one leg waits for the other.")
+    ] = 300.0,
+    transfer_bandwidth: Annotated[
+        float, typer.Option(help="Bytes a second from engine to engine, at speed 1.")
+    ] = 50e9,
 ) -> None:
     """Run a simulated engine: OpenAI HTTP, KV events with replay, load events.
 
     Prints one JSON line with its addresses when it is ready; ends on SIGTERM or SIGINT.
     """
-    from kvroute.engines.config import EngineConfig
+    from kvroute.engines.config import EngineConfig, KvRole
     from kvroute.engines.cost_model import CostModel
     from kvroute.engines.errors import InvalidConfigError
     from kvroute.engines.events import EventFormat
@@ -99,9 +132,28 @@ def mock(
             tokens_per_chunk=tokens_per_chunk,
             buffer_steps=buffer_steps,
             report_cached=report_cached.value,
-            cost=CostModel(speed=speed),
+            cost=CostModel(speed=speed, transfer_bandwidth=transfer_bandwidth),
+            kv_connector=kv_connector,
+            kv_role=KvRole.parse(kv_role),
+            kv_port=kv_port,
+            kv_init_ports=_ports(kv_init_ports, "--kv-init-ports"),
+            kv_alloc_ports=_ports(kv_alloc_ports, "--kv-alloc-ports"),
+            kv_proxy_host=kv_proxy_host,
+            kv_proxy_port=kv_proxy_port,
+            kv_notice=kv_notice,
+            kv_shared_path=kv_shared_path,
+            tensor_parallel_size=tensor_parallel_size,
+            transfer_expiry=transfer_expiry,
+            rendezvous_timeout=rendezvous_timeout,
         )
         run(config, sys.stdout)
     except (InvalidConfigError, OSError) as error:
         print(f"kvroute mock: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+def _ports(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise typer.BadParameter("expected ports with commas", param_hint=option) from None

@@ -23,7 +23,7 @@ from kvroute.engines.scheduler import Scheduler, StepResult
 from kvroute.engines.sequence import EngineSequence
 
 if TYPE_CHECKING:
-    from kvroute.engines.config import EngineConfig
+    from kvroute.engines.config import EngineConfig, KvRole
     from kvroute.engines.engine import SimulatedEngine
     from kvroute.engines.process import SimulatedEngineProcess
 
@@ -35,6 +35,7 @@ __all__ = [
     "CostModel",
     "EngineConfig",
     "EngineSequence",
+    "KvRole",
     "PrefixCache",
     "Scheduler",
     "SimulatedEngine",
@@ -44,6 +45,7 @@ __all__ = [
 
 _LAZY = {
     "EngineConfig": "kvroute.engines.config",
+    "KvRole": "kvroute.engines.config",
     "SimulatedEngine": "kvroute.engines.engine",
     "SimulatedEngineProcess": "kvroute.engines.process",
 }

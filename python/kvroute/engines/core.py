@@ -7,28 +7,35 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from kvroute.engines.block_names import BlockNamer
 from kvroute.engines.byte_tokenizer import ByteTokenizer
 from kvroute.engines.config import EngineConfig
+from kvroute.engines.ending import ending_of
 from kvroute.engines.errors import EngineBusyError, EngineStoppedError, RequestRefusedError
 from kvroute.engines.event_publisher import KvEventPublisher
 from kvroute.engines.events import EventEncoder
 from kvroute.engines.generation import Generation
 from kvroute.engines.load_publisher import LoadPublisher
 from kvroute.engines.metrics import EngineMetrics
-from kvroute.engines.output_text import Lexicon, OutputText, Tokenizer, prompt_hash
-from kvroute.engines.prefix_cache import BlocksRemoved, BlocksStored, CacheEvent, PrefixCache
+from kvroute.engines.output_text import Lexicon, OutputText, Tokenizer
+from kvroute.engines.prefix_cache import (
+    BlockName,
+    BlocksRemoved,
+    BlocksStored,
+    CacheEvent,
+    PrefixCache,
+)
 from kvroute.engines.scheduler import Scheduler, StepResult
 from kvroute.engines.step_loop import StepLoop
+from kvroute.engines.transfer.transfers import Transfers
 
 _log = logging.getLogger("kvroute.engines")
 
 _MAX_MODEL_LEN = 131_072
 _HEARTBEAT = 0.5
-_MASK = (1 << 64) - 1
 
 
 class EngineCore:
@@ -62,6 +69,7 @@ class EngineCore:
             on_step=self._note_step,
             on_progress=self._publish_load,
         )
+        self.transfers = Transfers(config, self.cache, self._loop.wake)
         self._tasks: list[asyncio.Task[None]] = []
         self._exits = contextlib.AsyncExitStack()
 
@@ -83,6 +91,7 @@ class EngineCore:
                         buffer_steps=config.buffer_steps,
                     )
                 )
+            await self.transfers.open()
             self._exits = exits.pop_all()
         self._tasks = [
             asyncio.create_task(self._loop.run()),
@@ -108,6 +117,7 @@ class EngineCore:
 
     async def stop(self) -> None:
         """Give up what runs; every listener is told. Events may still be replayed."""
+        await self.transfers.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -116,17 +126,23 @@ class EngineCore:
     def generate(
         self,
         prompt_ids: list[int],
-        max_tokens: int,
+        max_tokens: int | None,
         *,
         count: int = 1,
         seed: int = 0,
         salt: str | None = None,
+        min_tokens: int = 0,
+        stops: Sequence[str] = (),
         stream: bool = False,
+        received_blocks: int = 0,
+        on_computed: Callable[[Sequence[BlockName]], None] | None = None,
         listener: Callable[[], None],
     ) -> list[Generation]:
         """Queue ``count`` generations from one prompt, all or none of them.
 
+        ``max_tokens``, ``min_tokens`` and ``stops`` say where they end, as `ending_of` has it.
         ``listener`` hears of every chunk with ``stream``, of each generation's end without.
+        ``received_blocks`` and ``on_computed`` are as in `EngineSequence`.
         Raises RequestRefusedError, also for ids that are not unsigned 32-bit; EngineBusyError;
         EngineStoppedError.
         """
@@ -137,27 +153,32 @@ class EngineCore:
         root = self._namer.root(salt)
         try:
             names = self._namer.name(prompt_ids, root)
-            content = prompt_hash(prompt_ids)
+            texts = [
+                OutputText(self._lexicon, hash((seed, choice)), prompt_ids)
+                for choice in range(count)
+            ]
         except ValueError as error:
             raise RequestRefusedError(f"prompt: {error}", "prompt") from error
+        room = self.scheduler.max_model_len - len(prompt_ids)
         now = time.monotonic()
         made: list[Generation] = []
         try:
-            for choice in range(count):
-                text = OutputText(self._lexicon, hash((content, seed, choice)) & _MASK)
+            for text in texts:
                 generation = Generation(
                     f"g{next(self._ids)}",
                     prompt_ids,
                     names,
                     root,
-                    max_tokens,
                     text,
+                    ending_of(text, max_tokens, room, least=min_tokens, stops=stops),
                     self._namer,
                     salt,
                     self.config.tokens_per_chunk if stream else None,
                     listener,
                     now,
                 )
+                generation.sequence.received_blocks = received_blocks
+                generation.sequence.on_computed = on_computed
                 self._loop.submit(generation)
                 made.append(generation)
         except BaseException:

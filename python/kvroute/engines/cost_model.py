@@ -1,4 +1,4 @@
-"""How long one step of a simulated engine takes."""
+"""How long one step of a simulated engine takes, and one transfer to another engine."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class CostModel:
         per_attention_pair: seconds for each pair of a prefilled token and one before it.
         per_sequence: seconds for each decoding sequence.
         per_context_token: seconds for each token of context of a decoding sequence.
+        kv_bytes_per_token: what one token's KV cache weighs.
+        transfer_bandwidth: bytes a second from engine to engine; 50 GB/s is a 400 Gbit/s network.
         speed: every duration is divided by it; 1 is real time.
     """
 
@@ -41,14 +43,22 @@ class CostModel:
     per_attention_pair: float = 1.7e-9
     per_sequence: float = 20e-6
     per_context_token: float = 30e-9
+    kv_bytes_per_token: float = 327_680.0
+    transfer_bandwidth: float = 50e9
     speed: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("base_step", "per_attention_pair", "per_sequence", "per_context_token"):
+        for name in (
+            "base_step",
+            "per_attention_pair",
+            "per_sequence",
+            "per_context_token",
+            "kv_bytes_per_token",
+        ):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise InvalidConfigError(f"{name}: expected a finite number >= 0, got {value!r}")
-        for name in ("prefill_tokens_per_second", "speed"):
+        for name in ("prefill_tokens_per_second", "transfer_bandwidth", "speed"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise InvalidConfigError(f"{name}: expected a finite number > 0, got {value!r}")
@@ -69,3 +79,7 @@ class CostModel:
             + context_tokens * self.per_context_token
         )
         return seconds / self.speed
+
+    def transfer_seconds(self, tokens: int) -> float:
+        """Seconds in which the KV cache of so many tokens gets from one engine to another."""
+        return tokens * self.kv_bytes_per_token / self.transfer_bandwidth / self.speed

@@ -70,6 +70,11 @@ class SimulatedEngine:
         """Endpoint of the load PUB socket."""
         return None if self.core.load_events is None else self.core.load_events.endpoint
 
+    @property
+    def kv_transfer(self) -> dict[str, Any] | None:
+        """Where its connector is found: connector, role, and what else the protocol needs."""
+        return self.core.transfers.addresses()
+
     async def __aenter__(self) -> SimulatedEngine:
         listener = _listen(self.config.host, self.config.port)
         try:
@@ -80,6 +85,8 @@ class SimulatedEngine:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self.http_url = f"http://{shown}:{port}"
+        if self.core.transfers.role is not None:
+            self.core.transfers.role.serve_http_at(f"{shown}:{port}")
         self._serving = asyncio.create_task(self._server.serve([listener]))
         try:
             await asyncio.wait_for(self._server.wait_started(self._serving), _START_TIMEOUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kvroute.engines.block_names import BlockNamer
+from kvroute.engines.ending import Ending
 from kvroute.engines.output_text import OutputText
 from kvroute.engines.prefix_cache import BlocksStored
 from kvroute.engines.sequence import EngineSequence
@@ -18,8 +19,8 @@ class Generation:
         prompt_ids: token ids of the prompt; not copied, not changed.
         names: engine hashes of the prompt's full blocks; becomes the sequence's own.
         root: engine hash before the first block.
-        max_tokens: tokens to generate.
         output: what is generated.
+        ending: why and where its text ends.
         namer: names generated blocks.
         salt: the request's cache salt.
         chunk_tokens: how many tokens are worth sending; the first one always is. None: only the
@@ -40,6 +41,7 @@ class Generation:
         "available",
         "chunk_tokens",
         "done",
+        "ending",
         "failed",
         "first_token_at",
         "output",
@@ -55,8 +57,8 @@ class Generation:
         prompt_ids: list[int],
         names: list[int],
         root: int,
-        max_tokens: int,
         output: OutputText,
+        ending: Ending,
         namer: BlockNamer,
         salt: str | None,
         chunk_tokens: int | None,
@@ -64,10 +66,11 @@ class Generation:
         arrived_at: float,
     ) -> None:
         self.sequence = EngineSequence(
-            sequence_id, len(prompt_ids), max_tokens, list(names), self._name_block
+            sequence_id, len(prompt_ids), ending.tokens, list(names), self._name_block
         )
         self.prompt_ids = prompt_ids
         self.output = output
+        self.ending = ending
         self.salt = salt
         self.chunk_tokens = chunk_tokens
         self.arrived_at = arrived_at
@@ -79,6 +82,14 @@ class Generation:
         self._namer = namer
         self._root = root
         self._listener = listener
+
+    def text(self, start: int, stop: int) -> str:
+        """The text of tokens ``start`` to ``stop``, without a stop string and what follows it."""
+        shown = self.ending.shown
+        if shown is None:
+            return self.output.text(start, stop)
+        before = len(self.output.text(0, start))
+        return self.output.text(0, min(stop, self.available))[before:shown]
 
     def offer(self) -> None:
         """Take note of what was generated; tell the listener when it is worth a chunk."""

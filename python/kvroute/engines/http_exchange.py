@@ -75,6 +75,18 @@ class Exchange:
         """The last of a stream."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
+    async def drop(self, part: bytes = b"") -> None:
+        """Close the connection in the middle of the answer, after `part` of its body if any."""
+        if part:
+            await self._start(200, [JSON, (b"content-length", str(2 * len(part)).encode())])
+            await self.write(part)
+        cycle = getattr(self._send, "__self__", None)
+        transport = getattr(cycle, "transport", None)
+        if transport is not None:
+            transport.abort() if not part else transport.close()
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+
     def watch_client(self, gone: Callable[[], None]) -> asyncio.Task[None]:
         """A task that ends, and calls ``gone``, when the client leaves; cancel it when done."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
 
 from kvroute._core import __version__
+from kvroute.engines.answering import Answer, unless_gone
 from kvroute.engines.core import EngineCore
+from kvroute.engines.debug_http import DebugRoutes
 from kvroute.engines.errors import EngineBusyError, EngineStoppedError, RequestRefusedError
 from kvroute.engines.generation import Generation
 from kvroute.engines.http_exchange import (
@@ -28,17 +30,20 @@ from kvroute.engines.openai_requests import (
     parse_json,
     tokenize_ids,
 )
-from kvroute.engines.openai_responses import DONE, ResponseWriter, error_body
-
-_NATURAL_TOKENS = 64
+from kvroute.engines.openai_responses import DONE, error_body
+from kvroute.engines.output_text import Tokenizer
+from kvroute.engines.transfer.faults import DroppedError, FaultError
+from kvroute.engines.transfer.role import Call, Leg
+from kvroute.engines.transfer.side_channel import TransferFailedError
 
 
 class OpenAiApp:
     """Routes requests to an engine. Errors are answered in OpenAI's shape, naming the field.
 
-    Where a chat asks for no number of tokens the answer has 64 (or what fits) and ends with
-    "stop"; otherwise it has as many as asked for (16 for a completion that does not say) and ends
-    with "length". Sampling parameters other than ``seed`` are accepted and change nothing.
+    A request that sets no limit is answered to where the text ends by itself, after 64 tokens in
+    the mean, or while there is room; otherwise the answer has as many tokens as asked for (16 for a
+    completion that says nothing of ``max_tokens``). ``stop``, ``min_tokens`` and ``logprobs`` are
+    heeded. Sampling parameters other than ``seed`` are accepted and change nothing.
     """
 
     def __init__(self, core: EngineCore) -> None:
@@ -55,6 +60,7 @@ class OpenAiApp:
             ("GET", "/version"): self._show_version,
             ("GET", "/metrics"): self._metrics,
             ("POST", "/reset_prefix_cache"): self._reset_prefix_cache,
+            **DebugRoutes(core.transfers).routes,
         }
         self._paths = {path for _, path in self._routes}
 
@@ -82,81 +88,76 @@ class OpenAiApp:
             await _fail(exchange, 413, "BadRequestError", "body: expected at most 64 MiB")
         except (EngineBusyError, EngineStoppedError) as error:
             await _fail(exchange, 503, "ServiceUnavailableError", str(error))
+        except (FaultError, TransferFailedError) as error:
+            await _fail(exchange, 500, "InternalServerError", str(error))
+        except DroppedError:
+            await exchange.drop()
 
     async def _completions(self, exchange: Exchange) -> None:
-        document = await self._document(exchange)
-        if document is not None:
-            request = parse_completion(document, self._core.tokenizer)
-            await self._generate(exchange, request)
+        await self._generate(exchange, parse_completion)
 
     async def _chat(self, exchange: Exchange) -> None:
-        document = await self._document(exchange)
-        if document is not None:
-            await self._generate(exchange, parse_chat(document, self._core.tokenizer))
+        await self._generate(exchange, parse_chat)
 
-    async def _generate(self, exchange: Exchange, request: GenerationRequest) -> None:
-        _check_rank(exchange)
+    async def _generate(
+        self,
+        exchange: Exchange,
+        parse: Callable[[dict[str, Any], Tokenizer], GenerationRequest],
+    ) -> None:
+        document = await self._document(exchange)
+        if document is None:
+            return
         progress = asyncio.Event()
-        generations, reason = self._submit(request, progress.set)
-        given = exchange.headers.get(b"x-request-id")
-        request_id = uuid.uuid4().hex if given is None else given.decode("latin-1")
-        writer = ResponseWriter(
-            request_id,
-            self._core.config.model,
-            request.chat,
-            generations,
-            request.n,
-            reason,
-            self._core.config.report_cached,
-        )
         watch = exchange.watch_client(progress.set)
+        faults = self._core.transfers.faults
+        leg = Leg()
         try:
-            while True:
-                await progress.wait()
-                progress.clear()
-                if watch.done():
-                    return
-                if any(one.failed for one in generations):
-                    raise EngineStoppedError("engine: stopped before the request ended")
-                done = all(one.done for one in generations)
-                if request.stream:
-                    await _stream_on(exchange, writer, done, request.include_usage)
-                elif done:
-                    await exchange.respond(200, writer.body())
-                if done:
-                    now = time.monotonic()
-                    for one in generations:
-                        self._core.metrics.note_finished(one, now, reason)
-                    return
+            await unless_gone(watch, faults.reach("accepted"))
+            _check_rank(exchange)
+            call = Call(document, parse(document, self._core.tokenizer), _request_id(exchange))
+            leg = self._core.transfers.leg(call)
+            if leg.is_prefill:
+                await unless_gone(watch, faults.reach("prefill"))
+            received = await unless_gone(watch, self._core.transfers.receive(leg))
+            if not leg.is_prefill:
+                await unless_gone(watch, faults.reach("decode_start"))
+            generations = self._submit(call.request, leg, received, progress.set)
+            try:
+                answer = Answer(exchange, call, leg, generations, self._core)
+                await answer.give(progress, watch)
+            finally:
+                self._core.abort(generations)
         finally:
             watch.cancel()
-            self._core.abort(generations)
+            leg.close()
 
     def _submit(
-        self, request: GenerationRequest, listener: Callable[[], None]
-    ) -> tuple[list[Generation], str]:
+        self,
+        request: GenerationRequest,
+        leg: Leg,
+        received: Sequence[int],
+        listener: Callable[[], None],
+    ) -> list[Generation]:
         generations: list[Generation] = []
-        reason = "length"
         try:
-            for prompt in request.prompts:
-                max_tokens = request.max_tokens
-                if max_tokens is None:
-                    room = self._core.scheduler.max_model_len - len(prompt)
-                    max_tokens = max(1, min(_NATURAL_TOKENS, room))
-                    reason = "stop" if max_tokens == _NATURAL_TOKENS else "length"
+            for index, prompt in enumerate(request.prompts):
                 generations += self._core.generate(
                     prompt,
-                    max_tokens,
+                    leg.max_tokens or request.max_tokens,
                     count=request.n,
                     seed=request.seed,
                     salt=request.salt,
+                    min_tokens=request.min_tokens,
+                    stops=request.stops,
                     stream=request.stream,
+                    received_blocks=received[index] if received else 0,
+                    on_computed=functools.partial(leg.computed, index),
                     listener=listener,
                 )
         except BaseException:
             self._core.abort(generations)
             raise
-        return generations, reason
+        return generations
 
     async def _document(self, exchange: Exchange) -> dict[str, Any] | None:
         document = parse_json(await exchange.read_body())
@@ -220,16 +221,8 @@ class OpenAiApp:
             await _fail(exchange, 409, "ConflictError", message)
 
 
-async def _stream_on(
-    exchange: Exchange, writer: ResponseWriter, done: bool, include_usage: bool
-) -> None:
-    chunks = writer.chunks()
-    if not exchange.started:
-        await exchange.start_stream()
-    if done:
-        await exchange.end(chunks + (writer.usage_chunk() if include_usage else b"") + DONE)
-    elif chunks:
-        await exchange.write(chunks)
+def _request_id(exchange: Exchange) -> str:
+    return exchange.headers.get(b"x-request-id", b"").decode("latin-1")
 
 
 def _check_rank(exchange: Exchange) -> None:

@@ -31,7 +31,10 @@ class GenerationRequest:
         chat: which of the two; it has one prompt then.
         prompts: token ids of each prompt.
         n: choices for each prompt.
-        max_tokens: as asked for; None lets the engine choose.
+        max_tokens: as asked for; None for no limit.
+        min_tokens: before which no stop string ends a choice.
+        stops: the stop strings.
+        logprobs: alternatives to tell of each token; None for no log probabilities.
         stream, include_usage: as asked for.
         seed: of the generated text.
         salt: the cache salt; equal prompts under different salts share nothing.
@@ -41,6 +44,9 @@ class GenerationRequest:
     prompts: list[list[int]]
     n: int
     max_tokens: int | None
+    min_tokens: int
+    stops: list[str]
+    logprobs: int | None
     stream: bool
     include_usage: bool
     seed: int
@@ -63,7 +69,7 @@ def parse_completion(document: dict[str, Any], tokenizer: Tokenizer) -> Generati
     special = _flag(document, "add_special_tokens", True)
     prompts = _prompts(document.get("prompt"), tokenizer, special)
     max_tokens = _integer(document, "max_tokens", 1)
-    if max_tokens is None:
+    if "max_tokens" not in document:  # null is no limit, as in vLLM
         max_tokens = _COMPLETION_TOKENS
     return _request(document, False, prompts, max_tokens)
 
@@ -149,11 +155,30 @@ def _request(
         prompts=prompts,
         n=n,
         max_tokens=max_tokens,
+        min_tokens=_integer(document, "min_tokens", 0) or 0,
+        stops=_stops(document.get("stop")),
+        logprobs=_logprobs(document, chat),
         stream=stream,
         include_usage=_flag(options, "include_usage", False),
         seed=_integer(document, "seed", None) or 0,
         salt=salt,
     )
+
+
+def _logprobs(document: dict[str, Any], chat: bool) -> int | None:
+    """A completion's ``logprobs`` is the count, a chat's says whether, its ``top_logprobs`` how
+    many."""
+    if not chat:
+        return _integer(document, "logprobs", 0)
+    top = _integer(document, "top_logprobs", 0) or 0
+    return top if _flag(document, "logprobs", False) else None
+
+
+def _stops(stop: Any) -> list[str]:
+    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+        raise RequestRefusedError("stop: expected non-empty strings", "stop")
+    return stops
 
 
 def _prompts(prompt: Any, tokenizer: Tokenizer, special: bool) -> list[list[int]]:

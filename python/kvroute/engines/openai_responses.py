@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from kvroute.engines.config import CachedReports
+from kvroute.engines.ending import Ending
 from kvroute.engines.generation import Generation
+from kvroute.engines.logprobs import chat_logprobs, completion_logprobs
 
 DONE = b"data: [DONE]\n\n"
 
@@ -23,7 +25,7 @@ class ResponseWriter:
         chat: chat or completion.
         generations: one for each choice, prompt by prompt.
         n: choices for each prompt.
-        finish_reason: of every choice that ends.
+        logprobs: alternatives to tell of each token; None for no log probabilities.
         report_cached: when the usage tells cached tokens.
     """
 
@@ -34,14 +36,14 @@ class ResponseWriter:
         chat: bool,
         generations: Sequence[Generation],
         n: int,
-        finish_reason: str,
+        logprobs: int | None = None,
         report_cached: CachedReports = "always",
     ) -> None:
         kind = "chat.completion" if chat else "text_completion"
         self._chat = chat
         self._generations = generations
         self._n = n
-        self._finish_reason = finish_reason
+        self._logprobs = logprobs
         self._report_cached = report_cached
         self._head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
@@ -70,16 +72,16 @@ class ResponseWriter:
             return cached > 0
         return self._report_cached == "always"
 
-    def body(self) -> bytes:
-        """The whole answer; every generation must be done."""
-        choices = [
-            self._whole_choice(index, one.output.text(0, one.available))
-            for index, one in enumerate(self._generations)
-        ]
-        return orjson.dumps({**self._head, "choices": choices, "usage": self.usage()})
+    def body(self, extra: Mapping[str, Any] | None = None) -> bytes:
+        """The whole answer, with `extra` fields; every generation must be done."""
+        choices = [self._whole_choice(index, one) for index, one in enumerate(self._generations)]
+        return orjson.dumps(
+            {**self._head, "choices": choices, "usage": self.usage(), **(extra or {})}
+        )
 
-    def chunks(self) -> bytes:
-        """The chunks of all that came since the last call; empty when nothing did."""
+    def chunks(self, at_most: int | None = None) -> bytes:
+        """The chunks of all that came since the last call, or of so many tokens of each choice;
+        empty when nothing did."""
         written = []
         for index, one in enumerate(self._generations):
             if one.available == one.sent:
@@ -87,13 +89,14 @@ class ResponseWriter:
             if self._chat and not one.sent:
                 role = {"role": "assistant", "content": ""}
                 written.append(self._chunk([_delta(index, role, None)]))
-            text = one.output.text(one.sent, one.available)
-            one.sent = one.available
-            reason = self._finish_reason if one.done else None
+            stop = one.available if at_most is None else min(one.available, one.sent + at_most)
+            text, logprobs = one.text(one.sent, stop), self._told(one, one.sent, stop)
+            one.sent = stop
+            ending = one.ending if one.done and stop == one.available else None
             if self._chat:
-                choice = _delta(index, {"content": text}, reason)
+                choice = _delta(index, {"content": text}, ending, logprobs)
             else:
-                choice = _completion(index, text, reason)
+                choice = _completion(index, text, ending, logprobs)
             written.append(self._chunk([choice]))
         return b"".join(written)
 
@@ -104,15 +107,18 @@ class ResponseWriter:
     def _chunk(self, choices: list[dict[str, Any]]) -> bytes:
         return self._chunk_head + orjson.dumps(choices) + b"}\n\n"
 
-    def _whole_choice(self, index: int, text: str) -> dict[str, Any]:
+    def _whole_choice(self, index: int, one: Generation) -> dict[str, Any]:
+        text, logprobs = one.text(0, one.available), self._told(one, 0, one.available)
         if not self._chat:
-            return _completion(index, text, self._finish_reason)
-        return {
-            "index": index,
-            "message": {"role": "assistant", "content": text},
-            "logprobs": None,
-            "finish_reason": self._finish_reason,
-        }
+            return _completion(index, text, one.ending, logprobs)
+        message = {"role": "assistant", "content": text}
+        return {"index": index, "message": message, "logprobs": logprobs, **_end(one.ending)}
+
+    def _told(self, one: Generation, start: int, stop: int) -> dict[str, Any] | None:
+        if self._logprobs is None:
+            return None
+        shape = chat_logprobs if self._chat else completion_logprobs
+        return shape(one, start, stop, self._logprobs)
 
 
 def error_body(message: str, kind: str, status: int, param: str | None = None) -> bytes:
@@ -121,9 +127,25 @@ def error_body(message: str, kind: str, status: int, param: str | None = None) -
     return orjson.dumps({"error": error})
 
 
-def _completion(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+def _completion(
+    index: int, text: str, ending: Ending | None, logprobs: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, **_end(ending)}
 
 
-def _delta(index: int, delta: dict[str, str], reason: str | None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+def _delta(
+    index: int,
+    delta: dict[str, str],
+    ending: Ending | None,
+    logprobs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, **_end(ending)}
+
+
+def _end(ending: Ending | None) -> dict[str, Any]:
+    """Why a choice ended, with the stop string that did it as vLLM has it."""
+    if ending is None:
+        return {"finish_reason": None}
+    if ending.stop is None:
+        return {"finish_reason": ending.reason}
+    return {"finish_reason": ending.reason, "stop_reason": ending.stop}

@@ -1,11 +1,11 @@
-"""What a simulated engine answers: words drawn by a small generator, the same for the same seed."""
+"""What a simulated engine answers: words drawn by the tokens before them, as a model's are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from kvroute._core import hash_blocks
+from kvroute.engines.context_hash import ContextHash
 
 _WORDS = (
     "amber", "anchor", "autumn", "basin", "beacon", "birch", "brook", "candle", "canyon", "cedar",
@@ -18,7 +18,9 @@ _WORDS = (
     "winter",
 )  # fmt: skip
 _MASK = (1 << 64) - 1
-_HASHED_TOGETHER = 1024
+_NATURAL_TOKENS = 64
+_SCORES = 1024
+_END_SALT = 0x5851F42D4C957F2D
 
 
 class Tokenizer(Protocol):
@@ -50,10 +52,17 @@ class Tokenizer(Protocol):
         """
 
 
-def prompt_hash(token_ids: Sequence[int]) -> int:
-    """A hash of all of a prompt's tokens, the same in every engine; microseconds for thousands."""
-    whole = len(token_ids) // _HASHED_TOGETHER * _HASHED_TOGETHER
-    return hash((*hash_blocks(token_ids, _HASHED_TOGETHER), *token_ids[whole:]))
+class _Node:
+    """A place in the tree of words: the tokens since a word began."""
+
+    __slots__ = ("after", "depth", "edges", "steps")
+
+    def __init__(self, depth: int = 0) -> None:
+        self.depth = depth
+        self.edges: dict[int, tuple[str, _Node]] = {}
+        self.steps: list[tuple[int, str, _Node]] = []
+        """The edges in order, with where the text goes on after each."""
+        self.after: _Node = self
 
 
 class Lexicon:
@@ -64,27 +73,120 @@ class Lexicon:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.words: list[list[tuple[int, str]]] = []
+        self._root = _Node()
+        self._longest = 1
+        words: list[list[int]] = []
         for word in _WORDS:
             text = f" {word}"
             ids = tokenizer.encode(text, add_special_tokens=False)
             pieces = [tokenizer.decode([token]) for token in ids]
             if "".join(pieces) != text:
                 pieces = [""] * (len(ids) - 1) + [text]
-            if ids:
-                self.words.append(list(zip(ids, pieces, strict=True)))
-        if not self.words:
-            self.words = [[(0, " word")]]
+            words.append(ids)
+            self._add(ids, pieces)
+        if not self._root.edges:
+            words.append([0])
+            self._add([0], [" word"])
+        for ids in words:
+            self._finish(ids)
+
+    def node_after(self, token_ids: Sequence[int]) -> _Node:
+        """Where a text stands: in the longest beginning of a word that it ends with."""
+        for length in range(min(self._longest - 1, len(token_ids)), 0, -1):
+            node: _Node | None = self._root
+            for token in token_ids[len(token_ids) - length :]:
+                edge = None if node is None else node.edges.get(token)
+                node = None if edge is None else edge[1]
+            if node is not None and node.edges:
+                return node
+        return self._root
+
+    def _add(self, ids: Sequence[int], pieces: Sequence[str]) -> None:
+        node = self._root
+        for token, piece in zip(ids, pieces, strict=True):
+            node = node.edges.setdefault(token, (piece, _Node(node.depth + 1)))[1]
+        self._longest = max(self._longest, len(ids))
+
+    def _finish(self, ids: Sequence[int]) -> None:
+        node = self._root
+        for depth, token in enumerate(ids, 1):
+            if not node.steps:
+                node.steps = [(one, *edge) for one, edge in node.edges.items()]
+            node = node.edges[token][1]
+            if not node.edges:
+                node.after = self.node_after(ids[1:depth])
+
+
+class Ranked:
+    """A token and what could have stood in its place."""
+
+    __slots__ = ("_chosen", "_steps", "logprob")
+
+    def __init__(
+        self, steps: Sequence[tuple[int, str, _Node]], chosen: int, logprob: float
+    ) -> None:
+        self._steps = steps
+        self._chosen = chosen
+        self.logprob = logprob
+
+    def best(self, count: int) -> list[tuple[str, float]]:
+        """The token, and up to `count - 1` others of lower probability, with their logarithms."""
+        steps = self._steps
+        places = [(self._chosen + step) % len(steps) for step in range(min(count, len(steps)))]
+        return [
+            (steps[at][1], self.logprob - rank) for rank, at in enumerate(places or [self._chosen])
+        ]
 
 
 class OutputText:
-    """An endless text, made as far as it is asked for. The same seed gives the same text."""
+    """An endless text, made as far as it is asked for.
 
-    def __init__(self, lexicon: Lexicon, seed: int) -> None:
-        self._words = lexicon.words
-        self._state = (seed * 2 + 1) & _MASK
+    Each token follows from the seed and from all tokens before it, the prompt's included: the
+    text after a prompt and the first tokens of its answer is the rest of that answer. So do the
+    words after which it could end by itself, one in 64 tokens.
+    """
+
+    def __init__(self, lexicon: Lexicon, seed: int, prompt_ids: Sequence[int] = ()) -> None:
+        self._seed = seed & _MASK
+        self._context = ContextHash(prompt_ids)
+        self._node = lexicon.node_after(prompt_ids)
         self._ids: list[int] = []
         self._pieces: list[str] = []
+        self._ends: list[int] = []
+        self._ranked: list[Ranked] = []
+
+    def ranked(self, start: int, stop: int) -> list[Ranked]:
+        """What stood to choice for tokens ``start`` to ``stop``, the token itself first."""
+        self._extend(stop)
+        return self._ranked[start:stop]
+
+    def natural_end(self, least: int, most: int) -> int | None:
+        """After how many tokens, from `least` to `most`, it first could end; None for nowhere."""
+        seen = 0
+        while True:
+            for end in self._ends[seen:]:
+                if least <= end <= most:
+                    return end
+            if len(self._ids) >= most:
+                return None
+            seen = len(self._ends)
+            self._extend(min(most, len(self._ids) + _NATURAL_TOKENS))
+
+    def end_of(self, texts: Sequence[str], least: int, most: int) -> tuple[int, int, str] | None:
+        """Where one of `texts` first comes to its end: after how many tokens, at least `least` and
+        at most `most`; where it begins, in characters; and which it is. None for nowhere."""
+        if not texts:
+            return None
+        self._extend(most)
+        said, longest = "", max(map(len, texts))
+        for count, piece in enumerate(self._pieces[:most], 1):
+            before = max(0, len(said) - longest + 1)
+            said += piece
+            found = [(said.find(text, before), text) for text in texts] if count >= least else []
+            hits = [hit for hit in found if hit[0] >= 0]
+            if hits:
+                return (count, *min(hits))
+        return None
 
     def ids(self, start: int, stop: int) -> list[int]:
         """Ids of tokens ``start`` to ``stop``."""
@@ -97,8 +199,20 @@ class OutputText:
         return "".join(self._pieces[start:stop])
 
     def _extend(self, count: int) -> None:
+        context = self._context
         while len(self._ids) < count:
-            self._state = (self._state * 6364136223846793005 + 1442695040888963407) & _MASK
-            for token, piece in self._words[(self._state >> 33) % len(self._words)]:
-                self._ids.append(token)
-                self._pieces.append(piece)
+            steps = self._node.steps
+            draw = self._draw(0)
+            chosen = draw % len(steps)
+            token, piece, node = steps[chosen]
+            self._ranked.append(Ranked(steps, chosen, -(draw % _SCORES) / _SCORES))
+            self._ids.append(token)
+            self._pieces.append(piece)
+            self._node = node.after
+            context.push(token)
+            if not node.edges and self._draw(_END_SALT) % _NATURAL_TOKENS < node.depth:
+                self._ends.append(len(self._ids))
+
+    def _draw(self, salt: int) -> int:
+        value = self._context.value ^ self._seed ^ salt
+        return (value * 0x9E3779B97F4A7C15 & _MASK) >> 33

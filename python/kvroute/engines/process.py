@@ -64,6 +64,12 @@ class SimulatedEngineProcess:
         return _text(self.ready["load_events"])
 
     @property
+    def kv_transfer(self) -> dict[str, Any] | None:
+        """Where its connector is found; None without one."""
+        value = self.ready["kv_transfer"]
+        return None if value is None else dict(value)
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return int(self.ready["pid"])

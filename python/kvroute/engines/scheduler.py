@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvroute.engines.cost_model import CostModel
 from kvroute.engines.errors import InvalidConfigError, RequestRefusedError
-from kvroute.engines.prefix_cache import CacheEvent, PrefixCache
+from kvroute.engines.prefix_cache import BlockName, CacheEvent, PrefixCache
 from kvroute.engines.sequence import EngineSequence
 
 
@@ -36,6 +37,11 @@ class StepResult:
     cache_events: list[CacheEvent] = field(default_factory=list)
     prefill_tokens: int = 0
     decode_tokens: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was computed and nothing preempted: nothing that waits fits."""
+        return not (self.prefill_tokens or self.decode_tokens or self.preempted)
 
 
 class _Work:
@@ -213,7 +219,8 @@ class Scheduler:
             if self._is_still_blocked(sequence, work):
                 break
             names = sequence.names_until(sequence.tokens // self.block_size)
-            hits = cache.match(names, (sequence.tokens - 1) // self.block_size)
+            most = (sequence.tokens - 1) // self.block_size
+            hits = cache.match(names, most)
             whole = -(-sequence.tokens // self.block_size)
             if whole - hits > cache.num_available - cache.num_idle(names, hits):
                 self._blocked = (sequence, cache.num_available)
@@ -222,7 +229,8 @@ class Scheduler:
             self._blocked = None
             cache.reference(names, hits)
             sequence.blocks_named = hits
-            sequence.computed = hits * self.block_size
+            self._place_received(sequence, names, min(sequence.received_blocks, most))
+            sequence.computed = sequence.blocks_named * self.block_size
             if sequence.cached_tokens < 0:
                 sequence.cached_tokens = min(sequence.computed, sequence.prompt_tokens)
             count = min(sequence.tokens - sequence.computed, budget)
@@ -233,6 +241,18 @@ class Scheduler:
             budget -= count
             work.add(sequence.computed, count, sequence.tokens)
             sequence.computed += count
+
+    def _place_received(
+        self, sequence: EngineSequence, names: Sequence[BlockName], received: int
+    ) -> None:
+        """Blocks that another engine computed, past those that are cached here."""
+        sequence.received_blocks = 0
+        missing = received - sequence.blocks_named
+        if missing > 0:
+            taken = self.cache.take_blocks(missing)
+            assert taken, "a sequence that fits as a whole fits in part"
+            self.cache.name_blocks(names, sequence.blocks_named, received, sequence)
+            sequence.blocks_named = received
 
     def _is_still_blocked(self, sequence: EngineSequence, work: _Work) -> bool:
         """It did not fit before, and since then no block came free and no prompt was computed.
@@ -273,6 +293,9 @@ class Scheduler:
                 result.first_tokens.append(sequence)
             if sequence.emitted >= sequence.max_tokens:
                 result.finished.append(sequence)
+                if sequence.on_computed is not None:
+                    full = sequence.prompt_tokens // self.block_size
+                    sequence.on_computed(sequence.names[:full])
         if result.finished:
             self._running = [s for s in self._running if s.emitted < s.max_tokens]
             for sequence in result.finished:

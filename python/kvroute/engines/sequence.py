@@ -23,6 +23,10 @@ class EngineSequence:
     Attributes:
         cached_tokens: prompt tokens found in the cache at the first admission; -1 before.
         emitted: tokens generated so far.
+        received_blocks: leading blocks of the prompt that come from another engine; those that
+            are not cached at the first admission come into the cache without being computed.
+        on_computed: called with the names of the prompt's full blocks when the last token is
+            generated, while the blocks are still referenced.
         preemptions: how often it lost its blocks and had to begin anew.
     """
 
@@ -36,8 +40,10 @@ class EngineSequence:
         "name_block",
         "names",
         "naming_ended",
+        "on_computed",
         "preemptions",
         "prompt_tokens",
+        "received_blocks",
         "request_id",
         "tokens",
     )
@@ -61,6 +67,8 @@ class EngineSequence:
         self.emitted = 0
         self.cached_tokens = -1
         self.preemptions = 0
+        self.received_blocks = 0
+        self.on_computed: Callable[[Sequence[BlockName]], None] | None = None
         self.blocks_named = 0
         self.blocks_unnamed = 0
 

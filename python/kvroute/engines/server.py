@@ -26,6 +26,7 @@ async def serve(config: EngineConfig, out: TextIO) -> None:
             "kv_events": engine.kv_events,
             "kv_replay": engine.kv_replay,
             "load_events": engine.load_events,
+            "kv_transfer": engine.kv_transfer,
             "model": config.model,
             "block_size": config.block_size,
             "num_blocks": config.num_blocks,

@@ -57,8 +57,13 @@ class StepLoop:
         """Drop a generation, free its blocks; nothing happens when it has ended."""
         if self._generations.pop(generation.sequence, None) is not None:
             self._scheduler.abort(generation.sequence)
+            self._work.set()
             if not self._scheduler.has_work:
                 self._on_progress()
+
+    def wake(self) -> None:
+        """Blocks came free that no sequence had: what waits may fit now."""
+        self._work.set()
 
     def generation_of(self, sequence: object) -> Generation:
         """The generation of a sequence that is in the scheduler or in the step just made."""
@@ -70,8 +75,8 @@ class StepLoop:
         try:
             while True:
                 await self._work.wait()
-                await self._run_until_idle()
                 self._work.clear()
+                await self._run_until_idle()
         finally:
             for generation in list(self._generations.values()):
                 self._scheduler.abort(generation.sequence)
@@ -84,8 +89,15 @@ class StepLoop:
         burst_ends = engine_time + _BURST
         ready: dict[EngineSequence, float] = {}
         while self._scheduler.has_work:
+            self._work.clear()
             result = self._scheduler.step(engine_time)
             self._on_step(result)
+            if result.is_empty:
+                # Blocks that are kept for other engines leave no room for what waits.
+                self._hand_on(ready)
+                await self._work.wait()
+                engine_time = clock()
+                continue
             engine_time = result.ends_at
             now = clock()
             if engine_time > now:

@@ -1,13 +1,18 @@
-"""Waiting for a simulated engine's progress without polling it by the clock."""
+"""Waiting for a simulated engine's progress; makes the harness beside this file importable."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 from kvroute.engines.core import EngineCore
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
@@ -34,3 +39,10 @@ async def until(monkeypatch: pytest.MonkeyPatch) -> Until:
             await asyncio.wait_for(progress.wait(), left)
 
     return wait
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -7,7 +7,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kvroute.engines.byte_tokenizer import ByteTokenizer
-from kvroute.engines.output_text import Lexicon, OutputText, prompt_hash
+from kvroute.engines.context_hash import ContextHash
+from kvroute.engines.output_text import Lexicon, OutputText
 
 TOKENIZER = ByteTokenizer()
 LEXICON = Lexicon(TOKENIZER)
@@ -50,12 +51,33 @@ def test_other_seeds_say_other_things() -> None:
     assert len({OutputText(LEXICON, seed).text(0, 40) for seed in range(20)}) == 20
 
 
-def test_a_prompt_s_hash_depends_on_every_token_however_long() -> None:
+@settings(deadline=None)
+@given(st.binary(max_size=600), st.integers(0, 2**64 - 1), st.integers(0, 300))
+def test_a_prompt_with_the_answer_s_beginning_is_answered_by_its_rest(
+    prompt: bytes, seed: int, given_tokens: int
+) -> None:
+    for lexicon in (LEXICON, Lexicon(HalfWordTokenizer())):
+        whole = OutputText(lexicon, seed, list(prompt))
+        begun = [*prompt, *whole.ids(0, given_tokens)]
+        rest = OutputText(lexicon, seed, begun)
+        assert rest.ids(0, 50) == whole.ids(given_tokens, given_tokens + 50)
+        assert rest.text(0, 50) == whole.text(given_tokens, given_tokens + 50)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=700), st.integers(0, 700))
+def test_a_context_s_hash_is_the_same_however_the_tokens_came(ids: list[int], cut: int) -> None:
+    context = ContextHash(ids[:cut])
+    for token in ids[cut:]:
+        context.push(token)
+    assert context.value == ContextHash(ids).value
+
+
+def test_a_context_s_hash_depends_on_every_token_however_long() -> None:
     prompt = list(range(100_500))
-    hashes = {prompt_hash(prompt), prompt_hash(prompt[:-1])}
-    for position in (0, 1023, 1024, 70_000, 100_499):
+    hashes = {ContextHash(prompt).value, ContextHash(prompt[:-1]).value}
+    for position in (0, 255, 256, 70_000, 100_499):
         changed = [*prompt]
         changed[position] += 1
-        hashes.add(prompt_hash(changed))
+        hashes.add(ContextHash(changed).value)
     assert len(hashes) == 7
-    assert prompt_hash(prompt) == prompt_hash(list(range(100_500)))

@@ -275,3 +275,38 @@ def test_limits_must_be_positive(name: str) -> None:
     limits = {"block_size": 4, name: 0}
     with pytest.raises(InvalidConfigError, match=name):
         Scheduler(PrefixCache(4), COST, **limits)  # type: ignore[arg-type]
+
+
+def test_received_blocks_come_into_the_cache_without_being_computed() -> None:
+    cache = PrefixCache(16)
+    scheduler = Scheduler(cache, CostModel(), block_size=4)
+    sequence = EngineSequence("r", 14, 2, ["a", "b", "c"])
+    sequence.received_blocks = 3
+    kept: list[object] = []
+    sequence.on_computed = kept.extend
+    scheduler.add(sequence)
+    first = scheduler.step(0.0)
+    assert (first.prefill_tokens, sequence.cached_tokens) == (2, 12)
+    assert [event.names for event in first.cache_events] == [["a", "b", "c"]]
+    scheduler.step(first.ends_at)
+    assert kept == ["a", "b", "c"]
+    assert cache.usage == 0.0
+
+
+def test_a_prompt_received_to_its_end_still_computes_its_last_block() -> None:
+    scheduler = Scheduler(PrefixCache(16), CostModel(), block_size=4)
+    sequence = EngineSequence("r", 8, 1, ["a", "b"])
+    sequence.received_blocks = 2
+    scheduler.add(sequence)
+    assert scheduler.step(0.0).prefill_tokens == 4
+    assert sequence.cached_tokens == 4
+
+
+def test_a_step_that_finds_no_room_is_empty() -> None:
+    cache = PrefixCache(4)
+    scheduler = Scheduler(cache, CostModel(), block_size=4)
+    assert cache.take_blocks(3)  # kept by nobody that the scheduler knows
+    scheduler.add(EngineSequence("r", 8, 1, ["a", "b"]))
+    assert scheduler.step(0.0).is_empty
+    cache.release((), 0, unnamed=3)
+    assert not scheduler.step(0.0).is_empty
