@@ -160,6 +160,5 @@ class _DecodeLeg(Leg):
         if self._question["engine_id"] not in known:
             shown = self._question["engine_id"]
             raise self._role.failure("engine_id", f"{self._address} has no engine {shown!r}")
-        timeout = config.rendezvous_timeout + config.transfer_expiry
-        await ask(self._host, self._port, self._question, timeout)
+        await ask(self._host, self._port, self._question, self._role.site.patience)
         return [self._num_blocks]
