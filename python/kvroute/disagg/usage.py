@@ -37,8 +37,9 @@ class UsageChange:
     has_details: bool = False
     details: Mapping[str, Any] | None = None
 
-    def apply(self, usage: Mapping[str, Any]) -> dict[str, Any]:
-        """The usage with the change; counts that are not there stay away."""
+    def apply(self, usage: Mapping[str, Any], *, is_last: bool = True) -> dict[str, Any]:
+        """The usage with the change; counts that are not there stay away, and so do the details in
+        the running counts of a stream (`is_last` false: ``continuous_usage_stats``)."""
         changed = dict(usage)
         if self.first_tokens:
             for name, by in (
@@ -49,7 +50,7 @@ class UsageChange:
                     changed[name] += by
         if self.has_details:
             own = changed.get(_DETAILS)
-            if self.details is not None:
+            if self.details is not None and (is_last or own is not None):
                 changed[_DETAILS] = {**(own if isinstance(own, dict) else {}), **self.details}
             elif _DETAILS in changed:
                 changed[_DETAILS] = None
@@ -74,31 +75,34 @@ class UsageRelay(AnswerRelay):
 
     def __init__(self, change: UsageChange | None = None) -> None:
         self._change = change or UsageChange()
-        self._idle = self._change == UsageChange()
+        self.is_identity = self._change == UsageChange()
 
     def chunk(self, data: bytes) -> bytes:
-        if self._idle or _KEY not in data:
+        if self.is_identity or _KEY not in data:
             return data
         return b"".join(self._event(event) for event in sse.events(data))
 
     def whole(self, body: bytes) -> bytes:
-        if self._idle or _KEY not in body:
+        if self.is_identity or _KEY not in body:
             return body
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
             return body
-        return orjson.dumps(answer) if self._rewrite(answer) else body
+        return orjson.dumps(answer) if self._rewrite(answer, True) else body
 
     def _event(self, event: bytes) -> bytes:
         if _KEY not in event:
             return event
         fields = sse.document(event)
-        return sse.data_event(fields) if fields is not None and self._rewrite(fields) else event
+        if fields is None or not self._rewrite(fields, False):
+            return event
+        return sse.data_event(fields)
 
-    def _rewrite(self, answer: object) -> bool:
+    def _rewrite(self, answer: object, is_whole: bool) -> bool:
         """Whether there was a usage to change."""
         if not isinstance(answer, dict) or not isinstance(answer.get("usage"), dict):
             return False
-        answer["usage"] = self._change.apply(answer["usage"])
+        is_last = is_whole or not answer.get("choices")
+        answer["usage"] = self._change.apply(answer["usage"], is_last=is_last)
         return True

@@ -61,7 +61,7 @@ class SingleEngine:
         return orjson.dumps(whole)
 
     def _generate(self, start: int, limit: int | None, stop: Any) -> tuple[list[Token], str, str]:
-        stops = [stop] if isinstance(stop, str) else stop or []
+        stops = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
         taken: list[Token] = []
         text = ""
         for token in self.script[start:]:

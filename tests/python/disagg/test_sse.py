@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kvroute.disagg import sse
 
-SETTINGS = settings(deadline=None, derandomize=True, max_examples=100)
+SETTINGS = settings(
+    deadline=None,  # and no check of speed: machines are busy
+    derandomize=True,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 LINES = st.lists(
     st.sampled_from([b"data: {}", b"data: a\xc3\xa9", b"data:b", b": note", b"event: x", b"data"]),
     min_size=1,

@@ -4,12 +4,17 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kvroute.disagg import sse
 from kvroute.disagg.usage import UsageChange, UsageRelay, prefill_change
 
-SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
+SETTINGS = settings(
+    deadline=None,  # and no check of speed: machines are busy
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 DECODE = {
     "prompt_tokens": 11,
     "completion_tokens": 4,
@@ -41,6 +46,14 @@ def test_the_prefill_legs_cached_tokens_are_the_clients(
     answer = {"usage": {"prompt_tokens": 10, "prompt_tokens_details": details}}
     change = prefill_change(answer)
     assert change.apply({"prompt_tokens_details": own})["prompt_tokens_details"] == client
+
+
+def test_running_counts_get_no_details_that_they_had_not() -> None:
+    counts = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}
+    event = sse.data_event({"choices": [{"text": "a"}], "usage": counts})
+    changed = sse.document(UsageRelay(CHANGE).chunk(event))
+    assert changed is not None
+    assert changed["usage"] == {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
 def test_details_that_nobody_gave_do_not_appear() -> None:

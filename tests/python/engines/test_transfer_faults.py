@@ -103,12 +103,13 @@ async def test_a_stream_breaks_in_its_middle(engines: Pair) -> None:
 
 
 @pytest.mark.parametrize("action", ["error500", "close"])
-async def test_a_transfer_that_fails_fails_the_decode_leg(engines: Pair, action: str) -> None:
-    _, answer = await engines.post(engines.prefill, PREFILL)
-    await engines.fault(engines.prefill, "transfer", action)
-    body = {**DECODE, "kv_transfer_params": answer["kv_transfer_params"]}
-    assert (await engines.post(engines.decode, body))[0] == 500
-    assert (await engines.post(engines.decode, body))[0] == 200
+async def test_a_transfer_that_fails_fails_the_decode_leg(action: str) -> None:
+    async with pair("nixl") as engines:
+        _, answer = await engines.post(engines.prefill, PREFILL)
+        await engines.fault(engines.prefill, "transfer", action)
+        body = {**DECODE, "kv_transfer_params": answer["kv_transfer_params"]}
+        assert (await engines.post(engines.decode, body))[0] == 500
+        assert (await engines.post(engines.decode, body))[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,7 @@ class LmcacheTransfer(Transfer):
     def finished(self) -> bytes | None:
         first = self._taken()
         if first.ends_the_answer or self._limit == 1:
-            merged = MergedAnswer(self._request, first)
-            return merged.of_first_token_alone(self._request.is_streamed)
+            return MergedAnswer(self._request, first).of_first_token_alone()
         return None
 
     async def ready(self) -> None:

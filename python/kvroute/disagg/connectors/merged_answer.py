@@ -31,6 +31,7 @@ class MergedAnswer(AnswerRelay):
         fields = request.fields
         self._first = first
         self._is_chat = request.is_chat
+        self._is_streamed = request.is_streamed
         self._role = answer_role(fields)
         top = fields.get("top_logprobs")
         self._top = top if type(top) is int else 0
@@ -44,6 +45,8 @@ class MergedAnswer(AnswerRelay):
         self._counts_last = bool(options.get("include_usage"))
 
     def head(self) -> bytes:
+        if not self._is_streamed:
+            return b""
         return self._first_events({**self._first.choice, "finish_reason": None})
 
     def chunk(self, data: bytes) -> bytes:
@@ -61,10 +64,10 @@ class MergedAnswer(AnswerRelay):
             answer["usage"] = self._usage.apply(answer["usage"])
         return self._whole(answer, self._joined(choices[0]))
 
-    def of_first_token_alone(self, is_streamed: bool) -> bytes:
+    def of_first_token_alone(self) -> bytes:
         """The client's answer where the first token has ended it."""
         answer = {k: v for k, v in self._first.answer.items() if k != "kv_transfer_params"}
-        if not is_streamed:
+        if not self._is_streamed:
             return self._whole(answer, dict(self._first.choice))
         last = b""
         if self._counts_last and isinstance(answer.get("usage"), dict):
@@ -99,7 +102,7 @@ class MergedAnswer(AnswerRelay):
         shaped = [self._later(choice) for choice in choices]
         fields.update(self._chunk_fields(shaped))
         if isinstance(fields.get("usage"), dict):
-            fields["usage"] = self._usage.apply(fields["usage"])
+            fields["usage"] = self._usage.apply(fields["usage"], is_last=not choices)
         return sse.data_event(fields)
 
     def _later(self, choice: dict[str, Any]) -> dict[str, Any]:

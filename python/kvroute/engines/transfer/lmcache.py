@@ -182,7 +182,7 @@ class _PrefillLeg(Leg):
 
     @property
     def _timeout(self) -> float:
-        return self._role.site.config.transfer_expiry
+        return self._role.site.patience
 
 
 class _ContentLeg(Leg):

@@ -6,12 +6,9 @@ ranks (``GET /query``); a pull names the transfer and waits until its prompt is 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from kvroute.engines.errors import RequestRefusedError
 from kvroute.engines.prefix_cache import BlockName
@@ -25,7 +22,7 @@ from kvroute.engines.transfer.role import (
     check_prefill,
     only_prompt,
 )
-from kvroute.engines.transfer.side_channel import SideChannel, TransferFailedError, ask
+from kvroute.engines.transfer.side_channel import SideChannel, TransferFailedError, ask, get
 
 _PREFILL = ("do_remote_prefill", "do_remote_decode", "transfer_id")
 _DECODE = (*_PREFILL, "remote_bootstrap_addr", "remote_engine_id")
@@ -158,25 +155,10 @@ class _DecodeLeg(Leg):
 
     async def receive(self) -> Sequence[int]:
         config = self._role.site.config
-        ranks = await self._query(config.rendezvous_timeout)
+        ranks = await get(self._host, self._port, "/query", config.rendezvous_timeout)
         known = [rank.get("engine_id") for rank in ranks.values() if isinstance(rank, dict)]
         if self._question["engine_id"] not in known:
             shown = self._question["engine_id"]
             raise self._role.failure("engine_id", f"{self._address} has no engine {shown!r}")
-        timeout = config.rendezvous_timeout + config.transfer_expiry
-        await ask(self._host, self._port, self._question, timeout)
+        await ask(self._host, self._port, self._question, self._role.site.patience)
         return [self._num_blocks]
-
-    async def _query(self, timeout: float) -> dict[str, Any]:
-        limit = aiohttp.ClientTimeout(total=timeout)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=limit) as session,
-                session.get(f"{self._address}/query") as response,
-            ):
-                ranks = await response.json()
-        except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as error:
-            raise self._role.failure("unreachable", f"{self._address}: {error}") from error
-        if not isinstance(ranks, dict):
-            raise self._role.failure("query", f"{self._address} told no ranks")
-        return ranks

@@ -153,7 +153,7 @@ class _DecodeLeg(Leg):
             params.integer("remote_num_tokens", 1, _MAX_INT)
 
     async def receive(self) -> Sequence[int]:
-        timeout = self._role.site.config.transfer_expiry
+        timeout = self._role.site.patience
         try:
             await ask(self._host, self._port, {"op": "read", **self._question}, timeout)
         except asyncio.CancelledError:

@@ -147,7 +147,7 @@ class _PrefillLeg(Leg):
         question = {"op": "put", "request_id": self._request_id, "keys": self._keys}
         holds = self._role.site.holds
         try:
-            await ask(*self._to, question, self._role.site.config.transfer_expiry)
+            await ask(*self._to, question, self._role.site.patience)
         except TransferFailedError as error:
             self._role.site.ledger.failed[error.reason] += 1
             holds.release(hold)

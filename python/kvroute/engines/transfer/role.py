@@ -96,6 +96,11 @@ class Site:
         except ValueError as error:
             raise RequestRefusedError(f"prompt: {error}", "prompt") from error
 
+    @property
+    def patience(self) -> float:
+        """Seconds after which an engine that has not answered never will."""
+        return self.config.rendezvous_timeout + self.config.transfer_expiry
+
     def transfer_seconds(self, blocks: int) -> float:
         """How long so many blocks are under way."""
         return self.config.cost.transfer_seconds(blocks * self.config.block_size)

@@ -187,7 +187,6 @@ class _DecodeLeg(Leg):
         ]
 
     async def receive(self) -> Sequence[int]:
-        config = self._role.site.config
-        timeout = config.rendezvous_timeout + config.transfer_expiry
+        timeout = self._role.site.patience
         await ask_all([ask(*question, timeout) for question in self._questions])
         return [len(blocks) for blocks in self._keys]

@@ -107,20 +107,13 @@ class SideChannel:
 async def ask(host: str, port: int, question: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Another engine's answer. Raises TransferFailedError where it refuses, is not there, leaves
     or does not answer within `timeout` seconds; cancelling leaves the connection."""
-    where = f"{host}:{port}"
-    try:
-        line = await asyncio.wait_for(_exchange(host, port, question), timeout)
-        if not line.endswith(b"\n"):
-            raise TransferFailedError("closed", f"{where} closed the connection")
-        answer: dict[str, Any] = orjson.loads(line)
-    except asyncio.TimeoutError as error:
-        message = f"{where} did not answer within {timeout:g} s"
-        raise TransferFailedError("timeout", message) from error
-    except (OSError, ValueError) as error:
-        raise TransferFailedError("unreachable", f"{where}: {error}") from error
-    if "error" in answer:
-        raise TransferFailedError(answer.get("reason", "error"), f"{where}: {answer['error']}")
-    return answer
+    return await _answer(host, port, orjson.dumps(question) + b"\n", timeout)
+
+
+async def get(host: str, port: int, path: str, timeout: float) -> dict[str, Any]:
+    """What a side channel answers to ``GET path``; errors as of `ask`."""
+    head = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n"
+    return await _answer(host, port, head.encode(), timeout)
 
 
 async def ask_all(questions: Sequence[Coroutine[Any, Any, Any]]) -> None:
@@ -134,19 +127,42 @@ async def ask_all(questions: Sequence[Coroutine[Any, Any, Any]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _exchange(host: str, port: int, question: dict[str, Any]) -> bytes:
+async def _answer(host: str, port: int, said: bytes, timeout: float) -> dict[str, Any]:
+    where = f"{host}:{port}"
+    try:
+        line = await asyncio.wait_for(_exchange(host, port, said), timeout)
+        if not line.endswith(b"}\n"):
+            raise TransferFailedError("closed", f"{where} closed the connection")
+        answer: dict[str, Any] = orjson.loads(line)
+    except asyncio.TimeoutError as error:
+        message = f"{where} did not answer within {timeout:g} s"
+        raise TransferFailedError("timeout", message) from error
+    except (OSError, ValueError) as error:
+        raise TransferFailedError("unreachable", f"{where}: {error}") from error
+    if "error" in answer:
+        raise TransferFailedError(answer.get("reason", "error"), f"{where}: {answer['error']}")
+    return answer
+
+
+async def _exchange(host: str, port: int, said: bytes) -> bytes:
+    """The line that answers; of HTTP the body, whatever the status."""
     reader, writer = await asyncio.open_connection(host, port, limit=_MAX_LINE)
     try:
-        writer.write(orjson.dumps(question) + b"\n")
+        writer.write(said)
         await writer.drain()
-        return await reader.readline()
+        line = await reader.readline()
+        if line.startswith(b"HTTP/"):
+            while line not in {b"\r\n", b""}:
+                line = await reader.readline()
+            line = await reader.readline()
+        return line
     finally:
         writer.close()
 
 
 def _http(outcome: dict[str, Any]) -> bytes:
     status = b"404 Not Found" if "error" in outcome else b"200 OK"
-    body = orjson.dumps(outcome)
+    body = orjson.dumps(outcome) + b"\n"
     return (
         b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\nconnection: close\r\n"
         b"content-length: " + str(len(body)).encode() + b"\r\n\r\n" + body
