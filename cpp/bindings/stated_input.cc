@@ -133,8 +133,7 @@ void StatedInput::take_request(const StatedRequest& request) {
   if (!session.empty()) request_.session = hash_identifier(session);
   request_.expected_output_tokens =
       unsigned_32_or_none(request.expected_output_tokens, "expected_output_tokens");
-  request_.overrides =
-      overrides_of(request.overlap_credit, request.prefill_scale, request.temperature);
+  request_.overrides = overrides_of(request.overrides);
 }
 
 void StatedInput::take_fleet(py::handle fleet) {

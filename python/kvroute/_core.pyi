@@ -114,6 +114,8 @@ def score(
     overlap_credit: float | None = None,
     prefill_scale: float | None = None,
     temperature: float | None = None,
+    assume_kv_reuse: bool | None = None,
+    track_prefill_tokens: bool | None = None,
 ) -> list[float | None]:
     """Cost of each target by stated figures: a pure call, without a router. None where the policy
     that decides has no cost.
@@ -146,6 +148,8 @@ def decide(
     overlap_credit: float | None = None,
     prefill_scale: float | None = None,
     temperature: float | None = None,
+    assume_kv_reuse: bool | None = None,
+    track_prefill_tokens: bool | None = None,
     seed: int | None = 0,
 ) -> tuple[int, str]:
     """The chosen target's place in `targets`, and the name of the policy that decided. Figures as
@@ -344,8 +348,9 @@ class KvRouter:
     expected_output_tokens: of the answer, for policies that look ahead.
     lora, salt, namespace: `lora` and `salt` are matched against what engines say in their events;
         `namespace` separates requests of this router only (events name none).
-    overlap_credit, prefill_scale, temperature: in place of the policy's own parameters of these
-        names; a policy without such a parameter does not look at it.
+    overlap_credit, prefill_scale, temperature, assume_kv_reuse, track_prefill_tokens: in place of
+        the policy's own parameters of these names; a policy without such a parameter does not look
+        at it.
     allowed: workers or pairs (worker, dp_rank), or an AllowedSet; None: all.
     pinned: the one worker or pair that may serve it.
     dp_ranks: the data-parallel ranks that may: range(0, 4).
@@ -450,6 +455,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -475,6 +482,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -498,6 +507,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -520,6 +531,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,

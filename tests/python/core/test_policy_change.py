@@ -94,6 +94,19 @@ def test_decisions_go_on_while_policy_and_draining_change(router: kvroute.KvRout
     for turn in range(150):
         router.set_policy(("kv_cost", "round_robin", "standalone")[turn % 3])
         router.set_draining(f"w{turn % 3}", turn % 2 == 0)
+    untracked = {"track_prefill_tokens": False, "allowed": ["w0"]}
+    assert router.select_worker(PROMPT, **untracked).cost == 10
+    with router.reserve(PROMPT, allowed=["w0"]):
+        assert router.select_worker(PROMPT, **untracked).cost == 10
+        assert router.select_worker(PROMPT, assume_kv_reuse=False, **untracked).cost == 20
+    hashes = kvroute.hash_blocks(PROMPT, 16)
+    assert router.select_worker_by_hashes(hashes, 160, **untracked).cost == 10
+    figures: dict[str, Any] = {"held": 10, "active": 10, "prompt_blocks": 10}
+    costs_stated = [
+        kvroute.score("kv_cost", [figures], num_tokens=160, assume_kv_reuse=reuse)
+        for reuse in (None, True, False)
+    ]
+    assert costs_stated == [[10], [10], [20]]
     stop.set()
     for thread in threads:
         thread.join()

@@ -143,14 +143,16 @@ def kv_cost(p: dict[str, Any], t: Target, tokens: int, least: int) -> float:
     depths = [cached(t, tokens, max(t[tier] for tier in TIERS[: i + 1])) for i in range(4)]
     gained = [depths[0], *(b - a for a, b in itertools.pairwise(depths))]
     tracked, active = p["track_prefill_tokens"], t["active"] if p["assume_kv_reuse"] else 0
-    decay = 1 / (1 + p["overlap_credit_decay"] * (t["prefill_tokens"] - least) / tokens)
+    excess = (t["prefill_tokens"] - least) / 16
+    decay = 1 / (1 + p["overlap_credit_decay"] * excess / math.ceil(tokens / 16))
     weights = [p["overlap_credit"] * (decay if tracked else 1)]
     weights += [p["host_weight"], p["disk_weight"], p["external_weight"]]
     credit = sum(weight * blocks / 16 for weight, blocks in zip(weights, gained, strict=True))
     work = (t["prefill_tokens"] + tokens) / 16 if tracked else 0
     used = t["prompt_blocks"] + t["output_blocks"] + max(0, tokens // t["block_size"] - active)
     decode = used * t["block_size"] / 16
-    decode = max(0, decode - credit) if p["decode_role"] and not tracked else decode
+    if p["decode_role"] and not tracked and p["overlap_credit"] > 0:
+        decode = max(0, decode - credit)
     cost = p["prefill_scale"] * max(0, work - credit) + decode + p["request_weight"] * t["requests"]
     return float(cost * math.exp(-math.tanh(t["preference"])))
 
