@@ -215,7 +215,8 @@ class Reservation:
         """The prefill is done: its tokens no longer count as load."""
 
     def progress(self, output_tokens: int) -> None:
-        """Cumulative count of generated tokens; a lower value than before changes nothing."""
+        """Cumulative count of generated tokens; a lower value than before changes no load. Each
+        call, as each of first_token, keeps the booking for another `reservation_ttl`."""
 
     def release(self, output_token_ids: TokenIds | None = None) -> None:
         """Ends the booking. With `output_token_ids` (all that were sampled), the blocks that prompt
@@ -327,7 +328,8 @@ class KvRouter:
     seed: of the generator that breaks ties; None takes one from the system.
     clock: a VirtualClock for simulations; None is the monotonic clock.
     predicted_ttl: seconds that blocks assumed from this router's own decisions count as held.
-    reservation_ttl: seconds after which a reservation that nobody released is dropped.
+    reservation_ttl: seconds without a call for a reservation (first_token, progress) after which it
+        is dropped, since nobody seems to have it any more.
     prefill_tokens_per_second, attention_seconds: how long engines compute on n uncached tokens:
         n / prefill_tokens_per_second, and attention_seconds for each pair of such a token and one
         before it. Only their proportion matters once first tokens have been measured.
@@ -629,6 +631,10 @@ class TargetStats:
     @property
     def load_age(self) -> float | None:
         """Seconds since the last report."""
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """Mean time from reserve to first_token over the load window; None without any."""
 
     @property
     def selections(self) -> int:

@@ -41,6 +41,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   const Booking& booked = running.booking;
   running.id = id;
   running.booked_at = now;
+  running.heard_at = now;
   running.prefill_seconds =
       std::min(fleet_.prefill.seconds(booked.prompt_tokens, booked.shared_tokens), kMaxPrefill);
   const auto output = booked.expected_output_tokens
@@ -60,7 +61,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
     load.head_started = now;
   }
   targets_[booked.slot].prefilling.push_back(running);
-  by_age_.push_back(running);
+  by_silence_.push_back(running);
 
   load.arrivals.add(now, kArrivalMemory);
   load.prefill_seconds.add(running.prefill_seconds, kArrivalMemory);
@@ -69,10 +70,18 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   return id;
 }
 
+void LoadModel::hear(Running& running, Nanoseconds now) noexcept {
+  by_silence_.remove(running);
+  running.heard_at = now;
+  by_silence_.push_back(running);
+}
+
 void LoadModel::first_token(BookingId id, Nanoseconds now) {
   const auto found = bookings_.find(id);
-  if (found == bookings_.end() || !found->second.prefilling) return;
+  if (found == bookings_.end()) return;
   Running& running = found->second;
+  hear(running, now);
+  if (!running.prefilling) return;
   Target& target = targets_[running.booking.slot];
   measure_prefill(running, now);
   end_prefill(running, now);
@@ -116,10 +125,12 @@ void LoadModel::end_prefill(Running& running, Nanoseconds now) {
   target.prefill_free_at = now;
 }
 
-void LoadModel::progress(BookingId id, std::uint64_t output_tokens) {
+void LoadModel::progress(BookingId id, std::uint64_t output_tokens, Nanoseconds now) {
   const auto found = bookings_.find(id);
-  if (found == bookings_.end() || output_tokens <= found->second.output_tokens) return;
+  if (found == bookings_.end()) return;
   Running& running = found->second;
+  hear(running, now);
+  if (output_tokens <= running.output_tokens) return;
   TargetLoad& load = changing(running.booking.slot);
   running.output_tokens = output_tokens;
   const std::uint64_t grown = grown_blocks(running.booking, output_tokens) - running.output_blocks;
@@ -155,24 +166,24 @@ Booking LoadModel::end(Running& running, Nanoseconds now) {
   load.output_blocks -= running.output_blocks;
   load.expected_output_blocks -= running.expected_output_blocks;
   --load.requests;
-  by_age_.remove(running);
+  by_silence_.remove(running);
   ids_by_request_.erase(running.booking.request_id);
   Booking booking = std::move(running.booking);
   bookings_.erase(running.id);
   return booking;
 }
 
-std::vector<Booking> LoadModel::end_expired(Nanoseconds now) {
+std::vector<Booking> LoadModel::end_expired(Nanoseconds now, std::size_t more) {
   std::vector<Booking> ended;
   const Nanoseconds lifetime = seconds_to_ns(options_.reservation_ttl_seconds);
-  const auto must_end = [&](const Running* oldest) {
-    return oldest != nullptr &&
-           (after(oldest->booked_at, lifetime) <= now || bookings_.size() >= options_.max_bookings);
+  const auto must_end = [&](const Running* silent) {
+    return silent != nullptr && (after(silent->heard_at, lifetime) <= now ||
+                                 bookings_.size() + more > options_.max_bookings);
   };
-  if (!must_end(by_age_.front())) return ended;
+  if (!must_end(by_silence_.front())) return ended;
   ended.reserve(kMaxEndedAtOnce);
-  while (ended.size() < kMaxEndedAtOnce && must_end(by_age_.front())) {
-    ended.push_back(end(*by_age_.front(), now));
+  while (ended.size() < kMaxEndedAtOnce && must_end(by_silence_.front())) {
+    ended.push_back(end(*by_silence_.front(), now));
     ++expired_;
   }
   return ended;

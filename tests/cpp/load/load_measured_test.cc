@@ -150,11 +150,11 @@ TEST_F(LoadMeasured, OutputAndDecodeTimeAreOfReleasedRequestsWithAFirstToken) {
   const BookingId c = book(100, 0);
   const BookingId d = book(100, 0, 1);
   load.first_token(a, kSecond);
-  load.progress(a, 200);
+  load.progress(a, 200, kSecond);
   load.first_token(b, kSecond);
-  load.progress(c, 900);
+  load.progress(c, 900, kSecond);
   load.first_token(d, kSecond);
-  load.progress(d, 900);
+  load.progress(d, 900, kSecond);
   EXPECT_TRUE(load.release(a, 3 * kSecond));
   EXPECT_TRUE(load.release(b, 5 * kSecond));  // nobody told its output
   EXPECT_TRUE(load.release(c, 9 * kSecond));  // no first token
@@ -165,7 +165,7 @@ TEST_F(LoadMeasured, OutputAndDecodeTimeAreOfReleasedRequestsWithAFirstToken) {
 
 TEST_F(LoadMeasured, WhatExpiresIsNotMeasured) {
   load.first_token(book(100, 0), kSecond);
-  EXPECT_EQ(load.end_expired(600 * kSecond).size(), 1U);
+  EXPECT_EQ(load.end_expired(601 * kSecond, 0).size(), 1U);
   EXPECT_TRUE(load.fleet().decode_seconds.empty());
 }
 
@@ -173,10 +173,10 @@ TEST_F(LoadMeasured, ExpectedOutputIsTheCallersElseTheMeanAndShrinksAsItComes) {
   expected_output_tokens = 64;
   const BookingId a = book(160, 0);
   EXPECT_EQ(target().expected_output_blocks, 4U);
-  load.progress(a, 40);
+  load.progress(a, 40, 0);
   EXPECT_EQ(target().expected_output_blocks, 2U);
   EXPECT_EQ(target().output_blocks, 2U);
-  load.progress(a, 320);
+  load.progress(a, 320, 0);
   EXPECT_EQ(target().expected_output_blocks, 0U);
   EXPECT_EQ(target().output_blocks, 20U);
   load.first_token(a, kSecond);
@@ -241,7 +241,7 @@ TEST_F(LoadMeasured, AnotherTargetOfTheSlotInheritsNothing) {
   load.add_target(0, 2 * kSecond);
   EXPECT_EQ(target().reports, 0U) << "a report for the target that has left";
   load.first_token(b, 3 * kSecond);
-  load.progress(a, 1'000);
+  load.progress(a, 1'000, 3 * kSecond);
   EXPECT_FALSE(load.release(a, 3 * kSecond));
   EXPECT_FALSE(load.release(b, 3 * kSecond));
   EXPECT_EQ(target().selections, 0U);

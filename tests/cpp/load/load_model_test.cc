@@ -68,13 +68,13 @@ TEST(LoadModel, FirstTokenEndsThePrefillOnce) {
 TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
   TwoTargets load;
   const auto id = load.book(request("a"), 0);  // 170 tokens: 10 blocks and 10 tokens
-  load.progress(*id, 5);
+  load.progress(*id, 5, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
-  load.progress(*id, 6);
+  load.progress(*id, 6, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 1U);
-  load.progress(*id, 40);
+  load.progress(*id, 40, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 3U);
-  load.progress(*id, 7);
+  load.progress(*id, 7, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 3U);
   EXPECT_TRUE(load.release(*id, 0));
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
@@ -116,7 +116,7 @@ TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
   EXPECT_EQ(ended->place, 77U);
   EXPECT_FALSE(load.release(*id, 0));
   load.first_token(*id, 0);
-  load.progress(*id, 1000);
+  load.progress(*id, 1000, 0);
   load.drop_blocks(0, ended->new_blocks);
   EXPECT_EQ(load.loads()[0].requests, 0U);
   EXPECT_EQ(load.loads()[0].prefill_tokens, 0U);
@@ -127,19 +127,38 @@ TEST(LoadModel, DropsBookingsThatAreTooOld) {
   TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 100});
   ASSERT_TRUE(load.book(request("old"), 0));
   ASSERT_TRUE(load.book(request("young"), 5 * kSecond));
-  EXPECT_TRUE(load.end_expired(9 * kSecond).empty());
-  const auto ended = load.end_expired(10 * kSecond);
+  EXPECT_TRUE(load.end_expired(9 * kSecond, 1).empty());
+  const auto ended = load.end_expired(10 * kSecond, 1);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].request_id, "old");
   EXPECT_EQ(load.expired(), 1U);
   EXPECT_EQ(load.bookings(), 1U);
 }
 
+TEST(LoadModel, KeepsABookingThatIsHeardOf) {
+  TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 2});
+  const auto stream = load.book(request("stream"), 0);
+  ASSERT_TRUE(load.book(request("silent"), 2 * kSecond));
+  load.first_token(*stream, 3 * kSecond);
+  for (int call = 1; call < 100; ++call) {
+    const Nanoseconds now = 9 * call * kSecond;
+    load.progress(*stream, 5, now);  // the count need not grow
+    for (const auto& ended : load.end_expired(now, 0)) EXPECT_EQ(ended.request_id, "silent");
+  }
+  EXPECT_EQ(load.bookings(), 1U);
+  EXPECT_EQ(load.expired(), 1U);
+  ASSERT_TRUE(load.book(request("later"), 899 * kSecond));
+  load.progress(*stream, 6, 899 * kSecond);
+  EXPECT_EQ(load.end_expired(899 * kSecond, 1).at(0).request_id, "later") << "the longest silent";
+  EXPECT_EQ(load.end_expired(909 * kSecond, 0).size(), 1U) << "it has fallen silent";
+}
+
 TEST(LoadModel, DropsTheOldestBookingWhenThereAreTooMany) {
   TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 2});
   ASSERT_TRUE(load.book(request("a"), 0));
   ASSERT_TRUE(load.book(request("b"), 1));
-  const auto ended = load.end_expired(1);
+  EXPECT_TRUE(load.end_expired(1, 0).empty()) << "no one more is to be booked";
+  const auto ended = load.end_expired(1, 1);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].request_id, "a");
 }
@@ -210,7 +229,7 @@ TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
   Nanoseconds now = 0;
   for (int step = 0; step < 20'000; ++step) {
     now += static_cast<Nanoseconds>(random.below(2)) * kSecond;
-    for (const auto& ended : load.end_expired(now)) running.erase(ended.request_id);
+    for (const auto& ended : load.end_expired(now, 1)) running.erase(ended.request_id);
     const std::size_t recent = std::min<std::size_t>(ids.size(), 60);
     const BookingId some = ids[ids.size() - 1 - random.below(recent)];
     const auto found = std::find_if(running.begin(), running.end(),
