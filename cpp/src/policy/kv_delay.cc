@@ -18,7 +18,7 @@ struct KvDelay::Shared {
         output_tokens(input.expected_output_tokens ? *input.expected_output_tokens
                                                    : input.fleet->output_tokens.value()),
         arrivals(input.fleet->arrivals_per_target(input.now)),
-        memory(input.fleet->arrival_memory / std::max(1U, input.fleet->targets)),
+        memory(input.fleet->memory_of_a_target()),
         full_blocks(input),
         output_blocks(output_tokens / input.block_size),
         utilization(std::min(arrivals * scale * mean_seconds, options.max_utilization)),

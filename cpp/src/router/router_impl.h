@@ -113,6 +113,7 @@ class Router::Impl {
   void expire(Nanoseconds now) const;
   bool end_expired(std::size_t more = 0) const;
   bool expire_bookings() const;
+  [[nodiscard]] double confidence_of(Slot slot) const;
   void end(const Booking& booking) const;
   void remember(const ReservationHandle& handle, Slot slot,
                 std::span<const std::uint32_t> output_tokens);

@@ -23,6 +23,10 @@ struct FleetLoad {
   double window_seconds = 60;           ///< of request rates and mean times to first token
   double report_lifetime_seconds = 60;  ///< an engine's report counts for so long
 
+  /// Arrivals that a target's own share of `arrivals` remembers.
+  [[nodiscard]] double memory_of_a_target() const noexcept {
+    return arrival_memory / (targets > 0 ? targets : 1);
+  }
   /// Arrivals a second and target.
   [[nodiscard]] double arrivals_per_target(Nanoseconds now) const noexcept {
     return targets == 0 ? 0 : arrivals.per_second(now, arrival_memory) / targets;
