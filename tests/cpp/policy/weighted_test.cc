@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvroute/base/error.h"
@@ -131,6 +132,21 @@ TEST(Weighted, TakesAnyOfTheScores) {
   } catch (const InvalidArgument& error) {
     EXPECT_NE(std::string(error.what()).find("'luck'"), std::string::npos);
   }
+}
+
+TEST(Weighted, NamesThePlaceOfTermsThatAreNone) {
+  const auto refusal_of = [](PolicySpec::Parameters terms) {
+    const PolicySpec::Parameters inner{{"name", {"weighted"}}, {"terms", {std::move(terms)}}};
+    try {
+      (void)make_policy(PolicySpec("gate", {{"when", {"no_session"}}, {"then", {inner}}}));
+    } catch (const InvalidArgument& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal_of({{"luck", {1.0}}}).find("policy.then.terms: expected scores"), 0U);
+  EXPECT_EQ(refusal_of({{"prefix", {-1.0}}}).find("policy.then.terms.prefix: "), 0U);
+  EXPECT_EQ(refusal_of({}), "policy.then.terms: expected at least one named number, got none");
 }
 
 }  // namespace

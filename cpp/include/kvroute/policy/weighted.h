@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -44,8 +45,10 @@ class Weighted final : public Policy {
   using Terms = std::vector<std::pair<std::string, double>>;
   static Terms default_terms() { return {{"prefix", 3}, {"queue", 2}, {"kv_usage", 2}}; }
 
+  /// `place` is where the terms stand, for errors.
   /// \throws InvalidArgument for a score that does not exist.
-  explicit Weighted(const Terms& terms = default_terms(), PickRule rule = {});
+  explicit Weighted(const Terms& terms = default_terms(), PickRule rule = {},
+                    std::string_view place = "terms");
   [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);
 
   [[nodiscard]] std::string_view name() const noexcept override { return "weighted"; }
