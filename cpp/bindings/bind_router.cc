@@ -79,7 +79,7 @@ void bind_router(py::module_& module) {
       .def_property_readonly("policy", &RouterFace::policy)
       .def_property_readonly("policy_spec", &RouterFace::policy_spec)
       .def("set_policy", &RouterFace::set_policy, py::arg("policy"),
-           py::arg("fallback_policy") = "kv_cost",
+           py::arg("fallback_policy") = none,
            "Chooses by another policy from the next decision on.")
       .def("recent_decisions", &RouterFace::recent_decisions, py::arg("limit") = 100,
            "The last decisions with what they rested on, the oldest first.")

@@ -85,6 +85,7 @@ class RouterFace {
   void close();
 
  private:
+  PolicySpec fallback_;  // of a policy of Python, now or later; by the GIL
   ProcessGuard<Router> router_;
   std::shared_ptr<const PythonScoring> scoring_;  // null: the router's own policy; by the GIL
 };

@@ -406,11 +406,12 @@ class KvRouter:
         written in Python."""
 
     def set_policy(
-        self, policy: Policy | PythonPolicy, fallback_policy: Policy = "kv_cost"
+        self, policy: Policy | PythonPolicy, fallback_policy: Policy | None = None
     ) -> None:
         """Chooses by another policy, or other parameters, from the next decision on. The index, the
-        load and the seed's sequence stay; turns (of "round_robin") begin anew. InvalidArgument
-        leaves the policy as it was."""
+        load and the seed's sequence stay; turns (of "round_robin") begin anew. `fallback_policy`
+        is for policies written in Python, this one or later ones; None keeps the one before.
+        InvalidArgument leaves the policy as it was."""
 
     def add_worker(
         self,
