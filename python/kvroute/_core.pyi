@@ -124,10 +124,12 @@ def score(
     block_size: held, host, disk, external (leading blocks in any tier from the device to that one),
     active, total_blocks, prompt_blocks, output_blocks, expected_output_blocks; prefill_tokens,
     requests, prefilling; in seconds: backlog_seconds, head_seconds, and head_started and joined_at
-    of the clock that `now` is of; prefill_scale, prefill_seconds (means); waiting, running,
-    kv_usage, report_age (seconds; 0 where one of the three is given, never reported otherwise);
-    picks, recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals
-    (times in seconds; of request_rate also pairs of a time and its uncached tokens); preference.
+    of the clock that `now` is of; prefill_scale, prefill_seconds (means), prefill_scale_age
+    (seconds since it was measured, 0); waiting, running, kv_usage, report_age (seconds; 0 where one
+    of the three is given, never reported otherwise); unreported and unfinished (requests chosen
+    since the last report of waiting that have had no first token, or have not ended);
+    recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals (times in
+    seconds; of request_rate also pairs of a time and its uncached tokens); preference.
 
     The fleet's: prefill_tokens_per_second, attention_seconds, targets (as many as are stated),
     arrivals, arrival_memory, prefill_seconds, prefill_scale, output_tokens, decode_seconds,

@@ -101,7 +101,12 @@ void LoadModel::measure_prefill(const Running& running, Nanoseconds now) {
   const double predicted = running.prefill_seconds;
   if (predicted <= 0) return;
   const double ratio = seconds_between(std::max(running.booked_at, free_at), now) / predicted;
-  for (RunningMean* const scale : {&changing(slot).prefill_scale, &fleet_.prefill_scale}) {
+  TargetLoad& load = changing(slot);
+  if (after(load.prefill_measured_at, seconds_to_ns(fleet_.window_seconds)) <= now) {
+    load.prefill_scale = {};
+  }
+  load.prefill_measured_at = now;
+  for (RunningMean* const scale : {&load.prefill_scale, &fleet_.prefill_scale}) {
     scale->add(ratio, kMeasured, predicted);
     scale->hold(1 / kMaxScale, kMaxScale);
   }
@@ -166,6 +171,7 @@ Booking LoadModel::end(Running& running, Nanoseconds now) {
   load.output_blocks -= running.output_blocks;
   load.expected_output_blocks -= running.expected_output_blocks;
   --load.requests;
+  if (running.report == targets_[slot].report && load.unfinished > 0) --load.unfinished;
   by_silence_.remove(running);
   ids_by_request_.erase(running.booking.request_id);
   Booking booking = std::move(running.booking);

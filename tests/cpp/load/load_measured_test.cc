@@ -119,6 +119,14 @@ TEST_F(LoadMeasured, TheScaleIsHeldWithinAnEighthAndEight) {
   EXPECT_DOUBLE_EQ(scale(1), 0.125);
 }
 
+TEST_F(LoadMeasured, TheScaleBeginsAnewAWindowAfterTheLastMeasurement) {
+  load.first_token(book(100, 0), 8 * kSecond);
+  load.first_token(book(100, 66 * kSecond), 67 * kSecond);
+  EXPECT_DOUBLE_EQ(scale(), 4.5);
+  load.first_token(book(100, 126 * kSecond), 127 * kSecond);
+  EXPECT_DOUBLE_EQ(scale(), 1);
+}
+
 TEST_F(LoadMeasured, AFullHitPredictsNothingAndIsNotMeasured) {
   load.first_token(book(100, 0, 0, 100), kSecond);
   EXPECT_TRUE(target().prefill_scale.empty());

@@ -80,34 +80,6 @@ TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
 }
 
-TEST(LoadModel, CountsPicksThatTheLastReportCannotKnowAndThatMayWait) {
-  TwoTargets load;
-  const auto unreported = [&] { return load.loads()[0].unreported; };
-  const auto pick_and_book = [&](std::string id) {
-    load.note_pick(0, 100, 0);
-    return *load.book(request(std::move(id)), 0);
-  };
-  const BookingId before = pick_and_book("before");
-  load.report(0, {.waiting = 1, .running = {}, .kv_usage = {}}, 0);
-  EXPECT_EQ(unreported(), 0U);
-  const BookingId a = pick_and_book("a");
-  const BookingId b = pick_and_book("b");
-  load.note_pick(0, 100, 0);  // selected alone
-  EXPECT_EQ(unreported(), 3U);
-  load.first_token(before, 0);  // was counted by the report
-  load.add_target(2, 0);
-  load.report(0, {.waiting = {}, .running = 3, .kv_usage = {}}, 0);
-  EXPECT_EQ(unreported(), 3U);
-  load.first_token(a, 0);
-  EXPECT_EQ(unreported(), 2U);
-  EXPECT_TRUE(load.release(a, 0));
-  EXPECT_EQ(unreported(), 2U);
-  EXPECT_TRUE(load.release(b, 0));
-  EXPECT_EQ(unreported(), 1U);
-  load.report(0, {.waiting = 0, .running = {}, .kv_usage = {}}, 0);
-  EXPECT_EQ(unreported(), 0U);
-}
-
 TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
   TwoTargets load;
   const auto id = load.book(request("a"), 0);
@@ -176,15 +148,47 @@ TEST(LoadModel, ATargetThatReturnsInheritsNothing) {
   EXPECT_EQ(load.loads()[1].requests, 1U);
 }
 
-TEST(LoadModel, ANewTargetBeginsTheCountOfPicksAnewForAll) {
+TEST(LoadModel, ANewTargetLeavesTheOthersCountsAlone) {
   TwoTargets load;
   load.note_pick(0, 10, 0);
   load.add_target(2, 0);
-  EXPECT_EQ(load.loads()[0].picks, 0U);
+  EXPECT_EQ(load.loads()[0].unreported, 1U);
+  EXPECT_EQ(load.loads()[0].unfinished, 1U);
   EXPECT_EQ(load.loads()[0].selections, 1U);
 }
 
-TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
+TEST(LoadModel, CountsPicksThatAReportCannotKnowUntilTheyEnd) {
+  TwoTargets load;
+  const auto counts = [&] {
+    return std::pair(load.loads()[0].unreported, load.loads()[0].unfinished);
+  };
+  const auto pick_and_book = [&](std::string id) {
+    load.note_pick(0, 100, 0);
+    return *load.book(request(std::move(id)), 0);
+  };
+  const BookingId before = pick_and_book("before");
+  load.report(0, {.waiting = 1, .running = {}, .kv_usage = {}}, 0);
+  EXPECT_EQ(counts(), std::pair(0U, 0U));
+  const BookingId a = pick_and_book("a");
+  const BookingId b = pick_and_book("b");
+  load.note_pick(0, 100, 0);  // selected alone
+  EXPECT_EQ(counts(), std::pair(3U, 3U));
+  load.first_token(before, 0);  // was counted by the report
+  EXPECT_TRUE(load.release(before, 0));
+  EXPECT_EQ(counts(), std::pair(3U, 3U));
+  load.first_token(a, 0);
+  EXPECT_EQ(counts(), std::pair(2U, 3U));
+  EXPECT_TRUE(load.release(a, 0));
+  EXPECT_EQ(counts(), std::pair(2U, 2U));
+  EXPECT_TRUE(load.release(b, 0));
+  EXPECT_EQ(counts(), std::pair(1U, 1U));
+  load.report(0, {.waiting = {}, .running = 3, .kv_usage = {}}, 0);
+  EXPECT_EQ(counts(), std::pair(1U, 1U));
+  load.report(0, {.waiting = 0, .running = {}, .kv_usage = {}}, 0);
+  EXPECT_EQ(counts(), std::pair(0U, 0U));
+}
+
+TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountsOfPicks) {
   TwoTargets load;
   load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, kSecond);
   load.note_pick(0, 10, 0);
@@ -192,9 +196,9 @@ TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
   load.report(0, {.waiting = {}, .running = {}, .kv_usage = 0.6}, 2 * kSecond);
   EXPECT_EQ(load.loads()[0].reported.waiting, 3U);
   EXPECT_EQ(load.loads()[0].reported.kv_usage, 0.6);
-  EXPECT_EQ(load.loads()[0].picks, 2U);
+  EXPECT_EQ(load.loads()[0].unfinished, 2U);
   load.report(0, {.waiting = 4, .running = {}, .kv_usage = {}}, 3 * kSecond);
-  EXPECT_EQ(load.loads()[0].picks, 0U);
+  EXPECT_EQ(load.loads()[0].unfinished, 0U);
   EXPECT_EQ(load.loads()[0].selections, 2U);
   EXPECT_EQ(load.loads()[0].reported_at, 3 * kSecond);
 }

@@ -48,6 +48,8 @@ class RunningMean {
     return count_ > 0 ? mean_ : absent;
   }
   [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+  /// How many values it is the mean of; at most the memory.
+  [[nodiscard]] double count() const noexcept { return count_; }
 
  private:
   double mean_ = 0;

@@ -27,8 +27,7 @@ namespace kvroute {
 /// `max_bookings`, and in idleness by the time to live, which begins anew with each of these calls;
 /// so a stream that tells of its progress never expires. `now` must not go back. Not
 /// thread-safe; the router calls it under the lock that makes a decision and its booking one step.
-/// All calls are O(1) but `add_target`, linear in the targets, and `remove_target` and
-/// `end_expired`, linear in what they end.
+/// All calls are O(1) but `remove_target` and `end_expired`, linear in what they end.
 class LoadModel {
  public:
   /// \throws InvalidArgument as LoadOptions::check says.
@@ -37,8 +36,7 @@ class LoadModel {
   LoadModel& operator=(const LoadModel&) = delete;
   ~LoadModel() = default;
 
-  /// Starts a target afresh in `slot`, which must have none. Picks since the last report begin anew
-  /// for all targets, so that one without a history is not preferred until it has caught up.
+  /// Starts a target afresh in `slot`, which must have none. Nothing changes for the others.
   void add_target(Slot slot, Nanoseconds now);
 
   /// Ends the target's bookings and forgets all else of it; nothing of them is measured. Returns
