@@ -349,7 +349,8 @@ class KvRouter:
         was chosen since the report and has no first token counts as queued. None: no limit. What
         was not reported, or long ago, vetoes nobody.
     recent_time_constant: seconds in which the memory of recent choices fades to 1/e.
-    load_window: seconds that request rates are counted over.
+    load_window: seconds that request rates are counted over, and after which a target's measured
+        speed counts no more.
     report_lifetime: seconds for which an engine's report counts.
     decision_log: decisions kept for `recent_decisions`, at most 10,000; 0: none, at no cost.
     fallback_policy: decides where a policy written in Python fails.

@@ -102,9 +102,7 @@ void LoadModel::measure_prefill(const Running& running, Nanoseconds now) {
   if (predicted <= 0) return;
   const double ratio = seconds_between(std::max(running.booked_at, free_at), now) / predicted;
   TargetLoad& load = changing(slot);
-  if (after(load.prefill_measured_at, seconds_to_ns(fleet_.window_seconds)) <= now) {
-    load.prefill_scale = {};
-  }
+  load.prefill_scale.fade(fleet_.freshness(load.prefill_measured_at, now));
   load.prefill_measured_at = now;
   for (RunningMean* const scale : {&load.prefill_scale, &fleet_.prefill_scale}) {
     scale->add(ratio, kMeasured, predicted);

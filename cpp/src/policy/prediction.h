@@ -17,25 +17,24 @@ inline constexpr double kTrusted = 32;  // first tokens of a target
 /// Measured by predicted prefill time of each target, held in [1/8, 8]. It counts beside the
 /// fleet's by how far it can be trusted:
 ///
-///     trust = max(0, min(1, n/32) - age/window)
+///     trust = min(1, n/32) * FleetLoad::freshness of the last
 ///
-/// for n first tokens, the last of them `age` seconds ago; `window` is `FleetLoad::window_seconds`.
-/// So one odd measurement decides little, and who is not chosen, hence not measured, is not avoided
-/// for ever for what was once. The fleet's is 1 before its first measurement.
+/// for n first tokens. So one odd measurement decides little, and who is not chosen, hence not
+/// measured, is not avoided for ever for what was once. The fleet's is 1 before its first
+/// measurement.
 class PrefillScales {
  public:
   explicit PrefillScales(const ScoreInput& input) noexcept
       : loads_(input.loads),
         now_(input.now),
-        per_window_(1 / input.fleet->window_seconds),
+        fleet_(input.fleet),
         of_fleet_(std::clamp(input.fleet->prefill_scale.value(1), kLeastScale, kMostScale)) {}
   [[nodiscard]] double operator()(Slot slot) const noexcept {
     const TargetLoad& load = loads_[slot];
     if (load.prefill_scale.empty()) return of_fleet_;
     const double own = std::clamp(load.prefill_scale.value(), kLeastScale, kMostScale);
-    const double age = ns_to_seconds(std::max<Nanoseconds>(now_ - load.prefill_measured_at, 0));
-    const double trust =
-        std::max(0.0, std::min(1.0, load.prefill_scale.count() / kTrusted) - age * per_window_);
+    const double trust = std::min(1.0, load.prefill_scale.count() / kTrusted) *
+                         fleet_->freshness(load.prefill_measured_at, now_);
     return trust == 1 ? own : of_fleet_ + (own - of_fleet_) * trust;
   }
   [[nodiscard]] double of_fleet() const noexcept { return of_fleet_; }
@@ -43,7 +42,7 @@ class PrefillScales {
  private:
   std::span<const TargetLoad> loads_;
   Nanoseconds now_;
-  double per_window_;
+  const FleetLoad* fleet_;
   double of_fleet_;
 };
 

@@ -119,11 +119,13 @@ TEST_F(LoadMeasured, TheScaleIsHeldWithinAnEighthAndEight) {
   EXPECT_DOUBLE_EQ(scale(1), 0.125);
 }
 
-TEST_F(LoadMeasured, TheScaleBeginsAnewAWindowAfterTheLastMeasurement) {
+TEST_F(LoadMeasured, WhatWasMeasuredLongAgoWeighsLessInTheScale) {
   load.first_token(book(100, 0), 8 * kSecond);
-  load.first_token(book(100, 66 * kSecond), 67 * kSecond);
-  EXPECT_DOUBLE_EQ(scale(), 4.5);
-  load.first_token(book(100, 126 * kSecond), 127 * kSecond);
+  load.first_token(book(100, 27 * kSecond), 28 * kSecond);
+  EXPECT_DOUBLE_EQ(scale(), (8 + 1) / 2.0);
+  load.first_token(book(100, 67 * kSecond), 68 * kSecond);  // 40 s: a half
+  EXPECT_DOUBLE_EQ(scale(), (0.5 * 9 + 1) / 2);
+  load.first_token(book(100, 127 * kSecond), 128 * kSecond);  // 60 s: nothing
   EXPECT_DOUBLE_EQ(scale(), 1);
 }
 

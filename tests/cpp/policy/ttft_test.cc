@@ -45,7 +45,7 @@ TEST(Ttft, TrustsAMeasuredSpeedByHowMuchWasMeasuredAndHowLongAgo) {
   for (Slot slot = 0; slot < 6; ++slot) builder.measure_prefill(slot, 6, first_tokens[slot]);
   builder.loads[4].prefill_measured_at -= 45 * kSecond;
   builder.loads[5].prefill_measured_at -= 45 * kSecond;
-  const Costs expected{6, 6, 4, 2 + 4.0 / 32, 3, 2};
+  const Costs expected{6, 6, 4, 2 + 4.0 / 32, 3.5, 2.75};
   const Costs costs = builder.costs(Ttft{});
   for (Slot slot = 0; slot < 6; ++slot) EXPECT_DOUBLE_EQ(costs[slot], expected[slot]);
 }

@@ -68,7 +68,7 @@ def prefill(tokens: int, known: int) -> float:
 
 def scale(target: Target, of_fleet: float = 1.0) -> float:
     own = min(8.0, max(1 / 8, float(target["prefill_scale"])))
-    return of_fleet + (own - of_fleet) * max(0.0, 1 - target["prefill_scale_age"] / 60)
+    return of_fleet + (own - of_fleet) * max(0.0, min(1.0, 1.5 - target["prefill_scale_age"] / 40))
 
 
 def left(target: Target, of_fleet: float = 1.0) -> float:

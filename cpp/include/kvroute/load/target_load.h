@@ -47,7 +47,7 @@ struct TargetLoad {
   /// Measured by predicted prefill time over about the last 64 first tokens, as a ratio of sums, in
   /// [1/8, 8]. Measured: from the booking, or from the target's last first token or end of a head
   /// if that came later, to the first token. The fleet's counts before there is one, and policies
-  /// let it fade to that; it begins anew FleetLoad::window_seconds after the last measurement.
+  /// let it fade to that; at each measurement those before weigh by FleetLoad::freshness.
   RunningMean prefill_scale;
   Nanoseconds prefill_measured_at = 0;  ///< the last time; meaningful once there is a scale
   ArrivalRate arrivals;                 ///< of bookings

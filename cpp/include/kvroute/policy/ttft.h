@@ -14,8 +14,8 @@ namespace kvroute {
 /// for L prompt tokens of which c are on the device; `prefill` is `FleetLoad::prefill`, s the
 /// target's measured by predicted prefill time (the fleet's before the first measurement, else 1;
 /// held in [1/8, 8]), which serves engines of unequal speed. Of a target's own and the fleet's, its
-/// own weighs max(0, min(1, n/32) - age/window): by how many first tokens were measured, n of the
-/// last 64, and how long ago the last one, against `FleetLoad::window_seconds`.
+/// own weighs min(1, n/32) for n measured first tokens, and less when the last of them is long ago
+/// (`FleetLoad::freshness`).
 ///
 /// Predictions err: costs within 5 % and 1 ms of the least count as equal. Of those, the target
 /// that was chosen least of late decides (`TargetLoad::recent_requests`, for a new target by its
