@@ -37,14 +37,17 @@ class Features:
     cached_tokens, uncached_tokens: tokens of the prompt on its device, and all others.
     prefill_seconds: of these others, as the router's prefill model predicts.
     prefill_tokens, backlog_seconds: booked and without a first token, as tokens and as predicted
-        time. backlog_left_seconds: less what has been computed of the oldest of them.
-    prefill_scale: measured by predicted prefill time, within 1/8 and 8.
+        time. backlog_left_seconds: times prefill_scale, less the seconds spent on the oldest.
+    prefill_scale: measured by predicted prefill time, within 1/8 and 8, weighed with the fleet's as
+        built-in policies do.
     mean_prefill_seconds, arrival_seconds: of its last bookings, the predicted time of one, and the
         time from one to the next (infinite before the second).
     first_token_seconds: mean time from `reserve` to `first_token`, over the load window.
     active_blocks, expected_output_blocks, requests, prefilling: booked.
     total_blocks: of its KV cache.
     waiting, running, kv_usage: as its engine reported, while that is fresh. report_age: in seconds.
+    unreported, unfinished: requests chosen for since it reported `waiting` that have had no first
+        token, or have not ended.
     recent_requests, recent_tokens: chosen for, fading with time. request_rate: a second.
     preference: weights of the request's preferred labels that it has.
     """
@@ -73,6 +76,8 @@ class Features:
     waiting: Floats
     running: Floats
     kv_usage: Floats
+    unreported: Floats
+    unfinished: Floats
     report_age: Floats
     recent_requests: Floats
     recent_tokens: Floats

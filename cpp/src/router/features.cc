@@ -33,6 +33,7 @@ std::array<double, kFeatureNames.size()> figures(const ScoreInput& input, Slot s
   const EngineLoad reported = input.reported(slot);
   const auto number = [](auto value) { return static_cast<double>(value); };
   const std::uint64_t cached = input.cached_tokens(slot);
+  const double scale = detail::PrefillScales(input)(slot);
   const Window::Total requests =
       input.histories[slot].requests.total(input.now, fleet.window_seconds);
   const Window::Total first_tokens =
@@ -48,8 +49,8 @@ std::array<double, kFeatureNames.size()> figures(const ScoreInput& input, Slot s
           fleet.prefill.seconds(input.num_tokens, cached),
           number(load.prefill_tokens),
           load.backlog_seconds,
-          detail::backlog_left(load, input.now),
-          known(load.prefill_scale),
+          detail::backlog_left(load, input.now, scale),
+          scale,
           known(load.prefill_seconds),
           load.arrivals.seconds_between(input.now, fleet.memory_of_a_target()),
           number(load.active_blocks()),
@@ -61,6 +62,8 @@ std::array<double, kFeatureNames.size()> figures(const ScoreInput& input, Slot s
           known(reported.waiting),
           known(reported.running),
           known(reported.kv_usage),
+          number(load.unreported),
+          number(load.unfinished),
           load.reports > 0 ? ns_to_seconds(input.now - load.reported_at) : kUnknown,
           load.recent_requests.value(input.now, fleet.recent_time_constant),
           load.recent_tokens.value(input.now, fleet.recent_time_constant),

@@ -34,7 +34,7 @@ class KvCost:
 class KvDelay:
     def score(self, f: kvroute.Features) -> Any:
         fleet, length = f.fleet, f.num_tokens
-        s = np.where(np.isnan(f.prefill_scale), fleet["prefill_scale"], f.prefill_scale)
+        s = f.prefill_scale
         known = np.minimum(np.maximum(f.held, f.active) * f.block_size, length)
         attention = fleet["attention_seconds"] * (length**2 - known**2) / 2
         w = s * ((length - known) / fleet["prefill_tokens_per_second"] + attention)
@@ -44,7 +44,7 @@ class KvDelay:
         added = np.maximum(0, length // f.block_size - f.active) + output / f.block_size
         used = (f.active_blocks + f.expected_output_blocks + added) / f.total_blocks
         room = fleet["decode_seconds"] * np.nan_to_num(np.maximum(0, used - 0.8))
-        u = s * f.backlog_left_seconds + room
+        u = f.backlog_left_seconds + room
         rate, mean = fleet["arrival_rate"], fleet["prefill_seconds"]
         own = np.where(np.isnan(f.mean_prefill_seconds), mean, f.mean_prefill_seconds)
         k = 0.75 * rate / (1 - min(0.9, rate * fleet["prefill_scale"] * mean))

@@ -96,7 +96,9 @@ def test_features_say_what_is_known(clock: kvroute.VirtualClock) -> None:
         ("running", [math.nan] * 3),
         ("kv_usage", [math.nan, math.nan, 0.5]),
         ("report_age", [math.nan, math.nan, 2.0]),
-        ("prefill_scale", [math.nan] * 3),
+        ("prefill_scale", [1.0] * 3),
+        ("unreported", [1.0, 0.0, 0.0]),
+        ("unfinished", [1.0, 0.0, 0.0]),
         ("first_token_seconds", [math.nan] * 3),
     ]:
         np.testing.assert_array_equal(getattr(features, name), expected, err_msg=name)

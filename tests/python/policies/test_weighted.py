@@ -99,12 +99,14 @@ def test_a_score(score: str, targets: list[Target], tokens: int) -> None:
 
 
 @settings(deadline=None)
-@given(TARGETS, prompts, st.dictionaries(st.sampled_from(list(SCORES)), st.floats(0, 9)))
+@given(
+    TARGETS, prompts, st.dictionaries(st.sampled_from(list(SCORES)), st.floats(0, 9), min_size=1)
+)
 def test_a_sum(targets: list[Target], tokens: int, weights: dict[str, float]) -> None:
-    terms = weights or {"prefix": 3, "queue": 2, "kv_usage": 2}
-    each = {name: SCORES[name](targets, tokens) for name in terms}
+    each = {name: SCORES[name](targets, tokens) for name in weights}
     expected = [
-        -sum(weight * each[name][i] for name, weight in terms.items()) for i in range(len(targets))
+        -sum(weight * each[name][i] for name, weight in weights.items())
+        for i in range(len(targets))
     ]
     assert costs(weights, targets, tokens) == pytest.approx(expected)
 

@@ -23,23 +23,23 @@ struct Roster;
 }
 
 /// What is known of each eligible target, in numbers, for a policy outside the core. NaN: unknown.
-inline constexpr std::array<std::string_view, 30> kFeatureNames{
-    "held",                    // leading blocks of the prompt that are reachable on its device
-    "host",                    // the same in any tier from the device to its host memory,
-    "disk",                    // ... to its disk,
-    "external",                // ... to a store outside
-    "active",                  // leading blocks that requests there use
-    "confidence",              // in what it is known to hold: a level of `confidence`
-    "cached_tokens",           // of the prompt, on its device
-    "uncached_tokens",         // of the prompt: all others
-    "prefill_seconds",         // of these, as the router's prefill model predicts
-    "prefill_tokens",          // booked: uncached, without a first token
-    "backlog_seconds",         // the same as time, as predicted
-    "backlog_left_seconds",    // less what has been computed of the oldest
-    "prefill_scale",           // measured by predicted prefill time; unknown before a first token
-    "mean_prefill_seconds",    // of its last bookings, as predicted; unknown before the first
-    "arrival_seconds",         // between its last bookings; infinite before the second
-    "active_blocks",           // booked, output included, a shared prefix once
+inline constexpr std::array<std::string_view, 32> kFeatureNames{
+    "held",                  // leading blocks of the prompt that are reachable on its device
+    "host",                  // the same in any tier from the device to its host memory,
+    "disk",                  // ... to its disk,
+    "external",              // ... to a store outside
+    "active",                // leading blocks that requests there use
+    "confidence",            // in what it is known to hold: a level of `confidence`
+    "cached_tokens",         // of the prompt, on its device
+    "uncached_tokens",       // of the prompt: all others
+    "prefill_seconds",       // of these, as the router's prefill model predicts
+    "prefill_tokens",        // booked: uncached, without a first token
+    "backlog_seconds",       // the same as time, as predicted
+    "backlog_left_seconds",  // the same by `prefill_scale`, less what was computed of the oldest
+    "prefill_scale",         // measured by predicted prefill time, with the fleet's as policies do
+    "mean_prefill_seconds",  // of its last bookings, as predicted; unknown before the first
+    "arrival_seconds",       // between its last bookings; infinite before the second
+    "active_blocks",         // booked, output included, a shared prefix once
     "expected_output_blocks",  // that bookings will still grow by
     "requests",                // booked
     "prefilling",              // of them, those without a first token
@@ -48,6 +48,8 @@ inline constexpr std::array<std::string_view, 30> kFeatureNames{
     "waiting",                 // as its engine reports, while that is fresh; so are the next two
     "running",
     "kv_usage",             // share of its KV blocks in use
+    "unreported",           // chosen for since it reported `waiting`, without a first token
+    "unfinished",           // the same, and not ended
     "report_age",           // seconds since the last report
     "recent_requests",      // chosen for, fading with time
     "recent_tokens",        // uncached tokens of these
