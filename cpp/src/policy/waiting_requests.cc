@@ -8,19 +8,22 @@
 namespace kvroute::detail {
 
 WaitingRequests::WaitingRequests(const ScoreInput& input) noexcept
-    : input_(input), reports_(input) {
+    : input_(input), oldest_(input.now - seconds_to_ns(input.report_lifetime_seconds)) {
   KnownMean queues;
   bool all_report = true;
   for (const Slot slot : input.candidates) {
-    const auto waiting = reports_(slot).waiting;
-    all_report = all_report && waiting.has_value();
-    if (waiting) queues.add(reported(slot, *waiting));
+    const TargetLoad& load = input.loads[slot];
+    if (reports(load)) {
+      queues.add(reported(load));
+    } else {
+      all_report = false;
+    }
   }
   usual_ = queues.value();
   if (all_report || usual_ == 0) return;
   KnownMean all_sent;
   for (const Slot slot : input.candidates) {
-    if (reports_(slot).waiting) all_sent.add(sent_of_late(input, slot));
+    if (reports(input.loads[slot])) all_sent.add(sent_of_late(input, slot));
   }
   usual_sent_ = all_sent.value();
 }

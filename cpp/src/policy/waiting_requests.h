@@ -25,18 +25,21 @@ class WaitingRequests {
   explicit WaitingRequests(const ScoreInput& input) noexcept;
 
   [[nodiscard]] double operator()(Slot slot) const noexcept {
-    const auto waiting = reports_(slot).waiting;
-    return waiting ? reported(slot, *waiting) : silent(slot);
+    const TargetLoad& load = input_.loads[slot];
+    return reports(load) ? reported(load) : silent(slot);
   }
 
  private:
-  [[nodiscard]] double reported(Slot slot, std::uint32_t waiting) const noexcept {
-    return static_cast<double>(waiting) + static_cast<double>(input_.loads[slot].unreported);
+  [[nodiscard]] bool reports(const TargetLoad& load) const noexcept {
+    return load.reported.waiting && load.reported_times.waiting >= oldest_;
+  }
+  [[nodiscard]] static double reported(const TargetLoad& load) noexcept {
+    return static_cast<double>(std::uint64_t{*load.reported.waiting} + load.unreported);
   }
   [[nodiscard]] double silent(Slot slot) const noexcept;
 
   const ScoreInput& input_;
-  FreshReports reports_;
+  Nanoseconds oldest_;     // report that counts
   double usual_ = 0;       // mean of those who report
   double usual_sent_ = 0;  // the same; 0 where all do
 };
