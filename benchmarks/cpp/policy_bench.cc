@@ -75,7 +75,8 @@ class Fleet {
     load.backlog_seconds = 0.2 * load.prefilling;
     load.head_seconds = 0.2;
     load.head_started = kNow - 100'000'000;
-    load.prefill_scale.add(1.1, 64);
+    for (int i = 0; i < 64; ++i) load.prefill_scale.add(1.1, 64);
+    load.prefill_measured_at = kNow - 1'000'000'000;
     load.prefill_seconds.add(0.4, 32);
     load.arrivals.add(kNow - 2'000'000'000, 32);
     load.arrivals.add(kNow - 1'000'000'000, 32);
@@ -85,6 +86,7 @@ class Fleet {
                      .running = static_cast<std::uint32_t>(random_.below(20)),
                      .kv_usage = random_.uniform()};
     load.reported_at = kNow - 1'000'000'000;
+    load.reported_times = {load.reported_at, load.reported_at, load.reported_at};
     load.reports = 1;
     for (std::uint32_t i = 0; i < load.requests; ++i) {
       histories_[at].requests.add(1'000, kNow - i * 1'000'000'000LL, 60);

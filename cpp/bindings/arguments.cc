@@ -132,8 +132,7 @@ Namespace namespace_of(py::handle lora, py::handle salt, py::handle name_space) 
           .tenant = part(name_space, "namespace")};
 }
 
-RequestOverrides overrides_of(py::handle overlap_credit, py::handle prefill_scale,
-                              py::handle temperature) {
+RequestOverrides overrides_of(const OverrideArguments& arguments) {
   const auto bounded = [](py::handle object, const char* field, double most,
                           const char* expected) -> std::optional<double> {
     if (object.is_none()) return std::nullopt;
@@ -142,12 +141,18 @@ RequestOverrides overrides_of(py::handle overlap_credit, py::handle prefill_scal
     if (!within) refuse(field, expected, object);
     return value;
   };
-  return {
-      .overlap_credit =
-          bounded(overlap_credit, "overlap_credit", 1, "None or a number from 0 to 1"),
-      .prefill_scale =
-          bounded(prefill_scale, "prefill_scale", 1e6, "None or a number from 0 to 1e6"),
-      .temperature = bounded(temperature, "temperature", 100, "None or a number from 0 to 100")};
+  const auto said = [](py::handle object, const char* field) -> std::optional<bool> {
+    if (object.is_none()) return std::nullopt;
+    return flag(object, field);
+  };
+  return {.overlap_credit = bounded(arguments.overlap_credit, "overlap_credit", 1,
+                                    "None or a number from 0 to 1"),
+          .prefill_scale = bounded(arguments.prefill_scale, "prefill_scale", 1e6,
+                                   "None or a number from 0 to 1e6"),
+          .temperature =
+              bounded(arguments.temperature, "temperature", 100, "None or a number from 0 to 100"),
+          .assume_kv_reuse = said(arguments.assume_kv_reuse, "assume_kv_reuse"),
+          .track_prefill_tokens = said(arguments.track_prefill_tokens, "track_prefill_tokens")};
 }
 
 }  // namespace kvroute::python

@@ -47,10 +47,16 @@ inline constexpr std::int64_t kMost32 = std::numeric_limits<std::uint32_t>::max(
 /// The three arguments of a namespace.
 [[nodiscard]] Namespace namespace_of(py::handle lora, py::handle salt, py::handle name_space);
 
-/// What a request asks of the policy: each None or a number; a credit from 0 to 1, the others at
-/// least 0.
-[[nodiscard]] RequestOverrides overrides_of(py::handle overlap_credit, py::handle prefill_scale,
-                                            py::handle temperature);
+/// What a request asks of the policy, each None where it does not: numbers, a credit from 0 to 1,
+/// the others at least 0, and bools.
+struct OverrideArguments {
+  py::handle overlap_credit = Py_None;
+  py::handle prefill_scale = Py_None;
+  py::handle temperature = Py_None;
+  py::handle assume_kv_reuse = Py_None;
+  py::handle track_prefill_tokens = Py_None;
+};
+[[nodiscard]] RequestOverrides overrides_of(const OverrideArguments& arguments);
 
 /// "the str 'abc'", "None": what came.
 [[nodiscard]] std::string describe(py::handle object);

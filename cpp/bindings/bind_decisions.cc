@@ -10,9 +10,10 @@ namespace {
 
 /// As RequestArguments has them.
 constexpr std::array kKeywords{
-    "session_id",       "lora",        "salt",   "namespace", "overlap_credit",
-    "prefill_scale",    "temperature", "pinned", "dp_ranks",  "labels",
-    "preferred_labels", "model",       "phase"};
+    "session_id",           "lora",          "salt",        "namespace",
+    "overlap_credit",       "prefill_scale", "temperature", "assume_kv_reuse",
+    "track_prefill_tokens", "pinned",        "dp_ranks",    "labels",
+    "preferred_labels",     "model",         "phase"};
 
 template <std::size_t>
 using Handle = py::handle;
@@ -53,19 +54,23 @@ void bind_decisions(RouterClass& router) {
           [](RouterFace& self, py::handle local_hashes, py::handle num_tokens, py::handle allowed,
              py::handle expected_output_tokens, py::handle session_id, py::handle lora,
              py::handle overlap_credit, py::handle prefill_scale, py::handle temperature,
-             py::handle pinned, py::handle dp_ranks, py::handle labels, py::handle preferred_labels,
-             py::handle model, py::handle phase) {
+             py::handle assume_kv_reuse, py::handle track_prefill_tokens, py::handle pinned,
+             py::handle dp_ranks, py::handle labels, py::handle preferred_labels, py::handle model,
+             py::handle phase) {
             return self.select_worker_by_hashes(
                 local_hashes, num_tokens, allowed, expected_output_tokens,
                 {session_id, lora, Py_None, Py_None, overlap_credit, prefill_scale, temperature,
-                 pinned, dp_ranks, labels, preferred_labels, model, phase});
+                 assume_kv_reuse, track_prefill_tokens, pinned, dp_ranks, labels, preferred_labels,
+                 model, phase});
           },
           py::arg("local_hashes"), py::arg("num_tokens"), py::arg("allowed") = none, py::kw_only(),
           py::arg("expected_output_tokens") = none, py::arg("session_id") = none,
           py::arg("lora") = none, py::arg("overlap_credit") = none, py::arg("prefill_scale") = none,
-          py::arg("temperature") = none, py::arg("pinned") = none, py::arg("dp_ranks") = none,
-          py::arg("labels") = none, py::arg("preferred_labels") = none, py::arg("model") = none,
-          py::arg("phase") = none, "The same from local hashes computed elsewhere.")
+          py::arg("temperature") = none, py::arg("assume_kv_reuse") = none,
+          py::arg("track_prefill_tokens") = none, py::arg("pinned") = none,
+          py::arg("dp_ranks") = none, py::arg("labels") = none, py::arg("preferred_labels") = none,
+          py::arg("model") = none, py::arg("phase") = none,
+          "The same from local hashes computed elsewhere.")
       .def("overlaps", &RouterFace::overlaps, py::arg("token_ids"), py::kw_only(),
            py::arg("tier") = "device", py::arg("lora") = none, py::arg("salt") = none,
            py::arg("namespace") = none,

@@ -64,31 +64,46 @@ void bind_policy(py::module_& module) {
       [](py::handle policy, py::handle targets, py::handle num_tokens, py::handle block_size,
          py::handle local_hashes, py::handle session_id, py::handle expected_output_tokens,
          py::handle now, py::handle fleet, py::handle overlap_credit, py::handle prefill_scale,
-         py::handle temperature) {
-        return score(policy, targets, fleet,
-                     {num_tokens, block_size, local_hashes, session_id, expected_output_tokens, now,
-                      overlap_credit, prefill_scale, temperature});
+         py::handle temperature, py::handle assume_kv_reuse, py::handle track_prefill_tokens) {
+        return score(
+            policy, targets, fleet,
+            {num_tokens,
+             block_size,
+             local_hashes,
+             session_id,
+             expected_output_tokens,
+             now,
+             {overlap_credit, prefill_scale, temperature, assume_kv_reuse, track_prefill_tokens}});
       },
       py::arg("policy"), py::arg("targets"), py::kw_only(), py::arg("num_tokens"),
       py::arg("block_size") = 16, py::arg("local_hashes") = none, py::arg("session_id") = none,
       py::arg("expected_output_tokens") = none, py::arg("now") = 0.0, py::arg("fleet") = none,
       py::arg("overlap_credit") = none, py::arg("prefill_scale") = none,
-      py::arg("temperature") = none, "The cost of each target by stated figures.");
+      py::arg("temperature") = none, py::arg("assume_kv_reuse") = none,
+      py::arg("track_prefill_tokens") = none, "The cost of each target by stated figures.");
   module.def(
       "decide",
       [](py::handle policy, py::handle targets, py::handle num_tokens, py::handle block_size,
          py::handle local_hashes, py::handle session_id, py::handle expected_output_tokens,
          py::handle now, py::handle fleet, py::handle overlap_credit, py::handle prefill_scale,
-         py::handle temperature, py::handle seed) {
-        return decide(policy, targets, fleet, seed,
-                      {num_tokens, block_size, local_hashes, session_id, expected_output_tokens,
-                       now, overlap_credit, prefill_scale, temperature});
+         py::handle temperature, py::handle assume_kv_reuse, py::handle track_prefill_tokens,
+         py::handle seed) {
+        return decide(
+            policy, targets, fleet, seed,
+            {num_tokens,
+             block_size,
+             local_hashes,
+             session_id,
+             expected_output_tokens,
+             now,
+             {overlap_credit, prefill_scale, temperature, assume_kv_reuse, track_prefill_tokens}});
       },
       py::arg("policy"), py::arg("targets"), py::kw_only(), py::arg("num_tokens"),
       py::arg("block_size") = 16, py::arg("local_hashes") = none, py::arg("session_id") = none,
       py::arg("expected_output_tokens") = none, py::arg("now") = 0.0, py::arg("fleet") = none,
       py::arg("overlap_credit") = none, py::arg("prefill_scale") = none,
-      py::arg("temperature") = none, py::arg("seed") = 0,
+      py::arg("temperature") = none, py::arg("assume_kv_reuse") = none,
+      py::arg("track_prefill_tokens") = none, py::arg("seed") = 0,
       "Which target a policy takes by stated figures.");
 }
 

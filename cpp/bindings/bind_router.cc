@@ -80,7 +80,7 @@ void bind_router(py::module_& module) {
       .def_property_readonly("policy_spec", &RouterFace::policy_spec)
       .def_property_readonly("phase_policies", &RouterFace::phase_policies)
       .def("set_policy", &RouterFace::set_policy, py::arg("policy"),
-           py::arg("fallback_policy") = "kv_cost", py::arg("phase") = py::none(),
+           py::arg("fallback_policy") = py::none(), py::arg("phase") = py::none(),
            "Chooses by another policy from the next decision on.")
       .def("recent_decisions", &RouterFace::recent_decisions, py::arg("limit") = 100,
            "The last decisions with what they rested on, the oldest first.")

@@ -116,6 +116,7 @@ void bind_target_stats(py::module_& module) {
       .def_property_readonly("kv_usage",
                              [](const TargetStats& t) { return t.load.reported.kv_usage; })
       .def_readonly("load_age", &TargetStats::load_age_seconds)
+      .def_readonly("first_token_seconds", &TargetStats::first_token_seconds)
       .def_property_readonly("selections", [](const TargetStats& t) { return t.load.selections; })
       .def_property_readonly("events", &event_counters);
 }

@@ -10,6 +10,23 @@
 #include "worker_name.h"
 
 namespace kvroute::python {
+namespace {
+
+py::dict fleet_figures(const FeaturesFace& face) {
+  const FleetLoad& fleet = face.features->fleet;
+  py::dict figures;
+  figures["targets"] = static_cast<double>(fleet.targets);
+  figures["prefill_tokens_per_second"] = fleet.prefill.tokens_per_second;
+  figures["attention_seconds"] = fleet.prefill.attention_seconds;
+  figures["prefill_scale"] = fleet.prefill_scale.value(1);
+  figures["prefill_seconds"] = fleet.prefill_seconds.value();
+  figures["decode_seconds"] = fleet.decode_seconds.value();
+  figures["output_tokens"] = fleet.output_tokens.value();
+  figures["arrival_rate"] = fleet.arrivals_per_target(face.features->now);
+  return figures;
+}
+
+}  // namespace
 
 bool PythonScoring::is_policy(py::handle object) {
   return !PyUnicode_Check(object.ptr()) && !PyDict_Check(object.ptr()) &&
@@ -63,6 +80,17 @@ void bind_features(py::module_& module) {
                              })
       .def_property_readonly("num_tokens",
                              [](const FeaturesFace& face) { return face.features->num_tokens; })
+      .def_property_readonly("router_block_size",
+                             [](const FeaturesFace& face) { return face.features->block_size; })
+      .def_property_readonly("session_id",
+                             [](const FeaturesFace& face) -> std::optional<std::string> {
+                               const std::string& id = face.features->session_id;
+                               return id.empty() ? std::nullopt : std::optional(id);
+                             })
+      .def_property_readonly(
+          "expected_output_tokens",
+          [](const FeaturesFace& face) { return face.features->expected_output_tokens; })
+      .def_property_readonly("fleet", &fleet_figures)
       .def_property_readonly("names",
                              [](const FeaturesFace&) {
                                py::list names;

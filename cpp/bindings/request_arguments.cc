@@ -68,7 +68,8 @@ void PythonRequest::take(const RequestArguments& arguments) {
   request_.session_id = text_or_none(arguments.session_id, "session_id").value_or("");
   request_.name = namespace_of(arguments.lora, arguments.salt, arguments.name_space);
   request_.overrides =
-      overrides_of(arguments.overlap_credit, arguments.prefill_scale, arguments.temperature);
+      overrides_of({arguments.overlap_credit, arguments.prefill_scale, arguments.temperature,
+                    arguments.assume_kv_reuse, arguments.track_prefill_tokens});
   if (!arguments.pinned.is_none()) request_.pinned = worker_ref(arguments.pinned, "pinned");
   if (!arguments.dp_ranks.is_none()) request_.dp_ranks = rank_range(arguments.dp_ranks);
   if (!arguments.labels.is_none()) require(arguments.labels);

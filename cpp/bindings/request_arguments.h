@@ -21,6 +21,8 @@ struct RequestArguments {
   py::handle overlap_credit = Py_None;
   py::handle prefill_scale = Py_None;
   py::handle temperature = Py_None;
+  py::handle assume_kv_reuse = Py_None;
+  py::handle track_prefill_tokens = Py_None;
   py::handle pinned = Py_None;
   py::handle dp_ranks = Py_None;
   py::handle labels = Py_None;

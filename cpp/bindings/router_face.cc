@@ -64,19 +64,25 @@ OverloadLimits limits_of(const RouterArguments& arguments) {
 }
 
 /// The core's policy: the fallback where Python's decides.
-PolicySpec own_policy(py::handle policy, py::handle fallback) {
-  return PythonScoring::is_policy(policy) ? policy_spec(fallback, "fallback_policy")
-                                          : policy_spec(policy, "policy");
+PolicySpec own_policy(py::handle policy, const PolicySpec& fallback) {
+  return PythonScoring::is_policy(policy) ? fallback : policy_spec(policy, "policy");
+}
+
+/// Checked, since it may be needed only later.
+PolicySpec fallback_of(py::handle given) {
+  PolicySpec fallback = policy_spec(given, "fallback_policy");
+  (void)make_policy(fallback);
+  return fallback;
 }
 
 std::shared_ptr<const PythonScoring> python_policy(py::handle policy) {
   return PythonScoring::is_policy(policy) ? std::make_shared<const PythonScoring>(policy) : nullptr;
 }
 
-std::shared_ptr<Router> make_router(const RouterArguments& arguments) {
+std::shared_ptr<Router> make_router(const RouterArguments& arguments, const PolicySpec& fallback) {
   return std::make_shared<Router>(RouterOptions{
       .block_size = unsigned_32(arguments.block_size, "block_size"),
-      .policy = own_policy(arguments.policy, arguments.fallback_policy),
+      .policy = own_policy(arguments.policy, fallback),
       .memory_limit = memory_size(arguments.memory_limit, "memory_limit"),
       .seed = unsigned_64_or_none(arguments.seed, "seed"),
       .clock = arguments.clock,
@@ -96,7 +102,8 @@ std::shared_ptr<Router> make_router(const RouterArguments& arguments) {
 }  // namespace
 
 RouterFace::RouterFace(const RouterArguments& arguments)
-    : router_(make_router(arguments)),
+    : fallback_(fallback_of(arguments.fallback_policy)),
+      router_(make_router(arguments, fallback_)),
       scoring_{PhaseScoring{true, python_policy(arguments.policy)}} {}
 
 // Closing joins a thread and sweeps what the router held: not with the GIL.
@@ -188,14 +195,16 @@ void RouterFace::set_policy(py::handle policy, py::handle fallback_policy, py::h
   const Phase phase = phase_of(phase_name);
   PhaseScoring scoring;
   std::optional<PolicySpec> spec;
+  const PolicySpec fallback = fallback_policy.is_none() ? fallback_ : fallback_of(fallback_policy);
   if (phase == Phase::kWhole || !policy.is_none()) {
-    spec = own_policy(policy, fallback_policy);
+    spec = own_policy(policy, fallback);
     scoring = {true, python_policy(policy)};
   }
   // With the GIL: another change, or a look at the policy, would come between the two. Nobody who
   // holds the router's locks waits for the GIL.
   use().set_policy(spec, phase);
   std::swap(scoring_[static_cast<std::size_t>(phase)], scoring);
+  fallback_ = fallback;
 }
 
 std::shared_ptr<const PythonScoring> RouterFace::scoring_of(const Request& request) const {

@@ -95,6 +95,7 @@ class RouterFace {
     bool is_own = false;                           // else the phase goes by kWhole's
     std::shared_ptr<const PythonScoring> scoring;  // null: the router's policy
   };
+  PolicySpec fallback_;  // of a policy of Python, now or later; by the GIL
   ProcessGuard<Router> router_;
   std::array<PhaseScoring, kPhases> scoring_;  // by phase; under the GIL
 };

@@ -60,9 +60,10 @@ void for_each_request(py::handle requests, std::string_view field, Take take) {
                 });
 }
 
-RunningMean mean_of(py::handle value, std::string_view field) {
+RunningMean mean_of(py::handle value, std::string_view field, double values = 1) {
   RunningMean mean;
-  mean.add(amount(value, field), kMeanMemory);
+  const double given = amount(value, field);
+  while (mean.count() < values) mean.add(given, kMeanMemory);
   return mean;
 }
 
@@ -96,6 +97,7 @@ struct StatedInput::Target {
   std::uint64_t total_blocks = 0;
   double preference = 0;
   std::optional<double> report_age;
+  double prefill_scale_age = 0;
   TargetLoad load;
   TargetHistory history;
 };
@@ -133,8 +135,7 @@ void StatedInput::take_request(const StatedRequest& request) {
   if (!session.empty()) request_.session = hash_identifier(session);
   request_.expected_output_tokens =
       unsigned_32_or_none(request.expected_output_tokens, "expected_output_tokens");
-  request_.overrides =
-      overrides_of(request.overlap_credit, request.prefill_scale, request.temperature);
+  request_.overrides = overrides_of(request.overrides);
 }
 
 void StatedInput::take_fleet(py::handle fleet) {
@@ -186,6 +187,7 @@ void StatedInput::take_target(py::handle mapping) {
   for_each_field(mapping, "a target's figures", [&](std::string_view name, py::handle value) {
     take_target_field(target, name, value);
   });
+  target.load.prefill_measured_at = request_.now - seconds_to_ns(target.prefill_scale_age);
   if (target.report_age || target.load.reports > 0) {
     target.load.reports = 1;
     const Nanoseconds at = request_.now - seconds_to_ns(target.report_age.value_or(0));
@@ -218,6 +220,8 @@ void StatedInput::take_target_field(Target& target, std::string_view name, py::h
     target.preference = amount(value, name, std::numeric_limits<double>::lowest());
   } else if (name == "report_age") {
     target.report_age = amount(value, name, 0, kMostSeconds);
+  } else if (name == "prefill_scale_age") {
+    target.prefill_scale_age = amount(value, name, 0, kMostSeconds);
   } else {
     take_load_field(target, name, value);
   }
@@ -260,8 +264,10 @@ void StatedInput::take_load_field(Target& target, std::string_view name, py::han
 void StatedInput::take_history_field(Target& target, std::string_view name, py::handle value) {
   TargetLoad& load = target.load;
   const Nanoseconds now = request_.now;
-  if (name == "picks") {
-    load.picks = small_count(value, name);
+  if (name == "unreported") {
+    load.unreported = small_count(value, name);
+  } else if (name == "unfinished") {
+    load.unfinished = small_count(value, name);
   } else if (name == "recent_requests") {
     load.recent_requests.add(amount(value, name), now, fleet_.recent_time_constant);
   } else if (name == "recent_tokens") {
@@ -276,7 +282,7 @@ void StatedInput::take_history_field(Target& target, std::string_view name, py::
   } else if (name == "prefill_seconds") {
     load.prefill_seconds = mean_of(value, name);
   } else if (name == "prefill_scale") {
-    load.prefill_scale = mean_of(value, name);
+    load.prefill_scale = mean_of(value, name, kMeanMemory);
   } else if (name == "joined_at") {
     load.joined_at = time_of(value, name);
   } else {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "arguments.h"
 #include "integer_input.h"
 #include "kvroute/policy/score_input.h"
 #include "pybind.h"
@@ -19,9 +20,7 @@ struct StatedRequest {
   py::handle session_id;
   py::handle expected_output_tokens;
   py::handle now;
-  py::handle overlap_credit;
-  py::handle prefill_scale;
-  py::handle temperature;
+  OverrideArguments overrides;
 };
 
 /// A policy's input from figures that a caller states, instead of a router's. Owns what it views;

@@ -118,6 +118,8 @@ def score(
     overlap_credit: float | None = None,
     prefill_scale: float | None = None,
     temperature: float | None = None,
+    assume_kv_reuse: bool | None = None,
+    track_prefill_tokens: bool | None = None,
 ) -> list[float | None]:
     """Cost of each target by stated figures: a pure call, without a router. None where the policy
     that decides has no cost.
@@ -126,10 +128,12 @@ def score(
     block_size: held, host, disk, external (leading blocks in any tier from the device to that one),
     active, total_blocks, prompt_blocks, output_blocks, expected_output_blocks; prefill_tokens,
     requests, prefilling; in seconds: backlog_seconds, head_seconds, and head_started and joined_at
-    of the clock that `now` is of; prefill_scale, prefill_seconds (means); waiting, running,
-    kv_usage, report_age (seconds; 0 where one of the three is given, never reported otherwise);
-    picks, recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals
-    (times in seconds; of request_rate also pairs of a time and its uncached tokens); preference.
+    of the clock that `now` is of; prefill_scale, prefill_seconds (means), prefill_scale_age
+    (seconds since it was measured, 0); waiting, running, kv_usage, report_age (seconds; 0 where one
+    of the three is given, never reported otherwise); unreported and unfinished (requests chosen
+    since the last report of waiting that have had no first token, or have not ended);
+    recent_requests, recent_tokens (as they have faded by now); request_rate and arrivals (times in
+    seconds; of request_rate also pairs of a time and its uncached tokens); preference.
 
     The fleet's: prefill_tokens_per_second, attention_seconds, targets (as many as are stated),
     arrivals, arrival_memory, prefill_seconds, prefill_scale, output_tokens, decode_seconds,
@@ -150,6 +154,8 @@ def decide(
     overlap_credit: float | None = None,
     prefill_scale: float | None = None,
     temperature: float | None = None,
+    assume_kv_reuse: bool | None = None,
+    track_prefill_tokens: bool | None = None,
     seed: int | None = 0,
 ) -> tuple[int, str]:
     """The chosen target's place in `targets`, and the name of the policy that decided. Figures as
@@ -215,7 +221,8 @@ class Reservation:
         """The prefill is done: its tokens no longer count as load."""
 
     def progress(self, output_tokens: int) -> None:
-        """Cumulative count of generated tokens; a lower value than before changes nothing."""
+        """Cumulative count of generated tokens; a lower value than before changes no load. Each
+        call, as each of first_token, keeps the booking for another `reservation_ttl`."""
 
     def release(self, output_token_ids: TokenIds | None = None) -> None:
         """Ends the booking. With `output_token_ids` (all that were sampled), the blocks that prompt
@@ -282,6 +289,14 @@ class _Features:
     @property
     def num_tokens(self) -> int: ...
     @property
+    def router_block_size(self) -> int: ...
+    @property
+    def session_id(self) -> str | None: ...
+    @property
+    def expected_output_tokens(self) -> int | None: ...
+    @property
+    def fleet(self) -> dict[str, float]: ...
+    @property
     def names(self) -> list[str]: ...
     @property
     def targets(self) -> list[tuple[WorkerName, int]]: ...
@@ -327,7 +342,8 @@ class KvRouter:
     seed: of the generator that breaks ties; None takes one from the system.
     clock: a VirtualClock for simulations; None is the monotonic clock.
     predicted_ttl: seconds that blocks assumed from this router's own decisions count as held.
-    reservation_ttl: seconds after which a reservation that nobody released is dropped.
+    reservation_ttl: seconds without a call for a reservation (first_token, progress) after which it
+        is dropped, since nobody seems to have it any more.
     prefill_tokens_per_second, attention_seconds: how long engines compute on n uncached tokens:
         n / prefill_tokens_per_second, and attention_seconds for each pair of such a token and one
         before it. Only their proportion matters once first tokens have been measured.
@@ -337,7 +353,8 @@ class KvRouter:
         was chosen since the report and has no first token counts as queued. None: no limit. What
         was not reported, or long ago, vetoes nobody.
     recent_time_constant: seconds in which the memory of recent choices fades to 1/e.
-    load_window: seconds that request rates are counted over.
+    load_window: seconds that request rates are counted over, and after which a target's measured
+        speed counts no more.
     report_lifetime: seconds for which an engine's report counts.
     decision_log: decisions kept for `recent_decisions`, at most 10,000; 0: none, at no cost.
     fallback_policy: decides where a policy written in Python fails.
@@ -348,8 +365,9 @@ class KvRouter:
     expected_output_tokens: of the answer, for policies that look ahead.
     lora, salt, namespace: `lora` and `salt` are matched against what engines say in their events;
         `namespace` separates requests of this router only (events name none).
-    overlap_credit, prefill_scale, temperature: in place of the policy's own parameters of these
-        names; a policy without such a parameter does not look at it.
+    overlap_credit, prefill_scale, temperature, assume_kv_reuse, track_prefill_tokens: in place of
+        the policy's own parameters of these names; a policy without such a parameter does not look
+        at it.
     allowed: workers or pairs (worker, dp_rank), or an AllowedSet; None: all.
     pinned: the one worker or pair that may serve it.
     dp_ranks: the data-parallel ranks that may: range(0, 4).
@@ -403,15 +421,16 @@ class KvRouter:
     def set_policy(
         self,
         policy: Policy | PythonPolicy | None,
-        fallback_policy: Policy = "kv_cost",
+        fallback_policy: Policy | None = None,
         phase: Phase | None = None,
     ) -> None:
         """Chooses by another policy, or other parameters, from the next decision on. The index, the
-        load and the seed's sequence stay; turns (of "round_robin") begin anew. InvalidArgument
-        leaves the policy as it was.
+        load and the seed's sequence stay; turns (of "round_robin") begin anew. `fallback_policy`
+        is for policies written in Python, this one or later ones; None keeps the one before.
+        InvalidArgument leaves the policy as it was.
 
         With a `phase` ("prefill", "decode") it is for requests of that phase alone, which go by
-        the router's policy otherwise; None takes it away again."""
+        the router's policy otherwise; a policy of None takes it away again."""
 
     def add_worker(
         self,
@@ -466,6 +485,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -492,6 +513,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -516,6 +539,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -539,6 +564,8 @@ class KvRouter:
         overlap_credit: float | None = None,
         prefill_scale: float | None = None,
         temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
         pinned: WorkerRef | None = None,
         dp_ranks: range | None = None,
         labels: Mapping[str, str] | None = None,
@@ -636,6 +663,10 @@ class TargetStats:
     @property
     def load_age(self) -> float | None:
         """Seconds since the last report."""
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """Mean time from reserve to first_token over the load window; None without any."""
 
     @property
     def selections(self) -> int:

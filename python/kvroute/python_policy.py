@@ -9,7 +9,7 @@ counted in `stats().policy_fallbacks`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -29,23 +29,44 @@ class Features:
 
     held, active: leading blocks of the prompt that the target has on its device; that its running
         requests use. block_size: tokens of each.
+    host, disk, external: leading blocks that it has in any tier from the device to that one.
+    confidence: how far what it is said to hold may be trusted. 1: by the engine's own events, which
+        are connected and miss nothing; 0.5: by events that are not connected now, or of which a
+        part was missed and cannot be had again; 0.25: no events, by this router's own decisions
+        alone. Levels to compare and weigh by, not probabilities.
     cached_tokens, uncached_tokens: tokens of the prompt on its device, and all others.
     prefill_seconds: of these others, as the router's prefill model predicts.
-    prefill_tokens, backlog_seconds: booked and without a first token, as tokens and as time.
+    prefill_tokens, backlog_seconds: booked and without a first token, as tokens and as predicted
+        time. backlog_left_seconds: times prefill_scale, less the seconds spent on the oldest.
+    prefill_scale: measured by predicted prefill time, within 1/8 and 8, weighed with the fleet's as
+        built-in policies do.
+    mean_prefill_seconds, arrival_seconds: of its last bookings, the predicted time of one, and the
+        time from one to the next (infinite before the second).
+    first_token_seconds: mean time from `reserve` to `first_token`, over the load window.
     active_blocks, expected_output_blocks, requests, prefilling: booked.
     total_blocks: of its KV cache.
     waiting, running, kv_usage: as its engine reported, while that is fresh. report_age: in seconds.
+    unreported, unfinished: requests chosen for since it reported `waiting` that have had no first
+        token, or have not ended.
     recent_requests, recent_tokens: chosen for, fading with time. request_rate: a second.
     preference: weights of the request's preferred labels that it has.
     """
 
     held: Floats
+    host: Floats
+    disk: Floats
+    external: Floats
     active: Floats
+    confidence: Floats
     cached_tokens: Floats
     uncached_tokens: Floats
     prefill_seconds: Floats
     prefill_tokens: Floats
     backlog_seconds: Floats
+    backlog_left_seconds: Floats
+    prefill_scale: Floats
+    mean_prefill_seconds: Floats
+    arrival_seconds: Floats
     active_blocks: Floats
     expected_output_blocks: Floats
     requests: Floats
@@ -55,10 +76,13 @@ class Features:
     waiting: Floats
     running: Floats
     kv_usage: Floats
+    unreported: Floats
+    unfinished: Floats
     report_age: Floats
     recent_requests: Floats
     recent_tokens: Floats
     request_rate: Floats
+    first_token_seconds: Floats
     preference: Floats
 
     def __init__(self, native: _Features, values: Floats) -> None:
@@ -73,6 +97,30 @@ class Features:
     def num_tokens(self) -> int:
         """Of the prompt."""
         return self._native.num_tokens
+
+    @property
+    def router_block_size(self) -> int:
+        """Tokens of the blocks that built-in policies count costs in."""
+        return self._native.router_block_size
+
+    @property
+    def session_id(self) -> str | None:
+        """The request's."""
+        return self._native.session_id
+
+    @property
+    def expected_output_tokens(self) -> int | None:
+        """As the caller said of the request."""
+        return self._native.expected_output_tokens
+
+    @property
+    def fleet(self) -> Mapping[str, float]:
+        """What holds for all: `targets` of the router; its prefill model's
+        `prefill_tokens_per_second` and `attention_seconds`; `prefill_scale` (measured by predicted,
+        1 before the first), `prefill_seconds` (as predicted), `decode_seconds` (first token to
+        end) and `output_tokens`, each the mean of the last requests, 0 before the first;
+        `arrival_rate`, bookings a second and target."""
+        return self._native.fleet
 
     @property
     def targets(self) -> list[tuple[WorkerName, int]]:

@@ -41,6 +41,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   const Booking& booked = running.booking;
   running.id = id;
   running.booked_at = now;
+  running.heard_at = now;
   const auto output = booked.expected_output_tokens
                           ? std::uint64_t{*booked.expected_output_tokens}
                           : static_cast<std::uint64_t>(std::llround(fleet_.output_tokens.value()));
@@ -58,7 +59,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   } else {
     begin_prefill(running, now);
   }
-  by_age_.push_back(running);
+  by_silence_.push_back(running);
 
   load.arrivals.add(now, kArrivalMemory);
   load.prefill_seconds.add(running.prefill_seconds, kArrivalMemory);
@@ -82,10 +83,18 @@ void LoadModel::begin_prefill(Running& running, Nanoseconds now) {
   targets_[booked.slot].prefilling.push_back(running);
 }
 
+void LoadModel::hear(Running& running, Nanoseconds now) noexcept {
+  by_silence_.remove(running);
+  running.heard_at = now;
+  by_silence_.push_back(running);
+}
+
 void LoadModel::first_token(BookingId id, Nanoseconds now) {
   const auto found = bookings_.find(id);
-  if (found == bookings_.end() || !found->second.prefilling) return;
+  if (found == bookings_.end()) return;
   Running& running = found->second;
+  hear(running, now);
+  if (!running.prefilling) return;
   Target& target = targets_[running.booking.slot];
   measure_prefill(running, now);
   end_prefill(running, now);
@@ -105,7 +114,10 @@ void LoadModel::measure_prefill(const Running& running, Nanoseconds now) {
   const double predicted = running.prefill_seconds;
   if (predicted <= 0) return;
   const double ratio = seconds_between(std::max(running.booked_at, free_at), now) / predicted;
-  for (RunningMean* const scale : {&changing(slot).prefill_scale, &fleet_.prefill_scale}) {
+  TargetLoad& load = changing(slot);
+  load.prefill_scale.fade(fleet_.freshness(load.prefill_measured_at, now));
+  load.prefill_measured_at = now;
+  for (RunningMean* const scale : {&load.prefill_scale, &fleet_.prefill_scale}) {
     scale->add(ratio, kMeasured, predicted);
     scale->hold(1 / kMaxScale, kMaxScale);
   }
@@ -129,10 +141,12 @@ void LoadModel::end_prefill(Running& running, Nanoseconds now) {
   target.prefill_free_at = now;
 }
 
-void LoadModel::progress(BookingId id, std::uint64_t output_tokens) {
+void LoadModel::progress(BookingId id, std::uint64_t output_tokens, Nanoseconds now) {
   const auto found = bookings_.find(id);
-  if (found == bookings_.end() || output_tokens <= found->second.output_tokens) return;
+  if (found == bookings_.end()) return;
   Running& running = found->second;
+  hear(running, now);
+  if (output_tokens <= running.output_tokens) return;
   TargetLoad& load = changing(running.booking.slot);
   running.output_tokens = output_tokens;
   const std::uint64_t grown = grown_blocks(running.booking, output_tokens) - running.output_blocks;
@@ -168,24 +182,25 @@ Booking LoadModel::end(Running& running, Nanoseconds now) {
   load.output_blocks -= running.output_blocks;
   load.expected_output_blocks -= running.expected_output_blocks;
   --load.requests;
-  by_age_.remove(running);
+  if (running.report == targets_[slot].report && load.unfinished > 0) --load.unfinished;
+  by_silence_.remove(running);
   ids_by_request_.erase(running.booking.request_id);
   Booking booking = std::move(running.booking);
   bookings_.erase(running.id);
   return booking;
 }
 
-std::vector<Booking> LoadModel::end_expired(Nanoseconds now) {
+std::vector<Booking> LoadModel::end_expired(Nanoseconds now, std::size_t more) {
   std::vector<Booking> ended;
   const Nanoseconds lifetime = seconds_to_ns(options_.reservation_ttl_seconds);
-  const auto must_end = [&](const Running* oldest) {
-    return oldest != nullptr &&
-           (after(oldest->booked_at, lifetime) <= now || bookings_.size() >= options_.max_bookings);
+  const auto must_end = [&](const Running* silent) {
+    return silent != nullptr && (after(silent->heard_at, lifetime) <= now ||
+                                 bookings_.size() + more > options_.max_bookings);
   };
-  if (!must_end(by_age_.front())) return ended;
+  if (!must_end(by_silence_.front())) return ended;
   ended.reserve(kMaxEndedAtOnce);
-  while (ended.size() < kMaxEndedAtOnce && must_end(by_age_.front())) {
-    ended.push_back(end(*by_age_.front(), now));
+  while (ended.size() < kMaxEndedAtOnce && must_end(by_silence_.front())) {
+    ended.push_back(end(*by_silence_.front(), now));
     ++expired_;
   }
   return ended;

@@ -34,7 +34,7 @@ void LoadModel::add_target(Slot slot, Nanoseconds now) {
   }
   targets_[slot].present = true;
   loads_[slot].joined_at = now;
-  for (Slot each = 0; each < loads_.size(); ++each) changing(each).picks = 0;
+  (void)changing(slot);
   ++fleet_.targets;
   fleet_.arrival_memory = kArrivalMemory * fleet_.targets;
 }
@@ -71,8 +71,8 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
   if (report.waiting) {
     load.reported.waiting = report.waiting;
     load.reported_times.waiting = now;
-    load.picks = 0;
     load.unreported = 0;
+    load.unfinished = 0;
     ++targets_[slot].report;
   }
   if (report.running) {
@@ -90,8 +90,8 @@ void LoadModel::report(Slot slot, const EngineLoad& report, Nanoseconds now) {
 void LoadModel::note_pick(Slot slot, std::uint64_t uncached_tokens, Nanoseconds now) {
   TargetLoad& load = changing(slot);
   const auto tokens = static_cast<double>(uncached_tokens);
-  ++load.picks;
   ++load.unreported;
+  ++load.unfinished;
   ++load.selections;
   load.recent_requests.add(1, now, fleet_.recent_time_constant);
   load.recent_tokens.add(tokens, now, fleet_.recent_time_constant);

@@ -29,10 +29,18 @@ struct KvCost::Shared {
   explicit Shared(const ScoreInput& input) noexcept
       : full_blocks(input), per_token(1 / static_cast<double>(input.block_size)) {}
 
+  [[nodiscard]] double decay(std::uint64_t prefill_tokens) const noexcept {
+    return 1 / (1 + per_excess * static_cast<double>(prefill_tokens - least_prefill));
+  }
+
   detail::FullBlocks full_blocks;
   double per_token;  // blocks of the router's size
   double overlap_credit = 0;
   double prefill_scale = 0;
+  bool track_prefill = true;
+  bool assume_reuse = true;
+  bool credits_decode = false;
+  double per_excess = 0;  // of the credit's decay, for each token of a backlog above the least
   std::uint64_t least_prefill = 0;
   bool any_idle = true;  // not busy
 };
@@ -84,7 +92,15 @@ KvCost::Shared KvCost::shared(const ScoreInput& input) const noexcept {
   Shared shared(input);
   shared.overlap_credit = input.overrides.overlap_credit.value_or(weights_.overlap_credit);
   shared.prefill_scale = input.overrides.prefill_scale.value_or(weights_.prefill_scale);
-  if (weights_.overlap_credit_decay > 0 && weights_.track_prefill_tokens) {
+  shared.track_prefill =
+      input.overrides.track_prefill_tokens.value_or(weights_.track_prefill_tokens);
+  shared.assume_reuse = input.overrides.assume_kv_reuse.value_or(weights_.assume_kv_reuse);
+  shared.credits_decode =
+      weights_.decode_role && !shared.track_prefill && shared.overlap_credit > 0;
+  if (weights_.overlap_credit_decay > 0 && shared.track_prefill) {
+    const std::uint64_t blocks = (input.num_tokens - 1) / input.block_size + 1;
+    shared.per_excess =
+        weights_.overlap_credit_decay * shared.per_token / static_cast<double>(blocks);
     shared.least_prefill = std::numeric_limits<std::uint64_t>::max();
     for (const Slot slot : input.candidates) {
       shared.least_prefill = std::min(shared.least_prefill, input.loads[slot].prefill_tokens);
@@ -104,12 +120,9 @@ KvCost::Parts KvCost::parts(const ScoreInput& input, const Shared& shared,
   const auto tokens = static_cast<double>(input.num_tokens);
 
   Parts parts;
-  if (weights_.track_prefill_tokens) {
+  if (shared.track_prefill) {
     parts.raw_prefill = (static_cast<double>(load.prefill_tokens) + tokens) * shared.per_token;
-    if (weights_.overlap_credit_decay > 0) {
-      const auto excess = static_cast<double>(load.prefill_tokens - shared.least_prefill);
-      parts.decay = 1 / (1 + weights_.overlap_credit_decay * excess / tokens);
-    }
+    if (shared.per_excess > 0) parts.decay = shared.decay(load.prefill_tokens);
   }
   const double device = static_cast<double>(input.cached_tokens(slot)) * shared.per_token;
   parts.credit = shared.overlap_credit * parts.decay * device;
@@ -123,12 +136,10 @@ KvCost::Parts KvCost::parts(const ScoreInput& input, const Shared& shared,
   parts.prefill = shared.prefill_scale * std::max(0.0, parts.raw_prefill - parts.credit);
 
   const std::uint64_t added =
-      weights_.assume_kv_reuse ? shared.full_blocks.added(slot) : shared.full_blocks(slot);
+      shared.assume_reuse ? shared.full_blocks.added(slot) : shared.full_blocks(slot);
   parts.decode = static_cast<double>(load.active_blocks() + added) *
                  (static_cast<double>(input.block_sizes[slot]) * shared.per_token);
-  if (weights_.decode_role && !weights_.track_prefill_tokens) {
-    parts.decode = std::max(0.0, parts.decode - parts.credit);
-  }
+  if (shared.credits_decode) parts.decode = std::max(0.0, parts.decode - parts.credit);
   parts.requests = weights_.request_weight * static_cast<double>(load.requests);
   parts.liking = liking(input, slot);
   return parts;

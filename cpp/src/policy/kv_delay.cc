@@ -12,20 +12,20 @@ namespace kvroute {
 struct KvDelay::Shared {
   Shared(const ScoreInput& input, const KvDelayOptions& options) noexcept
       : per_token(1 / input.fleet->prefill.tokens_per_second),
-        scale(detail::fleet_prefill_scale(*input.fleet)),
+        scales(input),
         mean_seconds(input.fleet->prefill_seconds.value()),
         decode_seconds(input.fleet->decode_seconds.value()),
         output_tokens(input.expected_output_tokens ? *input.expected_output_tokens
                                                    : input.fleet->output_tokens.value()),
         arrivals(input.fleet->arrivals_per_target(input.now)),
-        memory(input.fleet->arrival_memory / std::max(1U, input.fleet->targets)),
+        memory(input.fleet->memory_of_a_target()),
         full_blocks(input),
         output_blocks(output_tokens / input.block_size),
-        utilization(std::min(arrivals * scale * mean_seconds, options.max_utilization)),
+        utilization(std::min(arrivals * scales.of_fleet() * mean_seconds, options.max_utilization)),
         delayed(options.fleet_share * arrivals / (1 - utilization)) {}
 
-  double per_token;       // seconds, of the linear part of a prefill
-  double scale;           // of a target without measurements
+  double per_token;  // seconds, of the linear part of a prefill
+  detail::PrefillScales scales;
   double mean_seconds;    // predicted, before the scale
   double decode_seconds;  // S
   double output_tokens;   // that the request is expected to give
@@ -65,12 +65,12 @@ KvDelay::Parts KvDelay::parts(const ScoreInput& input, const Shared& shared,
                               Slot slot) const noexcept {
   const TargetLoad& load = input.loads[slot];
   Parts parts;
-  parts.scale = detail::prefill_scale(load, shared.scale);
+  parts.scale = shared.scales(slot);
   const auto tokens = static_cast<double>(input.num_tokens);
   const auto known = static_cast<double>(input.cached_or_active_tokens(slot));
   parts.own = parts.scale * (tokens - known) *
               (shared.per_token + input.fleet->prefill.attention_seconds * (tokens + known) / 2);
-  parts.backlog = parts.scale * detail::backlog_left(load, input.now);
+  parts.backlog = detail::backlog_left(load, input.now, parts.scale);
 
   const std::uint32_t block_size = input.block_sizes[slot];
   parts.used =
@@ -101,7 +101,7 @@ void KvDelay::score(const ScoreInput& input, std::span<double> costs) const noex
 std::size_t KvDelay::pick(const ScoreInput& input, std::span<const double> costs,
                           PickState& state) const noexcept {
   if (!detail::takes_the_least(rule(), input)) return Policy::pick(input, costs, state);
-  return detail::pick_least_then(costs, state.random, detail::TokensInUse{input});
+  return detail::pick_nearly_least(input, costs, state.random);
 }
 
 std::vector<CostTerm> KvDelay::terms(const ScoreInput& input, Slot slot) const {

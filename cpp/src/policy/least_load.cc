@@ -6,15 +6,15 @@
 #include "policy/known_mean.h"
 #include "policy/prediction.h"
 #include "policy/spec_reader.h"
+#include "policy/waiting_requests.h"
 
 namespace kvroute {
 namespace {
 
 constexpr double kMostUsage = 0.999;
 
-std::optional<double> usage(const ScoreInput& input, Slot slot,
-                            const EngineLoad& reported) noexcept {
-  if (reported.kv_usage) return reported.kv_usage;
+// Share of its blocks that bookings use.
+std::optional<double> booked_usage(const ScoreInput& input, Slot slot) noexcept {
   const std::uint64_t total = input.total_blocks[slot];
   if (total == 0) return std::nullopt;
   return static_cast<double>(input.loads[slot].active_blocks()) / static_cast<double>(total);
@@ -24,21 +24,26 @@ std::optional<double> usage(const ScoreInput& input, Slot slot,
 
 struct LeastLoad::Shared {
   explicit Shared(const ScoreInput& input) noexcept
-      : reports(input), scale(detail::fleet_prefill_scale(*input.fleet)) {
-    detail::KnownMean usages;
-    detail::KnownMean waitings;
-    for (const Slot slot : input.candidates) {
-      const EngineLoad reported = reports(slot);
-      usages.add(usage(input, slot, reported));
-      waitings.add(reported.waiting);
+      : reports(input), waiting(input), scales(input) {
+    detail::KnownMean told;
+    detail::KnownMean booked;
+    for (const Slot slot : input.candidates) told.add(reports(slot).kv_usage);
+    somebody_tells = !told.empty();
+    if (!somebody_tells) {
+      for (const Slot slot : input.candidates) booked.add(booked_usage(input, slot));
     }
-    usual_usage = usages.value();
-    usual_waiting = waitings.value();
+    usual_usage = (somebody_tells ? told : booked).value();
+  }
+  // Figures of one kind are compared: what bookings use is less than what an engine reports.
+  [[nodiscard]] double usage(const ScoreInput& input, Slot slot) const noexcept {
+    const auto own = somebody_tells ? reports(slot).kv_usage : booked_usage(input, slot);
+    return own.value_or(usual_usage);
   }
   detail::FreshReports reports;
-  double scale;
+  detail::WaitingRequests waiting;
+  detail::PrefillScales scales;
+  bool somebody_tells = false;
   double usual_usage = 0;
-  double usual_waiting = 0;
 };
 
 struct LeastLoad::Parts {
@@ -64,16 +69,13 @@ std::unique_ptr<Policy> LeastLoad::from(detail::SpecReader& reader) {
 LeastLoad::Parts LeastLoad::parts(const ScoreInput& input, const Shared& shared,
                                   Slot slot) const noexcept {
   const TargetLoad& load = input.loads[slot];
-  const EngineLoad reported = shared.reports(slot);
-  const double waiting = reported.waiting ? *reported.waiting : shared.usual_waiting;
   Parts parts{};
-  parts.queued =
-      std::max(static_cast<double>(load.prefill_tokens), waiting * options_.mean_prefill_tokens);
-  parts.throughput = options_.throughput > 0 ? options_.throughput
-                                             : input.fleet->prefill.tokens_per_second /
-                                                   detail::prefill_scale(load, shared.scale);
-  parts.usage =
-      std::clamp(usage(input, slot, reported).value_or(shared.usual_usage), 0.0, kMostUsage);
+  parts.queued = std::max(static_cast<double>(load.prefill_tokens),
+                          shared.waiting(slot) * options_.mean_prefill_tokens);
+  parts.throughput = options_.throughput > 0
+                         ? options_.throughput
+                         : input.fleet->prefill.tokens_per_second / shared.scales(slot);
+  parts.usage = std::clamp(shared.usage(input, slot), 0.0, kMostUsage);
   parts.pressure = options_.kv_pressure_weight * parts.usage / (1 - parts.usage);
   return parts;
 }

@@ -39,7 +39,7 @@ std::vector<CostTerm> LeastLoaded::terms(const ScoreInput& input, Slot slot) con
   const TargetLoad& load = input.loads[slot];
   return {{"running", static_cast<double>(reported.running.value_or(0))},
           {"waiting", static_cast<double>(reported.waiting.value_or(0))},
-          {"picks_since_report", static_cast<double>(load.picks)},
+          {"unfinished_since_report", static_cast<double>(load.unfinished)},
           {"active_requests", static_cast<double>(load.requests)},
           {"has_statistics", known ? 1.0 : 0.0}};
 }

@@ -110,21 +110,11 @@ std::size_t pick_of_two(std::span<const double> costs, Random& random) noexcept 
 
 }  // namespace
 
-std::optional<PickState::Turn> PickState::last_in_turn(const Policy& policy) const noexcept {
-  for (const auto& [owner, turn] : turns) {
-    if (owner == &policy) return turn;
+Turns& PickState::turns_of(const Policy& policy) {
+  for (auto& [owner, of_owner] : turns) {
+    if (owner == &policy) return of_owner;
   }
-  return std::nullopt;
-}
-
-void PickState::set_last_in_turn(const Policy& policy, const Turn& turn) noexcept {
-  for (auto& [owner, last] : turns) {
-    if (owner == &policy) {
-      last = turn;
-      return;
-    }
-  }
-  turns.emplace_back(&policy, turn);
+  return turns.emplace_back(&policy, Turns()).second;
 }
 
 std::size_t pick_least(std::span<const double> costs, Random& random) noexcept {

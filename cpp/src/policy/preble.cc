@@ -22,7 +22,7 @@ std::uint64_t least_cached(const ScoreInput& input) noexcept {
 struct Preble::Shared {
   explicit Shared(const ScoreInput& input) noexcept
       : now(input.now, input.fleet->window_seconds),
-        fleet_scale(detail::fleet_prefill_scale(*input.fleet)),
+        scales(input),
         decode_seconds(input.fleet->decode_seconds.value()),
         seconds_per_token(1 / input.fleet->prefill.tokens_per_second),
         half_attention(input.fleet->prefill.attention_seconds / 2),
@@ -35,7 +35,7 @@ struct Preble::Shared {
   }
 
   Window::Part now;
-  double fleet_scale;
+  detail::PrefillScales scales;
   double decode_seconds;
   double seconds_per_token;
   double half_attention;
@@ -61,7 +61,7 @@ Preble::Parts Preble::parts(const ScoreInput& input, const Shared& shared,
                             Slot slot) const noexcept {
   const auto cached = static_cast<double>(input.cached_tokens(slot));
   Parts parts;
-  parts.scale = detail::prefill_scale(input.loads[slot], shared.fleet_scale);
+  parts.scale = shared.scales(slot);
   parts.window = input.histories[slot].requests.total(shared.now);
   const double seconds_per_token = parts.scale * shared.seconds_per_token;
   parts.load = parts.window.sum * seconds_per_token +

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 #include "kvroute/policy/score_input.h"
@@ -11,32 +12,69 @@ namespace kvroute::detail {
 
 inline constexpr double kLeastScale = 1.0 / 8;
 inline constexpr double kMostScale = 8;
+inline constexpr double kTrusted = 32;  // first tokens of a target
 
-/// Measured by predicted prefill time of a target; the fleet's where it has none yet, else 1; held
-/// in [1/8, 8], so that one odd measurement cannot decide for long.
-[[nodiscard]] inline double prefill_scale(const TargetLoad& load, double of_fleet) noexcept {
-  return std::clamp(load.prefill_scale.value(of_fleet), kLeastScale, kMostScale);
-}
-[[nodiscard]] inline double fleet_prefill_scale(const FleetLoad& fleet) noexcept {
-  return std::clamp(fleet.prefill_scale.value(1), kLeastScale, kMostScale);
-}
+/// Measured by predicted prefill time of each target, held in [1/8, 8]. It counts beside the
+/// fleet's by how far it can be trusted:
+///
+///     trust = min(1, n/32) * FleetLoad::freshness of the last
+///
+/// for n first tokens. So one odd measurement decides little, and who is not chosen, hence not
+/// measured, is not avoided for ever for what was once. The fleet's is 1 before its first
+/// measurement.
+class PrefillScales {
+ public:
+  explicit PrefillScales(const ScoreInput& input) noexcept
+      : loads_(input.loads),
+        now_(input.now),
+        fleet_(input.fleet),
+        of_fleet_(std::clamp(input.fleet->prefill_scale.value(1), kLeastScale, kMostScale)) {}
+  [[nodiscard]] double operator()(Slot slot) const noexcept {
+    const TargetLoad& load = loads_[slot];
+    if (load.prefill_scale.empty()) return of_fleet_;
+    const double own = std::clamp(load.prefill_scale.value(), kLeastScale, kMostScale);
+    const double trust = std::min(1.0, load.prefill_scale.count() / kTrusted) *
+                         fleet_->freshness(load.prefill_measured_at, now_);
+    return trust == 1 ? own : of_fleet_ + (own - of_fleet_) * trust;
+  }
+  [[nodiscard]] double of_fleet() const noexcept { return of_fleet_; }
 
-/// Seconds that are left of the backlog: the head has been computed on since it came to the front.
-/// Before the scale.
-[[nodiscard]] inline double backlog_left(const TargetLoad& load, Nanoseconds now) noexcept {
+ private:
+  std::span<const TargetLoad> loads_;
+  Nanoseconds now_;
+  const FleetLoad* fleet_;
+  double of_fleet_;
+};
+
+/// Seconds that are left of a target's backlog, of which each predicted second takes `scale`: the
+/// head has been computed on since it came to the front.
+[[nodiscard]] inline double backlog_left(const TargetLoad& load, Nanoseconds now,
+                                         double scale) noexcept {
   if (load.prefilling == 0) return 0;
   const double done = ns_to_seconds(std::max<Nanoseconds>(now - load.head_started, 0));
-  return std::max(0.0, load.backlog_seconds - std::min(done, load.head_seconds));
+  return std::max(0.0, scale * load.backlog_seconds - std::min(done, scale * load.head_seconds));
 }
 
 /// Time to first token: the backlog's rest, then the prefill of what is not on the device.
-/// `fleet_scale` is that of a target without measurements.
 [[nodiscard]] inline double time_to_first_token(const ScoreInput& input, Slot slot,
-                                                double fleet_scale) noexcept {
+                                                const PrefillScales& scales) noexcept {
+  const double scale = scales(slot);
+  return backlog_left(input.loads[slot], input.now, scale) +
+         scale * input.fleet->prefill.seconds(input.num_tokens, input.cached_tokens(slot));
+}
+
+/// Requests that a target was chosen for of late: `TargetLoad::recent_requests`, for one that
+/// joined t seconds ago divided by what a steady memory holds by then, 1 -
+/// exp(-t/recent_time_constant). So a new target counts by its rate, and need not catch up with
+/// what the others were ever sent.
+[[nodiscard]] inline double sent_of_late(const ScoreInput& input, Slot slot) noexcept {
+  constexpr double kLeastMemory = 0.15;  // of a target that joined just now: a sixth of the time
+  constexpr double kFullMemory = 7;      // time constants
   const TargetLoad& load = input.loads[slot];
-  return prefill_scale(load, fleet_scale) *
-         (backlog_left(load, input.now) +
-          input.fleet->prefill.seconds(input.num_tokens, input.cached_tokens(slot)));
+  const double time_constant = input.fleet->recent_time_constant;
+  const double sent = load.recent_requests.value(input.now, time_constant);
+  const double age = ns_to_seconds(input.now - load.joined_at) / time_constant;
+  return age < kFullMemory ? sent / std::max(kLeastMemory, -std::expm1(-age)) : sent;
 }
 
 /// Tokens of the KV blocks that bookings use there.

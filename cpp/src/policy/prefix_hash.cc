@@ -107,21 +107,21 @@ DualMap::Pair DualMap::pair(const ScoreInput& input) const noexcept {
       cached_first > cached_second ||
       (cached_first == cached_second &&
        detail::tokens_in_use(input, first) <= detail::tokens_in_use(input, second));
-  const double scale = detail::fleet_prefill_scale(*input.fleet);
-  pair.by_cache = detail::time_to_first_token(input, prefers_first ? first : second, scale) <=
+  const detail::PrefillScales scales(input);
+  pair.by_cache = detail::time_to_first_token(input, prefers_first ? first : second, scales) <=
                   options_.slo_seconds;
   return pair;
 }
 
 void DualMap::score(const ScoreInput& input, std::span<double> costs) const noexcept {
   const Pair two = pair(input);
-  const double scale = detail::fleet_prefill_scale(*input.fleet);
+  const detail::PrefillScales scales(input);
   std::ranges::fill(costs, kInfinity);
   for (const std::size_t i : {two.first, two.second}) {
     const Slot slot = input.candidates[i];
     costs[i] = two.by_cache ? static_cast<double>(input.uncached_tokens(slot)) /
                                   static_cast<double>(input.num_tokens)
-                            : detail::time_to_first_token(input, slot, scale);
+                            : detail::time_to_first_token(input, slot, scales);
   }
 }
 
@@ -131,8 +131,7 @@ std::vector<CostTerm> DualMap::terms(const ScoreInput& input, Slot slot) const {
   return {{"mapped", mapped ? 1.0 : 0.0},
           {"by_cache", two.by_cache ? 1.0 : 0.0},
           {"cached_tokens", static_cast<double>(input.cached_tokens(slot))},
-          {"ttft_seconds",
-           detail::time_to_first_token(input, slot, detail::fleet_prefill_scale(*input.fleet))},
+          {"ttft_seconds", detail::time_to_first_token(input, slot, detail::PrefillScales(input))},
           {"tokens_in_use", static_cast<double>(detail::tokens_in_use(input, slot))}};
 }
 

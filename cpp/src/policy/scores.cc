@@ -7,6 +7,7 @@
 #include "policy/known_mean.h"
 #include "policy/prediction.h"
 #include "policy/rendezvous.h"
+#include "policy/waiting_requests.h"
 
 namespace kvroute::detail {
 namespace {
@@ -28,43 +29,37 @@ struct Range {
   }
 };
 
-// What an engine reports, `picks` requests later. `Field` is a member of EngineLoad.
-template <auto Field, bool kWithPicks>
-class ReportedCount {
+// From a count of requests to a score: 1 for the least, 0 for the most. `count(slot)`.
+template <typename Count>
+class Lowness {
  public:
-  explicit ReportedCount(const ScoreInput& input) noexcept : input_(input), reports_(input) {
-    KnownMean mean;
-    bool all_known = true;
-    for (const Slot slot : input.candidates) {
-      const auto count = reports_(slot).*Field;
-      all_known = all_known && count.has_value();
-      if (!count) continue;
-      mean.add(*count);
-      range_.add(*count + picks(slot));
-    }
-    usual_ = mean.value();
-    if (all_known) return;
-    for (const Slot slot : input.candidates) range_.add(value(slot));
+  Lowness(const ScoreInput& input, const Count& count) noexcept : count_(count) {
+    for (const Slot slot : input.candidates) range_.add(count_(slot));
   }
-  [[nodiscard]] double value(Slot slot) const noexcept {
-    const auto count = reports_(slot).*Field;
-    return (count ? *count : usual_) + picks(slot);
-  }
-  [[nodiscard]] double lowness(Slot slot) const noexcept { return range_.lowness(value(slot)); }
+  [[nodiscard]] double operator()(Slot slot) const noexcept { return range_.lowness(count_(slot)); }
 
  private:
-  [[nodiscard]] double picks(Slot slot) const noexcept {
-    return kWithPicks ? input_.loads[slot].picks : 0;
-  }
-
-  const ScoreInput& input_;
-  FreshReports reports_;
+  const Count& count_;
   Range range_;
-  double usual_ = 0;
 };
 
-using Queue = ReportedCount<&EngineLoad::waiting, true>;
-using Running = ReportedCount<&EngineLoad::running, false>;
+// Requests in an engine's running batch, as reported; their mean where it is silent.
+class RunningRequests {
+ public:
+  explicit RunningRequests(const ScoreInput& input) noexcept : reports_(input) {
+    KnownMean mean;
+    for (const Slot slot : input.candidates) mean.add(reports_(slot).running);
+    usual_ = mean.value();
+  }
+  [[nodiscard]] double operator()(Slot slot) const noexcept {
+    const auto running = reports_(slot).running;
+    return running ? *running : usual_;
+  }
+
+ private:
+  FreshReports reports_;
+  double usual_ = 0;
+};
 
 template <typename Measure>
 void add_each(const ScoreInput& input, double weight, std::span<double> sums,
@@ -87,13 +82,13 @@ void add_prefix(const ScoreInput& input, double weight, std::span<double> sums) 
 }
 
 void add_queue(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
-  const Queue queue(input);
-  add_each(input, weight, sums, [&](Slot slot) { return queue.lowness(slot); });
+  const WaitingRequests waiting(input);
+  add_each(input, weight, sums, Lowness(input, waiting));
 }
 
 void add_running(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
-  const Running running(input);
-  add_each(input, weight, sums, [&](Slot slot) { return running.lowness(slot); });
+  const RunningRequests running(input);
+  add_each(input, weight, sums, Lowness(input, running));
 }
 
 void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
@@ -131,9 +126,9 @@ void add_token_load(const ScoreInput& input, double weight, std::span<double> su
 }
 
 void add_load(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
-  const Queue queue(input);
+  const WaitingRequests waiting(input);
   add_each(input, weight, sums, [&](Slot slot) {
-    return 0.5 * (1 - std::min(queue.value(slot), kMostWaiting) / kMostWaiting);
+    return 0.5 * (1 - std::min(waiting(slot), kMostWaiting) / kMostWaiting);
   });
 }
 

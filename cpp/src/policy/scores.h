@@ -9,14 +9,15 @@ namespace kvroute::detail {
 
 /// Adds `weight` times the score of each candidate, 0 to 1 and higher is better, to `sums`, which
 /// has one element per candidate. Pure; O(candidates); nothing is allocated. What is not known of a
-/// candidate counts as the mean of those of whom it is; where of nobody, all score alike.
+/// candidate counts as the mean of those of whom it is; where of nobody, all score alike. Queues
+/// are taken from `WaitingRequests`.
 using Score = void (*)(const ScoreInput& input, double weight, std::span<double> sums) noexcept;
 
 /// Share of the prompt's full blocks that the device holds.
 void add_prefix(const ScoreInput& input, double weight, std::span<double> sums) noexcept;
 
 /// 1 for the shortest queue, 0 for the longest, in between in proportion; 1 where all are equal.
-/// A queue is what the engine reports as waiting, and the picks since.
+/// A queue is what `WaitingRequests` counts.
 void add_queue(const ScoreInput& input, double weight, std::span<double> sums) noexcept;
 
 /// The same of the requests in the engine's running batch, as reported.

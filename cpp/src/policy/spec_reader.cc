@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <limits>
 #include <utility>
 
 #include "kvroute/base/error.h"
@@ -41,6 +42,9 @@ std::string listed(const Names& names) {
 
 double checked_number(const PolicySpec::Value& value, double least, double most,
                       const std::string& place) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const auto* const text = std::get_if<std::string>(&value.of);
+  if (text != nullptr && *text == "inf" && most == kInfinity) return kInfinity;
   const auto* const number = std::get_if<double>(&value.of);
   const bool within = number != nullptr && *number >= least && *number <= most;  // not so: NaN
   if (!within) {
@@ -123,6 +127,7 @@ std::vector<std::pair<std::string, double>> SpecReader::numbers(std::string_view
   if (value == nullptr) return numbers;
   const auto* const named = std::get_if<PolicySpec::Parameters>(&value->of);
   if (named == nullptr) refuse(place_of(name), "named numbers", describe(*value));
+  if (named->empty()) refuse(place_of(name), "at least one named number", "none");
   for (const auto& [key, item] : *named) {
     numbers.emplace_back(key, checked_number(item, least, most, place_of(name) + "." + key));
   }

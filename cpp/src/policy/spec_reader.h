@@ -20,7 +20,8 @@ class SpecReader {
   /// `place` is where the spec stands. The spec outlives the reader.
   SpecReader(const PolicySpec& spec, std::string place);
 
-  /// A number within the bounds, infinity included where `most` is; NaN never.
+  /// A number within the bounds, infinity included where `most` is, then also as the text "inf",
+  /// which JSON has; NaN never.
   [[nodiscard]] double number(std::string_view name, double absent, double least, double most);
   [[nodiscard]] std::uint64_t whole(std::string_view name, std::uint64_t absent,
                                     std::uint64_t least, std::uint64_t most);
@@ -28,7 +29,7 @@ class SpecReader {
   /// One of `choices`.
   [[nodiscard]] std::string_view choice(std::string_view name, std::string_view absent,
                                         std::vector<std::string_view> choices);
-  /// Named numbers, each within the bounds; empty where absent.
+  /// Named numbers, at least one and each within the bounds; empty where absent.
   [[nodiscard]] std::vector<std::pair<std::string, double>> numbers(std::string_view name,
                                                                     double least, double most);
   /// A policy of its own; of the name `absent` where there is none given.

@@ -5,6 +5,7 @@
 
 #include "policy/known_mean.h"
 #include "policy/spec_reader.h"
+#include "policy/waiting_requests.h"
 
 namespace kvroute {
 namespace {
@@ -13,35 +14,19 @@ std::optional<double> usage(const ScoreInput& input, Slot slot) noexcept {
   return input.reported(slot).kv_usage;
 }
 
-std::optional<double> waiting(const ScoreInput& input, Slot slot) noexcept {
-  const auto waiting = input.reported(slot).waiting;
-  if (!waiting) return std::nullopt;
-  return static_cast<double>(*waiting);
-}
-
 /// What one candidate's cost takes from all of them.
 struct Fleet {
-  explicit Fleet(const ScoreInput& input) noexcept {
+  explicit Fleet(const ScoreInput& input) noexcept : queue(input) {
     detail::KnownMean usages;
-    detail::KnownMean queues;
     for (const Slot slot : input.candidates) {
       usages.add(usage(input, slot));
-      queues.add(waiting(input, slot));
+      most_waiting = std::max(most_waiting, queue(slot));
     }
     usual_usage = usages.value();
-    usual_waiting = queues.value();
-    for (const Slot slot : input.candidates) {
-      most_waiting = std::max(most_waiting, queue(input, slot));
-    }
   }
 
-  [[nodiscard]] double queue(const ScoreInput& input, Slot slot) const noexcept {
-    return waiting(input, slot).value_or(usual_waiting) +
-           static_cast<double>(input.loads[slot].picks);
-  }
-
+  detail::WaitingRequests queue;
   double usual_usage = 0;
-  double usual_waiting = 0;
   double most_waiting = 0;
 };
 
@@ -55,7 +40,7 @@ struct Parts {
 Parts parts(const ScoreInput& input, Slot slot, const Fleet& fleet) noexcept {
   return {static_cast<double>(input.cached_tokens(slot)) / static_cast<double>(input.num_tokens),
           usage(input, slot).value_or(fleet.usual_usage),
-          fleet.most_waiting > 0 ? fleet.queue(input, slot) / fleet.most_waiting : 0.0};
+          fleet.most_waiting > 0 ? fleet.queue(slot) / fleet.most_waiting : 0.0};
 }
 
 }  // namespace
@@ -78,7 +63,7 @@ std::vector<CostTerm> Standalone::terms(const ScoreInput& input, Slot slot) cons
           {"overlap", p.overlap},
           {"kv_usage", p.usage},
           {"normalized_waiting", p.queue},
-          {"waiting", fleet.queue(input, slot)}};
+          {"waiting", fleet.queue(slot)}};
 }
 
 }  // namespace kvroute

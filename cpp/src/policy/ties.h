@@ -23,6 +23,17 @@ struct TokensInUse {
   }
 };
 
+/// How much predicted seconds must differ for one to be the better: predictions err by more, and
+/// who loses by less would never be measured again.
+inline constexpr double kNearShare = 0.05;
+inline constexpr double kNearSeconds = 0.001;
+
+/// Of costs in seconds within 5 % and 1 ms of the least: position of the target that was chosen
+/// least of late (`sent_of_late`), of equals that with the fewest tokens in use,
+/// then any, evenly. `costs` must not be empty, a NaN counts as infinite.
+[[nodiscard]] std::size_t pick_nearly_least(const ScoreInput& input, std::span<const double> costs,
+                                            Random& random) noexcept;
+
 /// Position of the least cost; exact ties go to the least of `second(position)`, then evenly. As
 /// `pick_least`, but for the second measure: `costs` must not be empty, a NaN counts as infinite.
 template <typename Second>

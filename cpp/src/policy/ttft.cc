@@ -13,22 +13,22 @@ std::unique_ptr<Policy> Ttft::from(detail::SpecReader& reader) {
 }
 
 void Ttft::score(const ScoreInput& input, std::span<double> costs) const noexcept {
-  const double scale = detail::fleet_prefill_scale(*input.fleet);
+  const detail::PrefillScales scales(input);
   for (std::size_t i = 0; i < input.candidates.size(); ++i) {
-    costs[i] = detail::time_to_first_token(input, input.candidates[i], scale);
+    costs[i] = detail::time_to_first_token(input, input.candidates[i], scales);
   }
 }
 
 std::size_t Ttft::pick(const ScoreInput& input, std::span<const double> costs,
                        PickState& state) const noexcept {
   if (!detail::takes_the_least(rule(), input)) return Policy::pick(input, costs, state);
-  return detail::pick_least_then(costs, state.random, detail::TokensInUse{input});
+  return detail::pick_nearly_least(input, costs, state.random);
 }
 
 std::vector<CostTerm> Ttft::terms(const ScoreInput& input, Slot slot) const {
   const TargetLoad& load = input.loads[slot];
-  const double scale = detail::prefill_scale(load, detail::fleet_prefill_scale(*input.fleet));
-  return {{"queue_seconds", scale * detail::backlog_left(load, input.now)},
+  const double scale = detail::PrefillScales(input)(slot);
+  return {{"queue_seconds", detail::backlog_left(load, input.now, scale)},
           {"prefill_seconds",
            scale * input.fleet->prefill.seconds(input.num_tokens, input.cached_tokens(slot))},
           {"cached_tokens", static_cast<double>(input.cached_tokens(slot))},

@@ -8,14 +8,16 @@
 
 namespace kvroute {
 
-Weighted::Weighted(const Terms& terms, PickRule rule) : Policy(rule) {
+Weighted::Weighted(const Terms& terms, PickRule rule, std::string_view place) : Policy(rule) {
   for (const auto& [name, weight] : terms) {
     const auto scores = detail::named_scores();
     const auto found = std::ranges::find(scores, name, &detail::NamedScore::name);
     if (found == scores.end()) {
       std::string known;
       for (const auto& score : scores) known.append(" '").append(score.name).append("'");
-      throw InvalidArgument("terms: expected scores of" + known + ", got '" + name + "'");
+      std::string message(place);
+      message.append(": expected scores of").append(known);
+      throw InvalidArgument(message.append(", got '").append(name).append("'"));
     }
     terms_.emplace_back(&*found, weight);
   }
@@ -24,7 +26,7 @@ Weighted::Weighted(const Terms& terms, PickRule rule) : Policy(rule) {
 std::unique_ptr<Policy> Weighted::from(detail::SpecReader& reader) {
   Terms terms = reader.numbers("terms", 0, 1e6);
   if (terms.empty()) terms = default_terms();
-  return std::make_unique<Weighted>(terms, reader.pick_rule());
+  return std::make_unique<Weighted>(terms, reader.pick_rule(), reader.place_of("terms"));
 }
 
 bool Weighted::needs_overlap() const noexcept {

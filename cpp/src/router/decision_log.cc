@@ -43,7 +43,8 @@ void prefetch_end(const std::vector<T>& values, std::size_t count) {
 std::shared_ptr<const RareInput> rare_of(const ScoreInput& input,
                                          const DecisionLog::Choice& choice) {
   const RequestOverrides& asked = input.overrides;
-  const bool has_overrides = asked.overlap_credit || asked.prefill_scale || asked.temperature;
+  const bool has_overrides = asked.overlap_credit || asked.prefill_scale || asked.temperature ||
+                             asked.assume_kv_reuse || asked.track_prefill_tokens;
   if (input.depths.front().empty() && input.preferences.empty() && choice.given.empty() &&
       choice.excluded.empty() && !has_overrides) {
     return nullptr;

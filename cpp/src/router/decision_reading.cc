@@ -44,11 +44,9 @@ bool DecisionReading::take(const DecisionLog& log) {
 }
 
 void DecisionReading::see_pages(const DecisionLog& log) {
-  std::size_t from = log.pages_.size();
-  while (from > 0 && log.pages_[from - 1]->first + log.pages_[from - 1]->count > begin_) --from;
-  pages_.reserve(log.pages_.size() - from);
-  for (; from < log.pages_.size(); ++from) {
-    const std::shared_ptr<DecisionPage>& page = log.pages_[from];
+  pages_.reserve(log.pages_.size());
+  for (const std::shared_ptr<DecisionPage>& page : log.pages_) {
+    if (page->first + page->count <= begin_) continue;
     page->readers.fetch_add(1, std::memory_order_relaxed);
     pages_.push_back({.page = page,
                       .first = page->first,
@@ -67,15 +65,16 @@ void DecisionReading::go_back(const LoadChange& change) {
 
 std::vector<DecisionRecord> DecisionReading::records() {
   std::vector<DecisionRecord> records;
-  for (auto seen = pages_.rbegin(); seen != pages_.rend(); ++seen) {
-    std::size_t changes = seen->changes.size();
-    for (std::size_t i = seen->entries.size(); i-- > 0;) {
-      const DecisionEntry& entry = seen->entries[i];
-      while (changes > entry.changes) go_back(seen->changes[--changes]);
-      const std::uint64_t number = seen->first + i;
-      if (number >= begin_ && number < end_) records.push_back(record_of(*seen, entry));
+  for (std::size_t at = pages_.size(); at-- > 0;) {
+    const Seen& seen = pages_[at];
+    std::size_t changes = seen.changes.size();
+    for (std::size_t i = seen.entries.size(); i-- > 0;) {
+      const DecisionEntry& entry = seen.entries[i];
+      while (changes > entry.changes) go_back(seen.changes[--changes]);
+      const std::uint64_t number = seen.first + i;
+      if (number >= begin_ && number < end_) records.push_back(record_of(seen, entry));
     }
-    while (changes > 0) go_back(seen->changes[--changes]);
+    while (changes > 0) go_back(seen.changes[--changes]);
   }
   std::ranges::reverse(records);
   return records;

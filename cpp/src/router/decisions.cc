@@ -80,6 +80,7 @@ Selection Router::Impl::select(const Request& request) {
   }
   decision.match(targets_, indexes_);
   const std::lock_guard load_lock(load_mutex_);
+  if (end_expired()) decision.match(targets_, indexes_);
   const Pick picked = pick(decision, request, {});
   return selection(decision, request, picked);
 }

@@ -48,6 +48,7 @@ Explanation Router::Impl::explain(const Request& request) const {
   if (targets_.listed().empty()) decision.eligibility().require_somebody(request, targets_);
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
+  expire_bookings();
   decision.match(targets_, indexes_);
   SeenLoads seen;
   ScoreInput input = see_loads(decision, request, seen);

@@ -23,7 +23,7 @@ ReservationHandle Router::Impl::reserve(const Request& request, std::string requ
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
   const std::lock_guard load_lock(load_mutex_);
-  for (const Booking& expired : load_.end_expired(now())) end(expired);
+  (void)end_expired(1);
   std::string id = free_request_id(std::move(request_id));
   decision.match(targets_, indexes_);
   return book(decision, request, std::move(id));
@@ -84,9 +84,23 @@ ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
 }
 
 // What is left to do for a booking that the load model has ended. Under load_mutex_.
-void Router::Impl::end(const Booking& booking) {
+void Router::Impl::end(const Booking& booking) const {
   PrefixTree* const tree = indexes_.find(booking.block_size);
   load_.drop_blocks(booking.slot, tree->unpin(booking.slot, std::bit_cast<Pin>(booking.place)));
+}
+
+// Drops bookings that expired, so that no decision counts them, and makes room for `more`. Under
+// load_mutex_. True if there were any: what was matched before may be active no more.
+bool Router::Impl::end_expired(std::size_t more) const {
+  const std::vector<Booking> expired = load_.end_expired(now(), more);
+  for (const Booking& booking : expired) end(booking);
+  return !expired.empty();
+}
+
+// The same of some of them, by itself. Not under load_mutex_.
+bool Router::Impl::expire_bookings() const {
+  const std::lock_guard lock(load_mutex_);
+  return end_expired();
 }
 
 void Router::Impl::first_token(BookingId id) {
@@ -96,14 +110,14 @@ void Router::Impl::first_token(BookingId id) {
 
 void Router::Impl::progress(BookingId id, std::uint64_t output_tokens) {
   const std::lock_guard lock(load_mutex_);
-  load_.progress(id, output_tokens);
+  load_.progress(id, output_tokens, now());
 }
 
 bool Router::Impl::release(const ReservationHandle& handle,
                            std::span<const std::uint32_t> output_tokens) {
   const std::shared_lock lock(targets_mutex_);
   const std::lock_guard load_lock(load_mutex_);
-  load_.progress(handle.id, output_tokens.size());
+  load_.progress(handle.id, output_tokens.size(), now());
   const auto booking = load_.release(handle.id, now());
   if (!booking) return false;
   end(*booking);

@@ -114,7 +114,10 @@ class Router::Impl {
                                        std::string request_id);
   [[nodiscard]] std::string free_request_id(std::string wanted);
   void expire(Nanoseconds now) const;
-  void end(const Booking& booking);
+  bool end_expired(std::size_t more = 0) const;
+  bool expire_bookings() const;
+  [[nodiscard]] double confidence_of(Slot slot) const;
+  void end(const Booking& booking) const;
   void remember(const ReservationHandle& handle, Slot slot,
                 std::span<const std::uint32_t> output_tokens);
   [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank,
@@ -138,7 +141,7 @@ class Router::Impl {
   detail::IndexPool indexes_;
 
   mutable std::mutex load_mutex_;
-  LoadModel load_;
+  mutable LoadModel load_;  // whoever looks at it first drops what has expired
   PickState pick_state_;
   detail::DecisionLog log_;
   mutable std::shared_ptr<const detail::Roster> roster_;  // of the last features

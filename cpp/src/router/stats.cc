@@ -14,6 +14,7 @@ TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t
   TargetStats stats{.target = targets_.target(slot),
                     .load = load_.loads()[slot],
                     .load_age_seconds = std::nullopt,
+                    .first_token_seconds = std::nullopt,
                     .held_blocks = slot < held.size() ? held[slot] : 0,
                     .total_blocks = std::nullopt,
                     .draining = worker.draining,
@@ -22,6 +23,9 @@ TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t
   if (const std::uint64_t blocks = targets_.total_blocks()[slot]; blocks > 0) {
     stats.total_blocks = blocks;
   }
+  const Window::Total first_tokens =
+      load_.histories()[slot].first_tokens.total(now(), load_.fleet().window_seconds);
+  if (first_tokens.count > 0) stats.first_token_seconds = first_tokens.mean();
   if (stats.load.reports > 0) {
     stats.load_age_seconds = ns_to_seconds(now() - stats.load.reported_at);
   }
@@ -37,6 +41,8 @@ RouterStats Router::Impl::stats() const {
   const std::shared_lock lock(targets_mutex_);
   check_open();
   expire(now());
+  while (expire_bookings()) {  // giving back the lock between some and more
+  }
   RouterStats stats;
   std::map<std::uint32_t, std::vector<std::size_t>> held;  // by block size, then by slot
   indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {

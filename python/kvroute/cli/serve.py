@@ -100,6 +100,10 @@ def serve(
         _Count,
         _option("--prefix-min-match-length", text="Tokens that make a match of prefixaware [0]."),
     ] = None,
+    loadaware_beta: Annotated[
+        _Number,
+        _option("--loadaware-beta", text="What load weighs against the cache in loadaware [1]."),
+    ] = None,
     block_size: Annotated[
         _Count, _option("--block-size", text="Tokens in a block of the engines' caches [16].")
     ] = None,
@@ -143,6 +147,10 @@ def serve(
     ] = None,
     queue_timeout: Annotated[
         _Number, _option("--queue-timeout", text="Seconds that a request may wait [30].")
+    ] = None,
+    reservation_ttl: Annotated[
+        _Number,
+        _option("--reservation-ttl", text="Silence that ends a request's booking [600]."),
     ] = None,
     decision_log: Annotated[
         _Count, _option("--decision-log", text="Decisions kept for /debug/decisions [0].")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from kvroute.frontend.deadline import within
@@ -27,8 +28,8 @@ class EngineStats:
     Every `interval` seconds an engine is asked for its metrics through the shared client; it has
     as long as the interval, but at least one second and at most five. What it says goes to the
     router (`update_load`, each rank) and `reported` is called. An engine that fails keeps its last
-    report, which the policies leave out once it is old. The engines' turns are spread over the
-    interval.
+    report, which the policies leave out once it is old. The engines of one model are asked at the
+    same time, since policies compare their figures; the models' turns are spread over the interval.
     """
 
     def __init__(
@@ -50,18 +51,25 @@ class EngineStats:
 
     def start(self) -> list[asyncio.Task[None]]:
         """The tasks; they run until they are cancelled. Needs a running event loop."""
-        count = len(self._engines)
+        groups = list(dict.fromkeys(engine.group for engine in self._engines))
+        first = asyncio.get_running_loop().time() + self._interval
         return [
-            asyncio.create_task(self._follow(engine, self._interval * index / count))
-            for index, engine in enumerate(self._engines)
+            asyncio.create_task(
+                self._follow(
+                    engine, first + self._interval * groups.index(engine.group) / len(groups)
+                )
+            )
+            for engine in self._engines
         ]
 
-    async def _follow(self, engine: _Engine, delay: float) -> None:
+    async def _follow(self, engine: _Engine, tick: float) -> None:
         await self._ask(engine)  # at once: a router that just started knows nothing
-        await asyncio.sleep(delay)
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(max(0.0, tick - clock()))
             await self._ask(engine)
+            # One that takes long misses ticks, and stays in step.
+            tick += self._interval * max(1, math.ceil((clock() - tick) / self._interval))
 
     async def _ask(self, engine: _Engine) -> None:
         """One reading; raises nothing but what cancels this task."""

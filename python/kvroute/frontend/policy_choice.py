@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,13 +15,15 @@ logger = logging.getLogger("kvroute.frontend")
 PolicySpec: TypeAlias = "str | Mapping[str, Any]"
 """A policy as ``kvroute.KvRouter(policy=)`` takes it: a name, or a mapping with "name"."""
 
-# production-stack's flags, each a parameter of the same name of these policies.
-_PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "kv_aware_threshold": ("kvaware", "load_balanced_kvaware"),
-    "imbalanced_threshold": ("load_balanced_kvaware",),
-    "stats_missing": ("load_balanced_kvaware", "least_loaded"),
-    "prefix_min_match_length": ("prefixaware",),
+# production-stack's flags: which parameter of which policies each is.
+_PARAMETERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "kv_aware_threshold": ("kv_aware_threshold", ("kvaware", "load_balanced_kvaware")),
+    "imbalanced_threshold": ("imbalanced_threshold", ("load_balanced_kvaware",)),
+    "stats_missing": ("stats_missing", ("load_balanced_kvaware", "least_loaded")),
+    "prefix_min_match_length": ("prefix_min_match_length", ("prefixaware",)),
+    "loadaware_beta": ("beta", ("loadaware",)),
 }
+FLAGS = tuple(_PARAMETERS)
 
 # Policies that may count the prompt tokens booked on each engine, whether or not they look at what
 # is held of the prompt. They are named here since the core tells only of the latter: one of these
@@ -28,23 +31,24 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _COUNT_BOOKED_TOKENS = frozenset({"least_load", "power_of_two", "gate"})
 
 
-def policy_of(name: str, file: Path | None, parameters: Mapping[str, Any]) -> PolicySpec:
-    """The policy in `file`, else the one of this name with those of the `parameters` (None: not
-    given) that it has. Others change nothing, as in production-stack; the log says so.
+def policy_of(name: str, file: Path | None, flags: Mapping[str, Any]) -> PolicySpec:
+    """The policy in `file`, else the one of this name with those of the `flags` (of FLAGS; None:
+    not given) that it has. Others change nothing, as in production-stack; the log says so.
 
     Raises ValueError for what is no policy, naming the file or the parameter.
     """
     spec: dict[str, Any] = {"name": name} if file is None else read_config_file(file)
-    for parameter, value in parameters.items():
+    for flag, value in flags.items():
         if value is None:
             continue
-        if file is None and name in _PARAMETERS[parameter]:
+        parameter, policies = _PARAMETERS[flag]
+        if file is None and name in policies:
             spec[parameter] = value
         else:
             logger.warning(
                 "--%s changes nothing here: it is for the policies %s",
-                parameter.replace("_", "-"),
-                ", ".join(_PARAMETERS[parameter]),
+                flag.replace("_", "-"),
+                ", ".join(policies),
             )
     try:
         needs_tokens(spec)
@@ -65,6 +69,32 @@ def needs_tokens(policy: PolicySpec) -> bool:
     return policy_needs_tokens(policy) or any(
         name in _COUNT_BOOKED_TOKENS for name in _names_in(policy)
     )
+
+
+def name_of(policy: PolicySpec) -> str:
+    return policy if isinstance(policy, str) else str(policy.get("name"))
+
+
+def balances_by_statistics(policy: PolicySpec) -> bool:
+    """Whether it is `load_balanced_kvaware` with a first tier that engines' statistics open."""
+    return (
+        isinstance(policy, Mapping)
+        and name_of(policy) == "load_balanced_kvaware"
+        and math.isfinite(float(policy.get("imbalanced_threshold", math.inf)))
+        and policy.get("stats_missing", "skip") == "skip"
+    )
+
+
+def as_json(policy: Any) -> Any:
+    """The policy with each infinite number as the text "inf", which policies take for it: JSON has
+    no infinity."""
+    if isinstance(policy, float) and math.isinf(policy):
+        return "inf"
+    if isinstance(policy, Mapping):
+        return {name: as_json(value) for name, value in policy.items()}
+    if isinstance(policy, (list, tuple)):
+        return [as_json(value) for value in policy]
+    return policy
 
 
 def _names_in(policy: Any) -> Iterator[str]:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Query, Request, Response
 from kvroute.frontend.errors import bad_request, forbidden, too_large
 from kvroute.frontend.explanations import explained
 from kvroute.frontend.fleet import Fleet, ModelGroup
-from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
+from kvroute.frontend.policy_choice import PolicySpec, as_json, needs_tokens
 from kvroute.frontend.routes import ServicesDep
 
 logger = logging.getLogger("kvroute.frontend")
@@ -37,8 +37,9 @@ async def change_policy(
     request: Request, services: ServicesDep, model: ModelQuery = None
 ) -> Response:
     """Changes the policy of each model, or of one, between two requests. The body is the policy as
-    JSON: a name, or an object with "name" and parameters. Nothing of index or load is lost; the
-    change lasts until the process ends. Without a configured key only clients of this machine may.
+    JSON: a name, or an object with "name" and parameters; "inf" is infinity. Nothing of index or
+    load is lost; the change lasts until the process ends. Without a configured key only clients of
+    this machine may.
     """
     if not services.settings.api_key and not _is_local(request):
         raise forbidden(
@@ -102,7 +103,7 @@ def _groups(fleet: Fleet, model: str | None) -> list[ModelGroup]:
 
 
 def _policies(groups: Iterable[ModelGroup]) -> Response:
-    body = orjson.dumps({"models": {group.name: group.policy for group in groups}})
+    body = orjson.dumps({"models": {group.name: as_json(group.policy) for group in groups}})
     return Response(body, media_type="application/json")
 
 

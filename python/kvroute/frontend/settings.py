@@ -18,10 +18,19 @@ from kvroute.frontend.disagg_settings import (
     Role,
 )
 from kvroute.frontend.foreign_flags import REPLACED_SETTINGS, replaced
-from kvroute.frontend.policy_choice import PolicySpec, policy_of
+from kvroute.frontend.policy_choice import (
+    FLAGS,
+    PolicySpec,
+    balances_by_statistics,
+    name_of,
+    policy_of,
+)
 
 # Seconds for which a router takes an engine's report for true, unless it is told otherwise.
 _REPORT_LIFETIME = 60.0
+
+# production-stack's own variables, each for a setting.
+_FOREIGN_VARIABLES = {"LOADAWARE_BETA": "loadaware_beta"}
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -74,6 +83,7 @@ class Settings(DisaggSettings, BaseSettings):
     imbalanced_threshold: float | None = Field(default=None, ge=0)
     stats_missing: Literal["skip", "zero", "round_robin"] | None = None
     prefix_min_match_length: int | None = Field(default=None, ge=0)
+    loadaware_beta: float | None = Field(default=None, ge=0, le=1e6)
     block_size: int = Field(default=16, ge=1, le=65536)
     tokenizer: Path | None = None
     tokenize_threads: int = Field(default=2, ge=1, le=64)
@@ -88,6 +98,7 @@ class Settings(DisaggSettings, BaseSettings):
     queue_order: Literal["fcfs", "priority", "shortest_uncached"] = "fcfs"
     queue_timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
 
+    reservation_ttl: float | None = Field(default=None, gt=0, le=1e9)
     decision_log: int = Field(default=0, ge=0, le=10_000)
     request_stats_window: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     engine_stats_interval: float = Field(default=5.0, ge=0, allow_inf_nan=False)
@@ -209,16 +220,23 @@ class Settings(DisaggSettings, BaseSettings):
         self._policy = policy_of(
             name,
             self.policy_config,
-            {
-                name: getattr(self, name)
-                for name in (
-                    "kv_aware_threshold",
-                    "imbalanced_threshold",
-                    "stats_missing",
-                    "prefix_min_match_length",
-                )
-            },
+            {name: getattr(self, name) for name in FLAGS},
         )
+        return self
+
+    @model_validator(mode="after")
+    def _policy_has_what_it_decides_by(self) -> Settings:
+        if name_of(self._policy) == "session" and self.session_key is None:
+            raise ValueError(
+                "session_key: expected the header or field with a session's id, since the policy "
+                "is session"
+            )
+        has_statistics = self.engine_stats_interval > 0 or any(self.load_events)
+        if balances_by_statistics(self._policy) and not has_statistics:
+            logger.warning(
+                "load_balanced_kvaware will never balance: no engine's load is known, with "
+                "--engine-stats-interval 0 and without --load-events"
+            )
         return self
 
     @property
@@ -247,6 +265,7 @@ class Settings(DisaggSettings, BaseSettings):
             "prefill_tokens_per_second": self.prefill_tokens_per_second,
             "attention_seconds": self.attention_seconds,
             "load_window": self.request_stats_window,
+            "reservation_ttl": self.reservation_ttl,
             "decision_log": self.decision_log or None,
         }
         if 3 * self.engine_stats_interval > _REPORT_LIFETIME:  # two may fail
@@ -286,7 +305,8 @@ class Settings(DisaggSettings, BaseSettings):
 
 
 def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings:
-    """Settings from what was `given` (flags), then KVROUTE_… variables, then a file.
+    """Settings from what was `given` (flags), then KVROUTE_… variables, then those that have
+    production-stack's names (LOADAWARE_BETA), then a file.
 
     Raises ValueError (pydantic's ValidationError is one) naming the setting or the file.
     """
@@ -300,5 +320,8 @@ def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings
         for name in os.environ
         if name.upper().startswith("KVROUTE_")
     }
+    for variable, name in _FOREIGN_VARIABLES.items():
+        if text := os.environ.get(variable):
+            from_file[name] = text
     remaining = {key: value for key, value in from_file.items() if key not in from_environment}
     return Settings(**{**remaining, **given})

@@ -74,8 +74,8 @@ class Fleet {
       case 2: {
         const BookingId id = some_id();
         const std::uint64_t tokens = random_.below(600);
-        load_.progress(id, tokens);
-        reference_.progress(id, tokens);
+        load_.progress(id, tokens, now_);
+        reference_.progress(id, tokens, now_);
         break;
       }
       default: release(some_id());
@@ -134,18 +134,19 @@ class Fleet {
   }
 
   void expire() {
-    const std::vector<Booking> all = load_.end_expired(now_);
+    const std::vector<Booking> all = load_.end_expired(now_, 1);
     for (const Booking& ended : all) {
-      const auto& [id, oldest] = *reference_.running().begin();
-      ASSERT_EQ(ended.request_id, oldest.booking.request_id) << "the oldest go first";
-      ASSERT_TRUE(oldest.booked_at + kLifetime <= now_ ||
+      const BookingId id = reference_.longest_silent();
+      const ReferenceLoad::Entry& silent = reference_.running().at(id);
+      ASSERT_EQ(ended.request_id, silent.booking.request_id) << "the longest silent go first";
+      ASSERT_TRUE(silent.heard_at + kLifetime <= now_ ||
                   reference_.running().size() >= kMaxBookings);
       load_.drop_blocks(ended.slot, ended.new_blocks);
       reference_.end(id, now_);
     }
     if (all.size() == kMaxEndedAtOnce || reference_.running().empty()) return;
     ASSERT_LT(reference_.running().size(), kMaxBookings);
-    ASSERT_GT(reference_.running().begin()->second.booked_at + kLifetime, now_);
+    ASSERT_GT(reference_.running().at(reference_.longest_silent()).heard_at + kLifetime, now_);
   }
 
   // Leaves, or comes back.

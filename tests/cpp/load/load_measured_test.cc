@@ -119,6 +119,16 @@ TEST_F(LoadMeasured, TheScaleIsHeldWithinAnEighthAndEight) {
   EXPECT_DOUBLE_EQ(scale(1), 0.125);
 }
 
+TEST_F(LoadMeasured, WhatWasMeasuredLongAgoWeighsLessInTheScale) {
+  load.first_token(book(100, 0), 8 * kSecond);
+  load.first_token(book(100, 27 * kSecond), 28 * kSecond);
+  EXPECT_DOUBLE_EQ(scale(), (8 + 1) / 2.0);
+  load.first_token(book(100, 67 * kSecond), 68 * kSecond);  // 40 s: a half
+  EXPECT_DOUBLE_EQ(scale(), (0.5 * 9 + 1) / 2);
+  load.first_token(book(100, 127 * kSecond), 128 * kSecond);  // 60 s: nothing
+  EXPECT_DOUBLE_EQ(scale(), 1);
+}
+
 TEST_F(LoadMeasured, AFullHitPredictsNothingAndIsNotMeasured) {
   load.first_token(book(100, 0, 0, 100), kSecond);
   EXPECT_TRUE(target().prefill_scale.empty());
@@ -150,11 +160,11 @@ TEST_F(LoadMeasured, OutputAndDecodeTimeAreOfReleasedRequestsWithAFirstToken) {
   const BookingId c = book(100, 0);
   const BookingId d = book(100, 0, 1);
   load.first_token(a, kSecond);
-  load.progress(a, 200);
+  load.progress(a, 200, kSecond);
   load.first_token(b, kSecond);
-  load.progress(c, 900);
+  load.progress(c, 900, kSecond);
   load.first_token(d, kSecond);
-  load.progress(d, 900);
+  load.progress(d, 900, kSecond);
   EXPECT_TRUE(load.release(a, 3 * kSecond));
   EXPECT_TRUE(load.release(b, 5 * kSecond));  // nobody told its output
   EXPECT_TRUE(load.release(c, 9 * kSecond));  // no first token
@@ -165,7 +175,7 @@ TEST_F(LoadMeasured, OutputAndDecodeTimeAreOfReleasedRequestsWithAFirstToken) {
 
 TEST_F(LoadMeasured, WhatExpiresIsNotMeasured) {
   load.first_token(book(100, 0), kSecond);
-  EXPECT_EQ(load.end_expired(600 * kSecond).size(), 1U);
+  EXPECT_EQ(load.end_expired(601 * kSecond, 0).size(), 1U);
   EXPECT_TRUE(load.fleet().decode_seconds.empty());
 }
 
@@ -173,10 +183,10 @@ TEST_F(LoadMeasured, ExpectedOutputIsTheCallersElseTheMeanAndShrinksAsItComes) {
   expected_output_tokens = 64;
   const BookingId a = book(160, 0);
   EXPECT_EQ(target().expected_output_blocks, 4U);
-  load.progress(a, 40);
+  load.progress(a, 40, 0);
   EXPECT_EQ(target().expected_output_blocks, 2U);
   EXPECT_EQ(target().output_blocks, 2U);
-  load.progress(a, 320);
+  load.progress(a, 320, 0);
   EXPECT_EQ(target().expected_output_blocks, 0U);
   EXPECT_EQ(target().output_blocks, 20U);
   load.first_token(a, kSecond);
@@ -241,7 +251,7 @@ TEST_F(LoadMeasured, AnotherTargetOfTheSlotInheritsNothing) {
   load.add_target(0, 2 * kSecond);
   EXPECT_EQ(target().reports, 0U) << "a report for the target that has left";
   load.first_token(b, 3 * kSecond);
-  load.progress(a, 1'000);
+  load.progress(a, 1'000, 3 * kSecond);
   EXPECT_FALSE(load.release(a, 3 * kSecond));
   EXPECT_FALSE(load.release(b, 3 * kSecond));
   EXPECT_EQ(target().selections, 0U);

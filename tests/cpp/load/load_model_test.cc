@@ -68,44 +68,16 @@ TEST(LoadModel, FirstTokenEndsThePrefillOnce) {
 TEST(LoadModel, ProgressGrowsByFullBlocksAndNeverGoesBack) {
   TwoTargets load;
   const auto id = load.book(request("a"), 0);  // 170 tokens: 10 blocks and 10 tokens
-  load.progress(*id, 5);
+  load.progress(*id, 5, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
-  load.progress(*id, 6);
+  load.progress(*id, 6, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 1U);
-  load.progress(*id, 40);
+  load.progress(*id, 40, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 3U);
-  load.progress(*id, 7);
+  load.progress(*id, 7, 0);
   EXPECT_EQ(load.loads()[0].output_blocks, 3U);
   EXPECT_TRUE(load.release(*id, 0));
   EXPECT_EQ(load.loads()[0].output_blocks, 0U);
-}
-
-TEST(LoadModel, CountsPicksThatTheLastReportCannotKnowAndThatMayWait) {
-  TwoTargets load;
-  const auto unreported = [&] { return load.loads()[0].unreported; };
-  const auto pick_and_book = [&](std::string id) {
-    load.note_pick(0, 100, 0);
-    return *load.book(request(std::move(id)), 0);
-  };
-  const BookingId before = pick_and_book("before");
-  load.report(0, {.waiting = 1, .running = {}, .kv_usage = {}}, 0);
-  EXPECT_EQ(unreported(), 0U);
-  const BookingId a = pick_and_book("a");
-  const BookingId b = pick_and_book("b");
-  load.note_pick(0, 100, 0);  // selected alone
-  EXPECT_EQ(unreported(), 3U);
-  load.first_token(before, 0);  // was counted by the report
-  load.add_target(2, 0);
-  load.report(0, {.waiting = {}, .running = 3, .kv_usage = {}}, 0);
-  EXPECT_EQ(unreported(), 3U);
-  load.first_token(a, 0);
-  EXPECT_EQ(unreported(), 2U);
-  EXPECT_TRUE(load.release(a, 0));
-  EXPECT_EQ(unreported(), 2U);
-  EXPECT_TRUE(load.release(b, 0));
-  EXPECT_EQ(unreported(), 1U);
-  load.report(0, {.waiting = 0, .running = {}, .kv_usage = {}}, 0);
-  EXPECT_EQ(unreported(), 0U);
 }
 
 TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
@@ -116,7 +88,7 @@ TEST(LoadModel, ReleaseIsOnceAndGivesBackThePlace) {
   EXPECT_EQ(ended->place, 77U);
   EXPECT_FALSE(load.release(*id, 0));
   load.first_token(*id, 0);
-  load.progress(*id, 1000);
+  load.progress(*id, 1000, 0);
   load.drop_blocks(0, ended->new_blocks);
   EXPECT_EQ(load.loads()[0].requests, 0U);
   EXPECT_EQ(load.loads()[0].prefill_tokens, 0U);
@@ -127,19 +99,38 @@ TEST(LoadModel, DropsBookingsThatAreTooOld) {
   TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 100});
   ASSERT_TRUE(load.book(request("old"), 0));
   ASSERT_TRUE(load.book(request("young"), 5 * kSecond));
-  EXPECT_TRUE(load.end_expired(9 * kSecond).empty());
-  const auto ended = load.end_expired(10 * kSecond);
+  EXPECT_TRUE(load.end_expired(9 * kSecond, 1).empty());
+  const auto ended = load.end_expired(10 * kSecond, 1);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].request_id, "old");
   EXPECT_EQ(load.expired(), 1U);
   EXPECT_EQ(load.bookings(), 1U);
 }
 
+TEST(LoadModel, KeepsABookingThatIsHeardOf) {
+  TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 2});
+  const auto stream = load.book(request("stream"), 0);
+  ASSERT_TRUE(load.book(request("silent"), 2 * kSecond));
+  load.first_token(*stream, 3 * kSecond);
+  for (int call = 1; call < 100; ++call) {
+    const Nanoseconds now = 9 * call * kSecond;
+    load.progress(*stream, 5, now);  // the count need not grow
+    for (const auto& ended : load.end_expired(now, 0)) EXPECT_EQ(ended.request_id, "silent");
+  }
+  EXPECT_EQ(load.bookings(), 1U);
+  EXPECT_EQ(load.expired(), 1U);
+  ASSERT_TRUE(load.book(request("later"), 899 * kSecond));
+  load.progress(*stream, 6, 899 * kSecond);
+  EXPECT_EQ(load.end_expired(899 * kSecond, 1).at(0).request_id, "later") << "the longest silent";
+  EXPECT_EQ(load.end_expired(909 * kSecond, 0).size(), 1U) << "it has fallen silent";
+}
+
 TEST(LoadModel, DropsTheOldestBookingWhenThereAreTooMany) {
   TwoTargets load({.reservation_ttl_seconds = 10, .max_bookings = 2});
   ASSERT_TRUE(load.book(request("a"), 0));
   ASSERT_TRUE(load.book(request("b"), 1));
-  const auto ended = load.end_expired(1);
+  EXPECT_TRUE(load.end_expired(1, 0).empty()) << "no one more is to be booked";
+  const auto ended = load.end_expired(1, 1);
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].request_id, "a");
 }
@@ -157,15 +148,47 @@ TEST(LoadModel, ATargetThatReturnsInheritsNothing) {
   EXPECT_EQ(load.loads()[1].requests, 1U);
 }
 
-TEST(LoadModel, ANewTargetBeginsTheCountOfPicksAnewForAll) {
+TEST(LoadModel, ANewTargetLeavesTheOthersCountsAlone) {
   TwoTargets load;
   load.note_pick(0, 10, 0);
   load.add_target(2, 0);
-  EXPECT_EQ(load.loads()[0].picks, 0U);
+  EXPECT_EQ(load.loads()[0].unreported, 1U);
+  EXPECT_EQ(load.loads()[0].unfinished, 1U);
   EXPECT_EQ(load.loads()[0].selections, 1U);
 }
 
-TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
+TEST(LoadModel, CountsPicksThatAReportCannotKnowUntilTheyEnd) {
+  TwoTargets load;
+  const auto counts = [&] {
+    return std::pair(load.loads()[0].unreported, load.loads()[0].unfinished);
+  };
+  const auto pick_and_book = [&](std::string id) {
+    load.note_pick(0, 100, 0);
+    return *load.book(request(std::move(id)), 0);
+  };
+  const BookingId before = pick_and_book("before");
+  load.report(0, {.waiting = 1, .running = {}, .kv_usage = {}}, 0);
+  EXPECT_EQ(counts(), std::pair(0U, 0U));
+  const BookingId a = pick_and_book("a");
+  const BookingId b = pick_and_book("b");
+  load.note_pick(0, 100, 0);  // selected alone
+  EXPECT_EQ(counts(), std::pair(3U, 3U));
+  load.first_token(before, 0);  // was counted by the report
+  EXPECT_TRUE(load.release(before, 0));
+  EXPECT_EQ(counts(), std::pair(3U, 3U));
+  load.first_token(a, 0);
+  EXPECT_EQ(counts(), std::pair(2U, 3U));
+  EXPECT_TRUE(load.release(a, 0));
+  EXPECT_EQ(counts(), std::pair(2U, 2U));
+  EXPECT_TRUE(load.release(b, 0));
+  EXPECT_EQ(counts(), std::pair(1U, 1U));
+  load.report(0, {.waiting = {}, .running = 3, .kv_usage = {}}, 0);
+  EXPECT_EQ(counts(), std::pair(1U, 1U));
+  load.report(0, {.waiting = 0, .running = {}, .kv_usage = {}}, 0);
+  EXPECT_EQ(counts(), std::pair(0U, 0U));
+}
+
+TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountsOfPicks) {
   TwoTargets load;
   load.report(0, {.waiting = 3, .running = 1, .kv_usage = 0.5}, kSecond);
   load.note_pick(0, 10, 0);
@@ -173,9 +196,9 @@ TEST(LoadModel, AReportKeepsWhatItLeavesOutAndWaitingEndsTheCountOfPicks) {
   load.report(0, {.waiting = {}, .running = {}, .kv_usage = 0.6}, 2 * kSecond);
   EXPECT_EQ(load.loads()[0].reported.waiting, 3U);
   EXPECT_EQ(load.loads()[0].reported.kv_usage, 0.6);
-  EXPECT_EQ(load.loads()[0].picks, 2U);
+  EXPECT_EQ(load.loads()[0].unfinished, 2U);
   load.report(0, {.waiting = 4, .running = {}, .kv_usage = {}}, 3 * kSecond);
-  EXPECT_EQ(load.loads()[0].picks, 0U);
+  EXPECT_EQ(load.loads()[0].unfinished, 0U);
   EXPECT_EQ(load.loads()[0].selections, 2U);
   EXPECT_EQ(load.loads()[0].reported_at, 3 * kSecond);
 }
@@ -210,7 +233,7 @@ TEST(LoadModel, EqualsTheSumOverItsRunningBookings) {
   Nanoseconds now = 0;
   for (int step = 0; step < 20'000; ++step) {
     now += static_cast<Nanoseconds>(random.below(2)) * kSecond;
-    for (const auto& ended : load.end_expired(now)) running.erase(ended.request_id);
+    for (const auto& ended : load.end_expired(now, 1)) running.erase(ended.request_id);
     const std::size_t recent = std::min<std::size_t>(ids.size(), 60);
     const BookingId some = ids[ids.size() - 1 - random.below(recent)];
     const auto found = std::find_if(running.begin(), running.end(),

@@ -18,7 +18,8 @@ class ReferenceLoad {
  public:
   struct Entry {
     Booking booking;
-    Nanoseconds booked_at = 0;
+    Nanoseconds heard_at = 0;
+    std::uint64_t heard = 0;  // in which turn, of all calls
     std::uint64_t expected_tokens = 0;
     std::uint64_t output_tokens = 0;
     bool prefilling = true;
@@ -27,7 +28,8 @@ class ReferenceLoad {
   explicit ReferenceLoad(PrefillModel prefill) : prefill_(prefill) {}
 
   void book(BookingId id, const Booking& booking, std::uint64_t expected_tokens, Nanoseconds now) {
-    running_[id] = {booking, now, expected_tokens, 0, true};
+    running_[id] = {booking, now, 0, expected_tokens, 0, true};
+    hear(id, now);
     prefilling_[booking.slot].insert(id);
     look_at_head(booking.slot, now);
   }
@@ -35,13 +37,16 @@ class ReferenceLoad {
   void first_token(BookingId id, Nanoseconds now) {
     const auto found = running_.find(id);
     if (found == running_.end()) return;
+    hear(id, now);
+    if (!found->second.prefilling) return;
     found->second.prefilling = false;
     leave_prefill(id, found->second.booking.slot, now);
   }
 
-  void progress(BookingId id, std::uint64_t output_tokens) {
+  void progress(BookingId id, std::uint64_t output_tokens, Nanoseconds now) {
     const auto found = running_.find(id);
     if (found == running_.end()) return;
+    hear(id, now);
     found->second.output_tokens = std::max(found->second.output_tokens, output_tokens);
   }
 
@@ -50,9 +55,13 @@ class ReferenceLoad {
     const auto found = running_.find(id);
     if (found == running_.end()) return false;
     leave_prefill(id, found->second.booking.slot, now);
+    by_silence_.erase(found->second.heard);
     running_.erase(found);
     return true;
   }
+
+  /// Of those that run, of which there must be one.
+  [[nodiscard]] BookingId longest_silent() const { return by_silence_.begin()->second; }
 
   [[nodiscard]] std::vector<BookingId> running_on(Slot slot) const {
     std::vector<BookingId> ids;
@@ -88,6 +97,14 @@ class ReferenceLoad {
     return prefill_.seconds(booking.prompt_tokens, booking.shared_tokens);
   }
 
+  void hear(BookingId id, Nanoseconds now) {
+    Entry& entry = running_.at(id);
+    by_silence_.erase(entry.heard);
+    entry.heard_at = now;
+    entry.heard = ++turns_;
+    by_silence_[entry.heard] = id;
+  }
+
   void add(const Entry& entry, TargetLoad& load) const {
     const Booking& booking = entry.booking;
     const auto blocks = [&](std::uint64_t tokens) { return tokens / booking.block_size; };
@@ -116,6 +133,8 @@ class ReferenceLoad {
 
   PrefillModel prefill_;
   std::map<BookingId, Entry> running_;
+  std::map<std::uint64_t, BookingId> by_silence_;  // by the turn in which each was heard of
+  std::uint64_t turns_ = 0;
   std::map<Slot, std::set<BookingId>> prefilling_;
   std::map<Slot, Head> heads_;
 };

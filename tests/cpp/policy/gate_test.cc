@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "chosen.h"
+#include "kvroute/base/error.h"
 
 namespace kvroute {
 namespace {
@@ -101,6 +103,19 @@ TEST(Gate, NestsInGates) {
   EXPECT_EQ(decider_of(*gate, builder), "round_robin");
   builder.loads[0].requests = 4;
   EXPECT_EQ(decider_of(*gate, builder), "qps");
+}
+
+TEST(Gate, TakesSharesUpToOneAsTheirThresholds) {
+  for (const std::string when : {"overlap_below", "overloaded"}) {
+    const auto made = [&](PolicySpec::Value threshold) {
+      return make_policy({"gate", {{"when", {when}}, {"threshold", std::move(threshold)}}});
+    };
+    EXPECT_NO_THROW((void)made({1.0})) << when;
+    EXPECT_THROW((void)made({1.01}), InvalidArgument) << when;
+    EXPECT_THROW((void)made({"inf"}), InvalidArgument) << when;
+  }
+  EXPECT_NO_THROW((void)make_policy({"gate", {{"threshold", {1e9}}}})) << "requests";
+  EXPECT_NO_THROW((void)make_policy({"gate", {{"threshold", {"inf"}}}})) << "requests";
 }
 
 TEST(Gate, NeedsThePromptOnlyWhereSomethingLooksAtIt) {

@@ -131,6 +131,46 @@ TEST(KvCost, LeavesPrefillOutWhereItIsNotTracked) {
             (Costs{17 - 4}));
 }
 
+// Decode routers set the credit to 0 for load alone: no tier is credited then.
+TEST(KvCost, CreditsNoTierOfADecodeRoleWithoutOverlapCredit) {
+  ScoreInputBuilder builder(1);
+  builder.depths = {builder.held, {{10}}, {{10}}, {{10}}};
+  builder.loads[0].prompt_blocks = 20;
+  EXPECT_EQ(builder.costs(KvCost({.track_prefill_tokens = false, .decode_role = true})),
+            (Costs{30 - 7.5}));
+  const KvCost load_only({.overlap_credit = 0, .track_prefill_tokens = false, .decode_role = true});
+  EXPECT_EQ(builder.costs(load_only), (Costs{30}));
+  builder.overrides.overlap_credit = 0;
+  EXPECT_EQ(builder.costs(KvCost({.track_prefill_tokens = false, .decode_role = true})),
+            (Costs{30}));
+}
+
+// 160 tokens above the least are 10 blocks; the request's 17 tokens are 2.
+TEST(KvCost, DecaysTheCreditByTheRequestsBlocksRoundedUp) {
+  ScoreInputBuilder builder(2);
+  builder.num_tokens = 17;
+  builder.held = {0, 1};
+  builder.loads[1].prefill_tokens = 160;
+  const KvCost policy({.overlap_credit_decay = 1});
+  EXPECT_DOUBLE_EQ(policy.terms(builder.input(), 1)[7].value, 1.0 / 6);
+  EXPECT_DOUBLE_EQ(builder.costs(policy)[1], 177.0 / 16 - 1.0 / 6 + 1);
+}
+
+TEST(KvCost, LetsARequestSayWhetherItSharesAndWhetherPrefillCounts) {
+  ScoreInputBuilder builder(1);
+  builder.active = {10};
+  builder.loads[0].prefill_tokens = 160;
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{20}));
+  builder.overrides.assume_kv_reuse = false;
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{30}));
+  builder.overrides.track_prefill_tokens = false;
+  EXPECT_EQ(builder.costs(KvCost{}), (Costs{10}));
+  builder.overrides.assume_kv_reuse = true;
+  builder.overrides.track_prefill_tokens = true;
+  EXPECT_EQ(builder.costs(KvCost({.assume_kv_reuse = false, .track_prefill_tokens = false})),
+            (Costs{20}));
+}
+
 TEST(KvCost, ReadsItsParameters) {
   ScoreInputBuilder builder(1);
   builder.held = {4};

@@ -66,15 +66,31 @@ TEST(KvDelay, WaitsForTheBacklogLessWhatItsHeadHasDone) {
   EXPECT_EQ(builder.costs(KvDelay{}), (Costs{7 + 1, 4 + 1, 3 + 1, 1}));
 }
 
+TEST(KvDelay, ComparesSecondsThatPassedWithWhatTheHeadTakesOnThatTarget) {
+  ScoreInputBuilder builder = slow_fleet(4);
+  builder.now = 100 * kSecond;
+  const double started[] = {100, 98, 96, 90};  // 2 predicted seconds take 6 there
+  for (Slot slot = 0; slot < 4; ++slot) {
+    builder.measure_prefill(slot, 3);
+    builder.loads[slot].prefilling = 2;
+    builder.loads[slot].backlog_seconds = 5;
+    builder.loads[slot].head_seconds = 2;
+    builder.loads[slot].head_started = seconds_to_ns(started[slot]);
+  }
+  EXPECT_EQ(builder.costs(KvDelay{}), (Costs{15 + 3, 13 + 3, 11 + 3, 9 + 3}));
+}
+
 TEST(KvDelay, ScalesByTheTargetsMeasurementsElseTheFleetsWithinAnEighthAndEight) {
   ScoreInputBuilder builder = slow_fleet(4);
-  builder.loads[0].prefill_scale.add(3, 64);
-  builder.loads[1].prefill_scale.add(100, 64);
-  builder.loads[2].prefill_scale.add(0, 64);
+  builder.now = 100 * kSecond;
+  builder.measure_prefill(0, 3);
+  builder.measure_prefill(1, 100);
+  builder.measure_prefill(2, 0);
   EXPECT_EQ(builder.costs(KvDelay{}), (Costs{3, 8, 0.125, 1}));
   builder.fleet.prefill_scale.add(2, 64);
   builder.loads[3].prefilling = 1;
   builder.loads[3].backlog_seconds = 5;
+  builder.loads[3].head_started = builder.now;
   EXPECT_EQ(builder.costs(KvDelay{})[3], 2 * 5 + 2);
 }
 

@@ -18,12 +18,22 @@ ScoreInputBuilder two_of_three_reported() {
   return builder;
 }
 
-TEST(LeastLoaded, CountsRunningWaitingAndNewlyChosen) {
+TEST(LeastLoaded, CountsRunningWaitingAndUnfinished) {
   ScoreInputBuilder builder = two_of_three_reported();
   builder.report(1, {.waiting = 0, .running = 0, .kv_usage = {}});
-  builder.loads[1].picks = 7;
+  builder.loads[1].unfinished = 7;
+  builder.loads[1].unreported = 2;  // of them
   EXPECT_EQ(decider_of(LeastLoaded{}, builder), "least_loaded");
   EXPECT_EQ(builder.costs(LeastLoaded{}), (Costs{5, 7, 3}));
+}
+
+TEST(LeastLoaded, CountsWhatMayWaitWhereNobodySaysWhatRuns) {
+  ScoreInputBuilder builder(2);
+  builder.report(0, {.waiting = 1, .running = {}, .kv_usage = {}});
+  builder.report(1, {.waiting = 0, .running = {}, .kv_usage = {}});
+  builder.loads[1].unfinished = 7;
+  builder.loads[1].unreported = 2;
+  EXPECT_EQ(builder.costs(LeastLoaded{}), (Costs{1, 2}));
 }
 
 TEST(LeastLoaded, TakesAllInTurnWhereSomeStatisticsAreMissing) {

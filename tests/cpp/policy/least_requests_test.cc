@@ -63,7 +63,7 @@ TEST(LeastLoad, IsTheQueueInSecondsAndThePressureOfTheCache) {
   ScoreInputBuilder builder(3);
   builder.fleet.prefill.tokens_per_second = 1'000;
   builder.loads[0].prefill_tokens = 500;
-  builder.loads[1].prefill_scale.add(2, 64);  // half as fast
+  builder.measure_prefill(1, 2);  // half as fast
   builder.loads[1].prefill_tokens = 500;
   builder.report(0, {.waiting = 0, .running = {}, .kv_usage = 0.5});
   builder.report(1, {.waiting = 0, .running = {}, .kv_usage = 0.0});
@@ -76,16 +76,15 @@ TEST(LeastLoad, IsTheQueueInSecondsAndThePressureOfTheCache) {
   EXPECT_EQ(builder.costs(fixed), (Costs{10, 10, 4}));
 }
 
-TEST(LeastLoad, TakesBookingsThenTheMeanForAnUnreportedUsage) {
+TEST(LeastLoad, TakesTheMeanForAnUnreportedUsageAndBookingsWhereNobodyReports) {
   ScoreInputBuilder builder(3);
   builder.report(0, {.waiting = {}, .running = {}, .kv_usage = 0.75});
   builder.total_blocks = {0, 100, 0};
-  builder.loads[1].prompt_blocks = 25;
-  const Costs costs = builder.costs(LeastLoad{});
-  EXPECT_DOUBLE_EQ(costs[0], 0.15 * 3);
-  EXPECT_DOUBLE_EQ(costs[1], 0.15 / 3);
-  EXPECT_DOUBLE_EQ(costs[2], 0.15);
-  EXPECT_EQ(LeastLoad{}.terms(builder.input(), 2)[4].value, 0.5);
+  builder.loads[1].prompt_blocks = 20;
+  for (const double cost : builder.costs(LeastLoad{})) EXPECT_DOUBLE_EQ(cost, 0.15 * 3);
+  EXPECT_EQ(LeastLoad{}.terms(builder.input(), 2)[4].value, 0.75);
+  builder.loads[0].reported = {};
+  for (const double cost : builder.costs(LeastLoad{})) EXPECT_DOUBLE_EQ(cost, 0.15 / 4);
 }
 
 TEST(LeastLoad, TakesTheMeanForAnUnreportedQueueAndAtLeastItsBookings) {

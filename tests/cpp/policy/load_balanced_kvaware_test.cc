@@ -91,11 +91,11 @@ TEST(LoadBalancedKvAware, CountsBookingsOfATargetThatReadsAsZeros) {
   EXPECT_EQ(builder.costs(*policy(0, "zero")), (Costs{9, 6, 5}));
 }
 
-TEST(LoadBalancedKvAware, CountsPicksNewerThanTheReport) {
+TEST(LoadBalancedKvAware, CountsUnfinishedPicksNewerThanTheReport) {
   ScoreInputBuilder builder = with_queues({9, 4, 5});
-  builder.loads[1].picks = 3;
+  builder.loads[1].unfinished = 3;
   EXPECT_EQ(decider_of(*policy(5), builder), "kvaware");
-  builder.loads[0].picks = 1;
+  builder.loads[0].unfinished = 1;
   EXPECT_EQ(decider_of(*policy(5), builder), "least_loaded");
   EXPECT_EQ(builder.costs(*policy(5)), (Costs{10, 7, 5}));
 }

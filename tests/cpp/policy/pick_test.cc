@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <vector>
@@ -62,16 +63,69 @@ TEST(RoundRobin, TakesEachInTurn) {
   }
 }
 
-TEST(RoundRobin, GoesOnWhenACandidateIsMissingForAWhile) {
+TEST(RoundRobin, GivesOneTurnToACandidateThatWasMissingForAWhile) {
   const auto policy = make_policy("roundrobin");
   ScoreInputBuilder builder(4);
   PickState state(1);
-  EXPECT_EQ(policy->pick(builder.input(), {}, state), 0U);
+  const auto next = [&] { return builder.candidates[policy->pick(builder.input(), {}, state)]; };
+  EXPECT_EQ(next(), 0U);
   builder.candidates = {0, 2, 3};  // 1 would be next
-  EXPECT_EQ(builder.candidates[policy->pick(builder.input(), {}, state)], 2U);
+  for (const Slot expected : {2U, 3U, 0U, 2U}) EXPECT_EQ(next(), expected);
   builder.candidates = {0, 1, 2, 3};
-  EXPECT_EQ(builder.candidates[policy->pick(builder.input(), {}, state)], 3U);
-  EXPECT_EQ(builder.candidates[policy->pick(builder.input(), {}, state)], 0U);
+  for (const Slot expected : {1U, 3U, 0U, 2U, 1U, 3U}) EXPECT_EQ(next(), expected);
+}
+
+TEST(RoundRobin, IsFairToEachOfTwoModelsWhoseRequestsAlternate) {
+  const auto policy = make_policy("round_robin");
+  ScoreInputBuilder builder(4);
+  PickState state(1);
+  std::array<int, 4> counts{};
+  for (int i = 0; i < 400; ++i) {
+    builder.candidates = i % 2 == 0 ? std::vector<Slot>{0, 1} : std::vector<Slot>{2, 3};
+    ++counts.at(builder.candidates[policy->pick(builder.input(), {}, state)]);
+  }
+  EXPECT_EQ(counts, (std::array<int, 4>{100, 100, 100, 100}));
+}
+
+// Any mix of sets of candidates, over targets that come and go: between two of its turns, nobody is
+// passed over for the same target twice; and whoever can serve the same requests has as many turns.
+TEST(RoundRobin, PassesNobodyOverTwiceForTheSameTarget) {
+  constexpr std::size_t kTargets = 12;
+  const auto policy = make_policy("round_robin");
+  Random random(11);
+  for (int trial = 0; trial < 50; ++trial) {
+    ScoreInputBuilder builder(kTargets);
+    PickState state(1);
+    std::vector<std::vector<Slot>> sets(1 + random.below(5));
+    for (auto& set : sets) {
+      for (Slot slot = 1; slot < kTargets; slot += 2) {
+        if (random.below(2) == 0) set.insert(set.end(), {slot - 1, slot});  // always together
+      }
+      if (set.empty()) set = {0, 1};
+    }
+    std::vector<std::array<bool, kTargets>> passed_for(kTargets);
+    std::array<int, kTargets> turns{};
+    for (int i = 0; i < 600; ++i) {
+      if (i == 300) {
+        builder.identities[4] = builder.identities[5] = random.next();  // others in their slots
+        turns[4] = turns[5] = 0;
+        for (auto& of_one : passed_for) of_one[4] = of_one[5] = false;
+        passed_for[4] = passed_for[5] = {};
+      }
+      builder.candidates = sets[random.below(sets.size())];
+      const Slot taken = builder.candidates[policy->pick(builder.input(), {}, state)];
+      ++turns[taken];
+      passed_for[taken] = {};
+      for (const Slot slot : builder.candidates) {
+        if (slot == taken) continue;
+        ASSERT_FALSE(passed_for[slot][taken]) << slot << " for " << taken;
+        passed_for[slot][taken] = true;
+      }
+      for (Slot slot = 1; slot < kTargets; slot += 2) {
+        ASSERT_LE(std::abs(turns[slot] - turns[slot - 1]), 1);
+      }
+    }
+  }
 }
 
 TEST(RoundRobin, GoesOnWhenAnotherTargetHasTheSlotOfTheLastOne) {

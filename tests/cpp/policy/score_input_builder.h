@@ -59,6 +59,12 @@ struct ScoreInputBuilder {
     loads[slot].reports = 1;
   }
 
+  /// So much measured by predicted prefill time, of many first tokens until `now`.
+  void measure_prefill(Slot slot, double scale, int first_tokens = 64) {
+    for (int i = 0; i < first_tokens; ++i) loads[slot].prefill_scale.add(scale, 64);
+    loads[slot].prefill_measured_at = now;
+  }
+
   [[nodiscard]] std::vector<double> costs(const Policy& policy) const {
     std::vector<double> costs(candidates.size());
     policy.decider(input()).score(input(), costs);

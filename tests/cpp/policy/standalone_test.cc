@@ -25,9 +25,11 @@ TEST(Standalone, LeavesOutTheQueueWhenNobodyWaits) {
   EXPECT_EQ(builder.costs(Standalone{}), (Costs{0, 0}));
 }
 
-TEST(Standalone, CountsPicksSinceTheLastReportAsWaiting) {
+TEST(Standalone, CountsWhatWasSentSinceTheLastReportAsWaiting) {
   ScoreInputBuilder builder(2);
-  builder.loads[0].picks = 1;
+  builder.loads[0].unreported = 1;
+  EXPECT_EQ(builder.costs(Standalone{}), (Costs{0, 0})) << "nobody reports";
+  builder.loads[0].prefilling = 1;
   EXPECT_EQ(builder.costs(Standalone{}), (Costs{1, 0}));
   builder.report(0, {.waiting = 0, .running = {}, .kv_usage = {}});
   builder.report(1, {.waiting = 2, .running = {}, .kv_usage = {}});
@@ -41,6 +43,7 @@ TEST(Standalone, TakesTheMeanOfTheOthersForWhatIsUnknownOrOld) {
   builder.report(0, {.waiting = 0, .running = {}, .kv_usage = 0.25}, 90 * kSecond);
   builder.report(1, {.waiting = 4, .running = {}, .kv_usage = 0.75}, 90 * kSecond);
   builder.report(2, {.waiting = 9, .running = {}, .kv_usage = 0.9}, 39 * kSecond);  // too old
+  builder.loads[2].unreported = 30;                                                 // since then
   EXPECT_EQ(builder.costs(Standalone{}), (Costs{0.25, 1.75, 0.5 + 0.5, 0.5 + 0.5}));
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <limits>
 #include <vector>
 
@@ -32,9 +33,40 @@ TEST(Ttft, IsTheQueueThatIsLeftAndThePrefillOfTheUncached) {
   builder.loads[2].head_seconds = 2;
   builder.loads[2].head_started = 99 * kSecond;
   EXPECT_EQ(builder.costs(Ttft{}), (Costs{0.5, 1, 3}));
-  builder.loads[2].prefill_scale.add(0.5, 64);
-  EXPECT_EQ(builder.costs(Ttft{})[2], 1.5);
+  builder.measure_prefill(2, 0.5);
+  EXPECT_EQ(builder.costs(Ttft{})[2], 0.5 * 3 - 1 + 0.5);
   EXPECT_EQ(make_policy("conductor")->name(), "ttft");
+}
+
+TEST(Ttft, TrustsAMeasuredSpeedByHowMuchWasMeasuredAndHowLongAgo) {
+  ScoreInputBuilder builder = slow_fleet(6);
+  builder.fleet.prefill_scale.add(2, 64);
+  const std::array<int, 6> first_tokens{64, 32, 16, 1, 64, 16};
+  for (Slot slot = 0; slot < 6; ++slot) builder.measure_prefill(slot, 6, first_tokens[slot]);
+  builder.loads[4].prefill_measured_at -= 45 * kSecond;
+  builder.loads[5].prefill_measured_at -= 45 * kSecond;
+  const Costs expected{6, 6, 4, 2 + 4.0 / 32, 3.5, 2.75};
+  const Costs costs = builder.costs(Ttft{});
+  for (Slot slot = 0; slot < 6; ++slot) EXPECT_DOUBLE_EQ(costs[slot], expected[slot]);
+}
+
+// Between equal engines measurements differ by chance.
+TEST(Ttft, GivesWhatPredictionsCannotTellApartToWhoWasChosenLeastOfLate) {
+  ScoreInputBuilder builder = slow_fleet(5);
+  const std::vector<double> costs{1, 1.04, 1.03, 1.06, 1.02};
+  const std::vector<double> recent{3, 1, 2, 0, 1};
+  builder.now += 1000 * kSecond;  // none of them is new
+  for (Slot slot = 0; slot < 5; ++slot) {
+    builder.loads[slot].recent_requests.add(recent[slot], builder.now, 30);
+  }
+  builder.loads[1].prompt_blocks = 9;
+  PickState state(1);
+  EXPECT_EQ(Ttft{}.pick(builder.input(), costs, state), 4U);
+  builder.loads[4].recent_requests.add(1, builder.now, 30);
+  EXPECT_EQ(Ttft{}.pick(builder.input(), costs, state), 1U);
+  const std::vector<double> nothing_to_compute{0, 0.0005, 0.002, 0.002, 0.002};
+  EXPECT_EQ(Ttft{}.pick(builder.input(), nothing_to_compute, state), 1U);
+  EXPECT_EQ(Ttft{}.pick(builder.input(), Costs(5, kInfinity), state), 3U);
 }
 
 TEST(Ttft, ExplainsTermsThatAddUpToTheCost) {

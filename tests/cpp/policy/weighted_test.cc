@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvroute/base/error.h"
@@ -36,10 +38,25 @@ TEST(Scores, QueueGoesFromTheLongestToTheShortest) {
   EXPECT_EQ(score(builder, "queue"), (Scores{1, 1, 1}));
   builder.report(0, {.waiting = 4, .running = {}, .kv_usage = {}});
   builder.report(1, {.waiting = 0, .running = {}, .kv_usage = {}});
-  builder.loads[1].picks = 1;                                   // sent since
-  EXPECT_EQ(score(builder, "queue"), (Scores{0, 1, 2.0 / 3}));  // nothing known: their mean, 2
-  builder.loads[2].picks = 10;
-  EXPECT_EQ(score(builder, "queue"), (Scores{8.0 / 11, 1, 0}));
+  builder.loads[1].unreported = 2;                          // sent since
+  EXPECT_EQ(score(builder, "queue"), (Scores{0, 1, 0.5}));  // nothing known: their mean, 3
+  builder.loads[2].unreported = 10;                         // no report would ever end them
+  EXPECT_EQ(score(builder, "queue"), (Scores{0, 1, 0.5}));
+}
+
+TEST(Scores, AQueueThatNobodyReportsIsAsLongAsWhatWasSentThereTellsOfTheOthers) {
+  ScoreInputBuilder builder(3);
+  builder.now = 1'000'000'000'000;
+  builder.report(0, {.waiting = 6, .running = {}, .kv_usage = {}}, builder.now);
+  builder.report(1, {.waiting = 2, .running = {}, .kv_usage = {}}, builder.now);
+  for (const Slot slot : {0U, 1U}) builder.loads[slot].recent_requests.add(7, builder.now, 30);
+  EXPECT_EQ(score(builder, "load")[2], 0.5);  // 4 * 1/8, and no half of a request
+  builder.loads[2].recent_requests.add(3, builder.now, 30);
+  EXPECT_EQ(score(builder, "load")[2], 0.5 * (1 - 2.0 / 128));
+  builder.loads[2].joined_at = builder.now - seconds_to_ns(30 * std::log(2.0));  // half a memory
+  EXPECT_EQ(score(builder, "load")[2], 0.5 * (1 - 3.0 / 128));
+  builder.loads[2].prefilling = 5;
+  EXPECT_EQ(score(builder, "load")[2], 0.5 * (1 - 5.0 / 128));
 }
 
 TEST(Scores, RunningAndUsageAreReported) {
@@ -47,7 +64,7 @@ TEST(Scores, RunningAndUsageAreReported) {
   EXPECT_EQ(score(builder, "kv_usage"), (Scores{1, 1, 1}));
   builder.report(0, {.waiting = {}, .running = 8, .kv_usage = 0.25});
   builder.report(1, {.waiting = {}, .running = 4, .kv_usage = 0.75});
-  builder.loads[0].picks = 99;
+  builder.loads[0].unreported = 99;
   EXPECT_EQ(score(builder, "running"), (Scores{0, 1, 0.5}));
   EXPECT_EQ(score(builder, "kv_usage"), (Scores{0.75, 0.25, 0.5}));
 }
@@ -131,6 +148,21 @@ TEST(Weighted, TakesAnyOfTheScores) {
   } catch (const InvalidArgument& error) {
     EXPECT_NE(std::string(error.what()).find("'luck'"), std::string::npos);
   }
+}
+
+TEST(Weighted, NamesThePlaceOfTermsThatAreNone) {
+  const auto refusal_of = [](PolicySpec::Parameters terms) {
+    const PolicySpec::Parameters inner{{"name", {"weighted"}}, {"terms", {std::move(terms)}}};
+    try {
+      (void)make_policy(PolicySpec("gate", {{"when", {"no_session"}}, {"then", {inner}}}));
+    } catch (const InvalidArgument& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal_of({{"luck", {1.0}}}).find("policy.then.terms: expected scores"), 0U);
+  EXPECT_EQ(refusal_of({{"prefix", {-1.0}}}).find("policy.then.terms.prefix: "), 0U);
+  EXPECT_EQ(refusal_of({}), "policy.then.terms: expected at least one named number, got none");
 }
 
 }  // namespace

@@ -138,8 +138,7 @@ TEST_P(DecisionReadingOf, TellsWhatDecisionsRestedOnWhileOthersAreMade) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, DecisionReadingOf,
-                         testing::Values("kv_delay", "weighted", "preble"));
+INSTANTIATE_TEST_SUITE_P(Policies, DecisionReadingOf, testing::Values("kv_delay", "preble"));
 
 TEST(DecisionReading, OfALogThatHasGoneOnMeanwhileTellsNothingWrong) {
   LoggedFleet fleet("kv_delay");

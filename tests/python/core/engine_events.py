@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,14 @@ import msgpack
 import zmq
 
 END = b"\xff" * 8
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Waits for what another process or thread brings about; fails after 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(0.005)
 
 
 def stored(

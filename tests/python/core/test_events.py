@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import kvroute
 import pytest
 import zmq
-from engine_events import CLEARED, EventPublisher, offloaded, removed, stored
+from engine_events import CLEARED, EventPublisher, eventually, offloaded, removed, stored
 
 PROMPT = list(range(64))  # four blocks of 16
 NAMES = [101, 102, 103, 104]
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Waits for what another process or thread brings about; fails after 20 seconds."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.005)
 
 
 @pytest.fixture

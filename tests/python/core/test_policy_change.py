@@ -32,6 +32,29 @@ def test_turns_begin_anew_with_the_policy(router: kvroute.KvRouter) -> None:
     assert router.select_worker(PROMPT).worker == "w0"
 
 
+def test_a_fallback_stays_until_another_one_is_named() -> None:
+    class Fails:
+        def score(self, features: kvroute.Features) -> list[float]:
+            raise RuntimeError(len(features))
+
+    def fallback() -> Any:
+        return router.policy_spec["fallback"]["name"]
+
+    router = kvroute.KvRouter(16, Fails(), fallback_policy="round_robin")
+    router.set_policy(Fails())
+    assert fallback() == "round_robin"
+    router.set_policy("kv_delay")
+    router.set_policy(Fails())
+    assert fallback() == "round_robin"
+    router.set_policy("kv_delay", fallback_policy="least_load")
+    router.set_policy(Fails())
+    assert fallback() == "least_load"
+    for wrong in ("nope", {"name": "kv_cost", "temperature": -1}):
+        with pytest.raises(kvroute.InvalidArgument, match="policy"):
+            router.set_policy("kv_delay", fallback_policy=wrong)
+    assert (router.policy, fallback()) == ("python", "least_load")
+
+
 @pytest.mark.parametrize("policy", ["nope", {"name": "kv_cost", "temperature": -1}, 3, {}])
 def test_an_invalid_policy_changes_nothing(router: kvroute.KvRouter, policy: Any) -> None:
     router.set_policy({"name": "kv_cost", "request_weight": 2})
@@ -71,6 +94,19 @@ def test_a_request_overrides_the_policys_parameters(router: kvroute.KvRouter) ->
     assert router.select_worker(PROMPT, prefill_scale=0.0, allowed=["w1"]).cost == 10
     costs = {t.worker: t.cost for t in router.explain(PROMPT, overlap_credit=0.5).targets}
     assert costs == {"w0": 15, "w1": 20, "w2": 20}
+    untracked = {"track_prefill_tokens": False, "allowed": ["w0"]}
+    assert router.select_worker(PROMPT, **untracked).cost == 10
+    with router.reserve(PROMPT, allowed=["w0"]):
+        assert router.select_worker(PROMPT, **untracked).cost == 10
+        assert router.select_worker(PROMPT, assume_kv_reuse=False, **untracked).cost == 20
+    hashes = kvroute.hash_blocks(PROMPT, 16)
+    assert router.select_worker_by_hashes(hashes, 160, **untracked).cost == 10
+    figures: dict[str, Any] = {"held": 10, "active": 10, "prompt_blocks": 10}
+    costs_stated = [
+        kvroute.score("kv_cost", [figures], num_tokens=160, assume_kv_reuse=reuse)
+        for reuse in (None, True, False)
+    ]
+    assert costs_stated == [[10], [10], [20]]
     chosen = {router.select_worker(PROMPT, temperature=5.0).worker for _ in range(100)}
     assert chosen == {"w0", "w1", "w2"}
 

@@ -13,6 +13,7 @@ from typing import Any
 import kvroute
 import numpy as np
 import pytest
+from engine_events import EventPublisher, eventually, stored
 
 PROMPT = list(range(160))
 
@@ -58,7 +59,12 @@ def test_features_say_what_is_known(clock: kvroute.VirtualClock) -> None:
     held = router.reserve(PROMPT, allowed=["a"])
     router.update_load("b", 1, waiting=3, kv_usage=0.5)
     clock.advance(2.0)
-    router.select_worker(PROMPT, preferred_labels={"zone": ("east", 2.5)})
+    router.select_worker(
+        PROMPT,
+        preferred_labels={"zone": ("east", 2.5)},
+        session_id="chat",
+        expected_output_tokens=40,
+    )
     features = policy.seen[-1]
     assert features.targets == [("a", 0), ("b", 0), ("b", 1)]
     assert (len(features), features.num_tokens) == (3, 160)
@@ -72,6 +78,17 @@ def test_features_say_what_is_known(clock: kvroute.VirtualClock) -> None:
     assert features.requests.tolist() == [1, 0, 0]
     assert features.block_size.tolist() == [16, 16, 16]
     assert features.preference.tolist() == [2.5, 0, 0]
+    assert features.host.tolist() == features.external.tolist() == [10, 0, 0]
+    assert features.confidence.tolist() == [0.25] * 3
+    assert features.backlog_seconds == pytest.approx([1.6, 0, 0], rel=1e-3)
+    assert features.backlog_left_seconds.tolist() == [0, 0, 0], "computed in these two seconds"
+    assert features.mean_prefill_seconds[0] == pytest.approx(1.6, rel=1e-3)
+    assert features.arrival_seconds.tolist() == [math.inf] * 3
+    assert features.router_block_size == 16
+    assert (features.session_id, features.expected_output_tokens) == ("chat", 40)
+    assert features.fleet["targets"] == 3
+    assert features.fleet["prefill_tokens_per_second"] == 100
+    assert features.fleet["prefill_scale"] == 1
     assert features.recent_requests[0] == pytest.approx(math.exp(-2 / 30))
     for name, expected in [
         ("total_blocks", [1000, math.nan, math.nan]),
@@ -79,6 +96,10 @@ def test_features_say_what_is_known(clock: kvroute.VirtualClock) -> None:
         ("running", [math.nan] * 3),
         ("kv_usage", [math.nan, math.nan, 0.5]),
         ("report_age", [math.nan, math.nan, 2.0]),
+        ("prefill_scale", [1.0] * 3),
+        ("unreported", [1.0, 0.0, 0.0]),
+        ("unfinished", [1.0, 0.0, 0.0]),
+        ("first_token_seconds", [math.nan] * 3),
     ]:
         np.testing.assert_array_equal(getattr(features, name), expected, err_msg=name)
     assert all(getattr(features, name).shape == (3,) for name in features.names)
@@ -86,7 +107,40 @@ def test_features_say_what_is_known(clock: kvroute.VirtualClock) -> None:
         _ = features.colour  # type: ignore[attr-defined]  # what a typing mistake gives
     with pytest.raises(ValueError, match="read-only"):
         features.held[0] = 1
+    held.first_token()
     held.release()
+    router.select_worker(PROMPT)
+    features = policy.seen[-1]
+    assert features.prefill_scale[0] == pytest.approx(2 / 1.6, rel=1e-3)
+    assert features.first_token_seconds[0] == 2
+    assert (features.session_id, features.expected_output_tokens) == (None, None)
+
+
+def test_confidence_falls_with_the_events(clock: kvroute.VirtualClock) -> None:
+    policy = Own(lambda features: np.zeros(len(features)))
+
+    def confidence() -> list[float]:
+        router.select_worker(PROMPT)
+        levels: list[float] = policy.seen[-1].confidence.tolist()
+        return levels
+
+    with (
+        EventPublisher() as exact,
+        EventPublisher() as partial,
+        kvroute.KvRouter(16, policy, clock=clock) as router,
+    ):
+        partial.lose(stored([1], PROMPT[:16]))
+        router.add_worker("exact", kv_events=exact.events, kv_replay=exact.replay)
+        router.add_worker("partial", kv_events=partial.events)  # its past cannot be had
+        router.add_worker("silent", kv_events="tcp://127.0.0.1:9")
+        router.add_worker("without")
+        eventually(lambda: router.stats().targets[1].events["connected"] == 1, "connected")
+
+        def are_levels() -> bool:
+            partial.publish(stored([2], PROMPT[16:32], parent=1))  # until it subscribes
+            return confidence() == [1, 0.5, 0.5, 0.25]
+
+        eventually(are_levels, "levels")
 
 
 def test_features_outlive_their_decision(router: kvroute.KvRouter) -> None:

@@ -139,6 +139,64 @@ def test_a_forgotten_reservation_ends_with_its_time(clock: kvroute.VirtualClock)
     assert only(router, "w0").active_requests == 0
 
 
+def test_whoever_looks_sees_no_expired_reservation(clock: kvroute.VirtualClock) -> None:
+    def fleet() -> kvroute.KvRouter:
+        router = kvroute.KvRouter(16, clock=clock, reservation_ttl=30)
+        for worker in ("w0", "w1"):
+            router.add_worker(worker)
+        return router
+
+    routers = [fleet() for _ in range(3)]
+    forgotten = [router.reserve(PROMPT, allowed=["w0"]) for router in routers]
+    clock.advance(121)  # the prediction is over too
+    select, stats, explain = routers
+    assert {select.select_worker(PROMPT).worker for _ in range(40)} == {"w0", "w1"}
+    assert stats.stats().reservations == 0
+    assert stats.stats().expired_reservations == 1
+    assert only(stats, "w0").active_blocks == 0
+    assert {target.cost for target in explain.explain(PROMPT).targets} == {20.0}
+    assert all(not reservation.released for reservation in forgotten)
+
+
+def test_many_expired_reservations_end_before_they_are_counted(
+    clock: kvroute.VirtualClock,
+) -> None:
+    router = kvroute.KvRouter(16, clock=clock, reservation_ttl=30)
+    router.add_worker("w0")
+    forgotten = [router.reserve(PROMPT) for _ in range(300)]
+    clock.advance(31)
+    assert router.stats().reservations == 0
+    assert router.stats().expired_reservations == len(forgotten)
+
+
+def test_a_stream_that_goes_on_keeps_its_reservation(clock: kvroute.VirtualClock) -> None:
+    router = kvroute.KvRouter(16, clock=clock, reservation_ttl=30)
+    router.add_worker("w0")
+    stream = router.reserve(PROMPT)
+    for piece in range(100):
+        clock.advance(10)
+        stream.progress(piece)
+        assert only(router, "w0").active_requests == 1
+    clock.advance(31)
+    assert only(router, "w0").active_requests == 0
+
+
+def test_the_mean_time_to_first_token_is_of_the_load_window(clock: kvroute.VirtualClock) -> None:
+    router = kvroute.KvRouter(16, clock=clock, load_window=60)
+    for worker in ("w0", "w1"):
+        router.add_worker(worker)
+    assert only(router, "w0").first_token_seconds is None
+    for seconds in (1.0, 2.0):
+        reservation = router.reserve(PROMPT, allowed=["w0"])
+        clock.advance(seconds)
+        reservation.first_token()
+        reservation.release()
+    assert only(router, "w0").first_token_seconds == pytest.approx(1.5)
+    assert only(router, "w1").first_token_seconds is None
+    clock.advance(61)
+    assert only(router, "w0").first_token_seconds is None
+
+
 def test_allowed_limits_the_choice(router: kvroute.KvRouter) -> None:
     router.reserve(PROMPT, allowed=["w0"]).release()
     assert router.select_worker(PROMPT).worker == "w0"

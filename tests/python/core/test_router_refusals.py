@@ -108,6 +108,8 @@ def wrong_types(router: kvroute.KvRouter) -> list[tuple[str, Callable[[], object
         ("namespace", lambda: r.reserve(PROMPT, namespace=1.5)),
         ("session_id", lambda: r.select_worker(PROMPT, session_id=7)),
         ("salt", lambda: r.select_worker(PROMPT, salt="\ud800")),
+        ("assume_kv_reuse", lambda: r.select_worker(PROMPT, assume_kv_reuse=1)),
+        ("track_prefill_tokens", lambda: r.reserve(PROMPT, track_prefill_tokens="no")),
         ("request_id", lambda: r.reserve(PROMPT, request_id=7)),
         ("request_id", lambda: r.reserve(PROMPT, request_id="")),
         ("expected_output_tokens", lambda: r.reserve(PROMPT, expected_output_tokens="3")),

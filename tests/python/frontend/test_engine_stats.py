@@ -62,6 +62,29 @@ async def test_what_an_engine_says_reaches_the_router_again_and_again() -> None:
         assert await frontend.metric("kvroute_engine_stats_total", outcome="read") >= 3
 
 
+async def test_the_engines_of_a_model_are_asked_at_the_same_time() -> None:
+    interval = 0.4
+    asked: dict[str, list[float]] = {"a": [], "b": []}
+
+    def takes(seconds: float, name: str) -> Handler:
+        async def handler(request: EngineRequest) -> None:
+            asked[name].append(asyncio.get_running_loop().time())
+            await asyncio.sleep(seconds)
+            request.writer.write(answer(vllm(len(asked[name])).encode()))
+
+        return handler
+
+    async with (
+        FakeEngine(takes(0.0, "a")) as quick,
+        FakeEngine(takes(interval / 4, "b")) as slow,
+        running_frontend(quick.url, slow.url, engine_stats_interval=interval) as frontend,
+    ):
+        await reported(frontend, slow.url, 5)
+    # Each beside the next one's nearest; the machine may be slow, but not always.
+    gaps = [min(abs(time - other) for other in asked["b"]) for time in asked["a"][1:]]
+    assert min(gaps) < interval / 8
+
+
 async def test_every_rank_is_reported() -> None:
     text = vllm(1) + 'vllm:num_requests_waiting{engine="1"} 9.0\n'
     async with (

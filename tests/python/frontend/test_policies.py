@@ -19,7 +19,7 @@ MINIMAL: dict[str, Any] = {"static_backends": "http://a:1", "static_models": "m"
 def test_every_policy_is_selectable_by_its_name(name: str) -> None:
     if name == "gate":
         pytest.skip("it has parameters that must be given")
-    assert Settings(**MINIMAL, routing_logic=name).policy == name
+    assert Settings(**MINIMAL, routing_logic=name, session_key="X-User").policy == name
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_every_policy_is_selectable_by_its_name(name: str) -> None:
             {"routing_logic": "prefixaware", "prefix_min_match_length": 128},
             {"prefix_min_match_length": 128},
         ),
+        ({"routing_logic": "loadaware", "loadaware_beta": 0.5}, {"beta": 0.5}),
     ],
 )
 def test_production_stack_s_flags_are_parameters_of_their_policies(
@@ -101,6 +102,9 @@ def test_a_flag_of_another_policy_changes_nothing_and_is_said(
         {"imbalanced_threshold": -1},
         {"kv_aware_threshold": -1},
         {"prefix_min_match_length": -1},
+        {"loadaware_beta": -1},
+        {"loadaware_beta": "nan"},
+        {"reservation_ttl": 0},
         {"stats_missing": "guess"},
         {"session_key": ""},
         {"max_kv_usage": 1.5},
@@ -110,6 +114,66 @@ def test_a_flag_of_another_policy_changes_nothing_and_is_said(
 def test_a_wrong_parameter_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Settings(**MINIMAL, **wrong)
+
+
+def test_the_beta_of_loadaware_comes_from_production_stack_s_variable_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**MINIMAL, "routing_logic": "loadaware"}
+    file = tmp_path / "c.json"
+    file.write_text('{"loadaware-beta": 9}')
+    monkeypatch.setenv("LOADAWARE_BETA", "2.5")
+    assert load_settings(given, file).policy == {"name": "loadaware", "beta": 2.5}
+    assert load_settings({**given, "loadaware_beta": 1.0}).policy["beta"] == 1
+    monkeypatch.setenv("KVROUTE_LOADAWARE_BETA", "3")
+    assert load_settings(given, file).policy["beta"] == 3
+    monkeypatch.delenv("KVROUTE_LOADAWARE_BETA")
+    monkeypatch.setenv("LOADAWARE_BETA", "much")
+    with pytest.raises(ValueError, match="loadaware_beta"):
+        load_settings(given)
+
+
+def test_sessions_need_the_name_of_their_id(tmp_path: Path) -> None:
+    file = tmp_path / "p.json"
+    file.write_text('{"name": "session", "bounded_load": 1.25}')
+    for policy in ({"routing_logic": "session"}, {"policy_config": file}):
+        with pytest.raises(ValueError, match="session_key: expected the header or field"):
+            Settings(**MINIMAL, **policy)
+        assert Settings(**MINIMAL, **policy, session_key="X-User").session_key == "X-User"
+    assert Settings(**MINIMAL, routing_logic="kvaware").session_key is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_said"),
+    [
+        ({"imbalanced_threshold": 5}, True),
+        ({"imbalanced_threshold": 5, "stats_missing": "skip"}, True),
+        ({"imbalanced_threshold": 5, "load_events": "tcp://a:5"}, False),
+        ({"imbalanced_threshold": 5, "engine_stats_interval": 1}, False),
+        ({"imbalanced_threshold": 5, "stats_missing": "zero"}, False),  # then bookings count
+        ({"imbalanced_threshold": "inf"}, False),
+        ({}, False),
+    ],
+)
+def test_a_balance_that_nobody_s_load_can_tip_is_said(
+    settings: dict[str, Any], is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"routing_logic": "load_balanced_kvaware", "engine_stats_interval": 0, **settings}
+    Settings(**MINIMAL, **given)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(":")[0] for text in said] == (
+        ["load_balanced_kvaware will never balance"] if is_said else []
+    )
+
+
+@pytest.mark.parametrize("name", ["p.yaml", "p.json"])
+def test_a_file_may_write_infinity_as_a_text(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text('{"name": "load_balanced_kvaware", "imbalanced_threshold": "inf"}')
+    assert Settings(**MINIMAL, policy_config=file).policy["name"] == "load_balanced_kvaware"
+    file.write_text('{"name": "load_balanced_kvaware", "kv_aware_threshold": "infinite"}')
+    with pytest.raises(ValueError, match=r"policy.kv_aware_threshold: expected a number"):
+        Settings(**MINIMAL, policy_config=file)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +233,25 @@ async def test_the_policy_changes_between_two_requests() -> None:
         async with frontend.completion({"prompt": "text"}):
             assert "/tokenize" in [request.path for request in engine.requests]
         assert await put(frontend, "random", "?model=m") == (200, {"models": {"m": "random"}})
+
+
+async def test_an_infinite_threshold_survives_being_read_and_written() -> None:
+    spec = {
+        "name": "load_balanced_kvaware",
+        "imbalanced_threshold": "inf",
+        "fallback": {"name": "gate", "threshold": "inf"},
+    }
+    async with running_frontend(
+        "http://a:1", routing_logic="load_balanced_kvaware", imbalanced_threshold="inf"
+    ) as frontend:
+        url = frontend.url + "/v1/kvroute/policy"
+        told = (await (await frontend.client.get(url)).json())["models"]["m"]
+        assert told == {"name": "load_balanced_kvaware", "imbalanced_threshold": "inf"}
+        assert await put(frontend, told) == (200, {"models": {"m": told}})
+        assert await put(frontend, spec) == (200, {"models": {"m": spec}})
+        status, _ = await put(frontend, {"name": "kv_cost", "temperature": "inf"})
+        assert status == 400
+        assert kvroute.KvRouter(16, frontend.router.policy).policy_spec == spec
 
 
 @pytest.mark.parametrize(

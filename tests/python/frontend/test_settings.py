@@ -103,6 +103,13 @@ def test_the_decision_log_is_as_long_as_the_router_s_may_be() -> None:
         Settings(**MINIMAL, decision_log=10_001)
 
 
+def test_a_booking_s_time_is_the_router_s() -> None:
+    assert Settings(**MINIMAL).router_options() == {}
+    options = Settings(**MINIMAL, reservation_ttl=3600).router_options()
+    assert options == {"reservation_ttl": 3600}
+    core_router(16, "kv_cost", **options).close()
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

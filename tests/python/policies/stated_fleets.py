@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ _targets = st.builds(
         {
             "held": st.integers(0, 40),
             "requests": requests,
-            "picks": st.integers(0, 5),
+            "unfinished": st.integers(0, 5),
             "prefill_tokens": st.integers(0, 10_000),
         }
     ),
@@ -42,5 +43,30 @@ def has_statistics(target: Target) -> bool:
     return "waiting" in target and target.get("report_age", 0.0) <= 60.0
 
 
+def sent_of_late(target: Target) -> float:
+    age = (NOW - target.get("joined_at", 0.0)) / 30
+    memory = max(0.15, -math.expm1(-age)) if age < 7 else 1.0
+    return float(target.get("recent_requests", 0.0)) / memory
+
+
+def waiting_requests(targets: list[Target]) -> list[float]:
+    """Reported and sent since; of the silent, as the others have by what was sent of late."""
+    known = [t for t in targets if "waiting" in t and t.get("report_age", 0.0) <= 60.0]
+    queues = [t["waiting"] + t.get("unreported", 0) for t in known]
+    mean = sum(queues) / len(known) if known else 0.0
+    sent = sum(sent_of_late(t) for t in known) / len(known) if known else 0.0
+    return [
+        float(t["waiting"] + t.get("unreported", 0))
+        if t in known
+        else max(t.get("prefilling", 0), math.floor(mean * (sent_of_late(t) + 1) / (sent + 1)))
+        for t in targets
+    ]
+
+
+def known_mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else 0.0
+
+
 def queue(target: Target) -> int:
-    return int(target["waiting"] + target["running"] + target["picks"])
+    return int(target["waiting"] + target["running"] + target["unfinished"])

@@ -10,6 +10,7 @@ import kvroute
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stated_fleets import known_mean, waiting_requests
 
 Target = dict[str, Any]
 NOW = 1000.0
@@ -35,6 +36,7 @@ TARGET = st.fixed_dictionaries(
         "head_seconds": seconds(5),
         "head_started": st.floats(NOW - 6, NOW),
         "prefill_scale": st.floats(0.05, 12),
+        "prefill_scale_age": st.sampled_from([0.0, 15.0, 45.0, 61.0]),
         "waiting": st.integers(0, 40),
         "kv_usage": st.floats(0, 1),
     }
@@ -64,17 +66,20 @@ def prefill(tokens: int, known: int) -> float:
     return (tokens - known) / 8000 + 2e-8 * (tokens**2 - known**2) / 2
 
 
-def scale(target: Target) -> float:
-    return min(8.0, max(1 / 8, float(target["prefill_scale"])))
+def scale(target: Target, of_fleet: float = 1.0) -> float:
+    own = min(8.0, max(1 / 8, float(target["prefill_scale"])))
+    return of_fleet + (own - of_fleet) * max(0.0, min(1.0, 1.5 - target["prefill_scale_age"] / 40))
 
 
-def left(target: Target) -> float:
-    done = min(NOW - target["head_started"], target["head_seconds"])
-    return max(0.0, target["backlog_seconds"] - done) if target["prefilling"] else 0.0
+def left(target: Target, of_fleet: float = 1.0) -> float:
+    """Real seconds: what is booked and what the head has done of it, in this target's time."""
+    s = scale(target, of_fleet)
+    done = min(NOW - target["head_started"], s * target["head_seconds"])
+    return max(0.0, s * target["backlog_seconds"] - done) if target["prefilling"] else 0.0
 
 
 def ttft(target: Target, tokens: int) -> float:
-    return scale(target) * (left(target) + prefill(tokens, cached(target, tokens)))
+    return left(target) + scale(target) * prefill(tokens, cached(target, tokens))
 
 
 @settings(deadline=None)
@@ -87,7 +92,7 @@ def test_kv_delay(targets: list[Target], tokens: int) -> None:
         used = target["prompt_blocks"] + target["output_blocks"] + target["expected_output_blocks"]
         used += max(0, tokens // size - target["active"]) + 90 / size
         room = 7 * max(0, used / target["total_blocks"] - 0.8) if target["total_blocks"] else 0
-        assert cost == pytest.approx(scale(target) * left(target) + room + w, rel=1e-6)
+        assert cost == pytest.approx(left(target) + room + w, rel=1e-6)
 
 
 @settings(deadline=None)
@@ -100,9 +105,10 @@ def test_the_delay_of_others_in_kv_delay(
     target["total_blocks"] = 0
     cost = kvroute.score("kv_delay", [target], num_tokens=tokens, now=NOW, fleet=fleet)[0]
     known = cached(target, tokens, max(target["held"], target["active"]))
-    u, w = scale(target) * left(target), scale(target) * prefill(tokens, known)
+    s = scale(target, 1.5)
+    u, w = left(target, 1.5), s * prefill(tokens, known)
     k = 0.75 / gap / (1 - min(0.9, 1.5 * 0.2 / gap))
-    k += 0.25 / own_gap / (1 - min(0.9, scale(target) * own_mean / own_gap))
+    k += 0.25 / own_gap / (1 - min(0.9, s * own_mean / own_gap))
     assert cost == pytest.approx(u + w + k * (u * w + w * w / 2), rel=1e-6)
 
 
@@ -143,14 +149,16 @@ def kv_cost(p: dict[str, Any], t: Target, tokens: int, least: int) -> float:
     depths = [cached(t, tokens, max(t[tier] for tier in TIERS[: i + 1])) for i in range(4)]
     gained = [depths[0], *(b - a for a, b in itertools.pairwise(depths))]
     tracked, active = p["track_prefill_tokens"], t["active"] if p["assume_kv_reuse"] else 0
-    decay = 1 / (1 + p["overlap_credit_decay"] * (t["prefill_tokens"] - least) / tokens)
+    excess = (t["prefill_tokens"] - least) / 16
+    decay = 1 / (1 + p["overlap_credit_decay"] * excess / math.ceil(tokens / 16))
     weights = [p["overlap_credit"] * (decay if tracked else 1)]
     weights += [p["host_weight"], p["disk_weight"], p["external_weight"]]
     credit = sum(weight * blocks / 16 for weight, blocks in zip(weights, gained, strict=True))
     work = (t["prefill_tokens"] + tokens) / 16 if tracked else 0
     used = t["prompt_blocks"] + t["output_blocks"] + max(0, tokens // t["block_size"] - active)
     decode = used * t["block_size"] / 16
-    decode = max(0, decode - credit) if p["decode_role"] and not tracked else decode
+    if p["decode_role"] and not tracked and p["overlap_credit"] > 0:
+        decode = max(0, decode - credit)
     cost = p["prefill_scale"] * max(0, work - credit) + decode + p["request_weight"] * t["requests"]
     return float(cost * math.exp(-math.tanh(t["preference"])))
 
@@ -186,16 +194,14 @@ def test_ttft_and_lmetric(targets: list[Target], tokens: int) -> None:
     ]
 
 
-def known_mean(values: list[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else 0.0
-
-
-def usage(target: Target) -> float | None:
-    if "kv_usage" in target or not target["total_blocks"]:
-        return target.get("kv_usage")
-    blocks = int(target["prompt_blocks"]) + int(target["output_blocks"])
-    return blocks / int(target["total_blocks"])
+def usages(targets: list[Target]) -> list[float]:
+    """As reported; where nobody reports, of bookings. With the mean where it is not known."""
+    told = [t.get("kv_usage") for t in targets]
+    if all(usage is None for usage in told):
+        blocks = [t["prompt_blocks"] + t["output_blocks"] for t in targets]
+        totals = [t["total_blocks"] for t in targets]
+        told = [used / all_ if all_ else None for used, all_ in zip(blocks, totals, strict=True)]
+    return [known_mean(told) if usage is None else usage for usage in told]
 
 
 @settings(deadline=None)
@@ -204,12 +210,11 @@ def test_least_load(targets: list[Target], tokens: int, data: st.DataObject) -> 
     for target in targets:
         for name in data.draw(st.sets(st.sampled_from(["waiting", "kv_usage"]))):
             del target[name]
-    queue = known_mean([target.get("waiting") for target in targets])
-    usual = known_mean([usage(target) for target in targets])
-    for target, cost in zip(targets, costs("least_load", targets, tokens), strict=True):
-        own = usage(target)
-        k = min(0.999, usual if own is None else own)
-        queued = max(target["prefill_tokens"], target.get("waiting", queue) * 1024)
+    found = costs("least_load", targets, tokens)
+    figures = zip(targets, waiting_requests(targets), usages(targets), found, strict=True)
+    for target, queue, usage, cost in figures:
+        k = min(0.999, usage)
+        queued = max(target["prefill_tokens"], queue * 1024)
         assert cost == pytest.approx(queued * scale(target) / 8000 + 0.15 * k / (1 - k))
 
 

@@ -43,11 +43,15 @@ class RunningMean {
   void hold(double least, double most) noexcept {
     if (!empty()) mean_ = std::clamp(mean_, least, most);
   }
+  /// From now on the values so far weigh as a `share`, from 0 to 1, of as many.
+  void fade(double share) noexcept { count_ *= share; }
   /// `absent` before the first value.
   [[nodiscard]] double value(double absent = 0) const noexcept {
     return count_ > 0 ? mean_ : absent;
   }
   [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+  /// How many values it is the mean of, by their weight; at most the memory.
+  [[nodiscard]] double count() const noexcept { return count_; }
 
  private:
   double mean_ = 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kvroute/base/clock.h"
@@ -23,6 +24,16 @@ struct FleetLoad {
   double window_seconds = 60;           ///< of request rates and mean times to first token
   double report_lifetime_seconds = 60;  ///< an engine's report counts for so long
 
+  /// Arrivals that a target's own share of `arrivals` remembers.
+  [[nodiscard]] double memory_of_a_target() const noexcept {
+    return arrival_memory / (targets > 0 ? targets : 1);
+  }
+  /// How much a measurement of that time still counts: in full for a third of `window_seconds`,
+  /// then evenly less, nothing at its end.
+  [[nodiscard]] double freshness(Nanoseconds measured_at, Nanoseconds now) const noexcept {
+    const double age = ns_to_seconds(std::max<Nanoseconds>(now - measured_at, 0));
+    return std::clamp(1.5 * (1 - age / window_seconds), 0.0, 1.0);
+  }
   /// Arrivals a second and target.
   [[nodiscard]] double arrivals_per_target(Nanoseconds now) const noexcept {
     return targets == 0 ? 0 : arrivals.per_second(now, arrival_memory) / targets;

@@ -23,11 +23,11 @@ namespace kvroute {
 /// the engines.
 ///
 /// Bookings are moved by four calls: book, first_token, progress, release; the last three do
-/// nothing for a booking that has ended, in whatever way. Bounded: in age by the time to live, in
-/// count by `max_bookings`, both enforced when something is booked. `now` must not go back. Not
+/// nothing for a booking that has ended, in whatever way. Bounded by `end_expired`: in count by
+/// `max_bookings`, and in idleness by the time to live, which begins anew with each of these calls;
+/// so a stream that tells of its progress never expires. `now` must not go back. Not
 /// thread-safe; the router calls it under the lock that makes a decision and its booking one step.
-/// All calls are O(1) but `add_target`, linear in the targets, and `remove_target` and
-/// `end_expired`, linear in what they end.
+/// All calls are O(1) but `remove_target` and `end_expired`, linear in what they end.
 class LoadModel {
  public:
   /// \throws InvalidArgument as LoadOptions::check says.
@@ -36,8 +36,7 @@ class LoadModel {
   LoadModel& operator=(const LoadModel&) = delete;
   ~LoadModel() = default;
 
-  /// Starts a target afresh in `slot`, which must have none. Picks since the last report begin anew
-  /// for all targets, so that one without a history is not preferred until it has caught up.
+  /// Starts a target afresh in `slot`, which must have none. Nothing changes for the others.
   void add_target(Slot slot, Nanoseconds now);
 
   /// Ends the target's bookings and forgets all else of it; nothing of them is measured. Returns
@@ -53,8 +52,8 @@ class LoadModel {
   /// The prefill is done: it stops counting, and its time is measured.
   void first_token(BookingId id, Nanoseconds now);
 
-  /// Cumulative count of output tokens. A lower count than before changes nothing.
-  void progress(BookingId id, std::uint64_t output_tokens);
+  /// Cumulative count of output tokens. A lower count than before changes no load.
+  void progress(BookingId id, std::uint64_t output_tokens, Nanoseconds now);
 
   /// Ends a booking; nullopt if it has ended before. Its prompt blocks stay counted until
   /// `drop_blocks`, since only the tree knows how many of them other bookings share. Its output and
@@ -64,9 +63,10 @@ class LoadModel {
   /// Prompt blocks of the target that no booking uses any more.
   void drop_blocks(Slot slot, std::uint64_t blocks);
 
-  /// Ends the bookings that are too old, or too many for one more; at most 64 at a time, so that
-  /// no decision pays for a long backlog. Returns them as `release` does; nothing is measured.
-  [[nodiscard]] std::vector<Booking> end_expired(Nanoseconds now);
+  /// Ends the bookings of which nothing was heard for too long, and the longest silent of those
+  /// that leave no room for `more` ones; at most 64 at a time, so that no decision pays for a long
+  /// backlog. Returns them as `release` does; nothing is measured.
+  [[nodiscard]] std::vector<Booking> end_expired(Nanoseconds now, std::size_t more);
 
   /// Takes over what an engine reports; absent fields keep their last value and its time. A report
   /// of `waiting` ends the counts of picks since the last one. Nothing without a target.
@@ -90,6 +90,7 @@ class LoadModel {
     Booking booking;
     BookingId id = 0;
     Nanoseconds booked_at = 0;
+    Nanoseconds heard_at = 0;    // of the last call for it
     double prefill_seconds = 0;  // predicted
     bool prefilling = true;
     Nanoseconds first_token_at = 0;
@@ -97,7 +98,7 @@ class LoadModel {
     std::uint64_t output_blocks = 0;
     std::uint64_t expected_output_blocks = 0;  // that are still to come
     std::uint64_t report = 0;                  // of `waiting`, the last one before
-    ListLinks<Running> by_age;                 // among all
+    ListLinks<Running> by_silence;             // among all
     ListLinks<Running> in_phase;               // among those before, or after, their first token
   };
   using InPhase = LinkedList<Running, &Running::in_phase>;
@@ -114,6 +115,7 @@ class LoadModel {
   [[nodiscard]] bool has_target(Slot slot) const noexcept;
   TargetLoad& changing(Slot slot) noexcept;  // the load, under a new revision
   void begin_prefill(Running& running, Nanoseconds now);
+  void hear(Running& running, Nanoseconds now) noexcept;
   void end_prefill(Running& running, Nanoseconds now);
   void measure_prefill(const Running& running, Nanoseconds now);
   [[nodiscard]] Booking end(Running& running, Nanoseconds now);
@@ -126,7 +128,7 @@ class LoadModel {
   std::vector<Target> targets_;           // by slot
   std::unordered_map<BookingId, Running> bookings_;
   std::unordered_map<std::string_view, BookingId> ids_by_request_;  // views of bookings_
-  LinkedList<Running, &Running::by_age> by_age_;
+  LinkedList<Running, &Running::by_silence> by_silence_;            // the longest silent first
   BookingId next_id_ = 1;
   std::uint64_t last_revision_ = 0;
   std::uint64_t expired_ = 0;

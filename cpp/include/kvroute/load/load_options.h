@@ -7,8 +7,8 @@
 namespace kvroute {
 
 struct LoadOptions {
-  double reservation_ttl_seconds = 600;  ///< age at which a booking nobody released is dropped
-  std::size_t max_bookings = 1U << 20;   ///< beyond, the oldest booking is dropped
+  double reservation_ttl_seconds = 600;  ///< silence after which a booking is dropped
+  std::size_t max_bookings = 1U << 20;   ///< beyond, the longest silent booking is dropped
   PrefillModel prefill{};                ///< by which prefills are predicted
   double recent_time_constant = 30;      ///< seconds, of `TargetLoad::recent_requests`
   double window_seconds = 60;            ///< of `TargetHistory`

@@ -46,22 +46,26 @@ struct TargetLoad {
   // Measured.
   /// Measured by predicted prefill time over about the last 64 first tokens, as a ratio of sums, in
   /// [1/8, 8]. Measured: from the booking, or from the target's last first token or end of a head
-  /// if that came later, to the first token. The fleet's counts before there is one.
+  /// if that came later, to the first token. The fleet's counts before there is one, and policies
+  /// let it fade to that; at each measurement those before weigh by FleetLoad::freshness.
   RunningMean prefill_scale;
-  ArrivalRate arrivals;         ///< of bookings
-  RunningMean prefill_seconds;  ///< of bookings, as predicted
-  DecayingSum recent_requests;  ///< chosen for, fading by FleetLoad::recent_time_constant
-  DecayingSum recent_tokens;    ///< uncached tokens of those
+  Nanoseconds prefill_measured_at = 0;  ///< the last time; meaningful once there is a scale
+  ArrivalRate arrivals;                 ///< of bookings
+  RunningMean prefill_seconds;          ///< of bookings, as predicted
+  DecayingSum recent_requests;          ///< chosen for, fading by FleetLoad::recent_time_constant
+  DecayingSum recent_tokens;            ///< uncached tokens of those
 
   EngineLoad reported;
   ReportTimes reported_times;   ///< of each figure in `reported`: sources may report some only
   Nanoseconds reported_at = 0;  ///< of the last report; meaningful once `reports` > 0
   std::uint64_t reports = 0;    ///< how many reports came
-  std::uint32_t picks = 0;      ///< times chosen since the last report of `waiting`
   /// Times chosen since the engine's last report of `waiting`, less those whose booking has had its
-  /// first token or ended: requests that may wait there and that the report does not count. Unlike
-  /// `picks` it does not begin anew when a target is added.
+  /// first token or ended: requests that may wait there and that the report does not count. A
+  /// request that was only selected, not booked, counts until the next report: nobody tells its
+  /// end.
   std::uint32_t unreported = 0;
+  /// The same, less those whose booking has ended only: requests that may wait or run there.
+  std::uint32_t unfinished = 0;
   std::uint64_t selections = 0;  ///< times chosen ever
   Nanoseconds joined_at = 0;     ///< when the target was added
 

@@ -17,11 +17,13 @@ enum class StatsMissing : std::uint8_t {
 
 /// Requests that each engine runs or has queued, as far as known:
 ///
-///     queue = running + waiting + picks
+///     queue = running + waiting + unfinished
 ///
-/// of the engine's last report and of the times it was chosen since then. Under
-/// `StatsMissing::zero`, of a target without statistics: its bookings, all of which are newer than
-/// any report that counts.
+/// of the engine's last report and, of the times it was chosen since then, those that are not known
+/// to have ended (`TargetLoad::unfinished`): requests that came and went between two reports count
+/// nowhere. Where nobody reports `running`, `queue = waiting + unreported`: without those that have
+/// had their first token. Under `StatsMissing::zero`, of a target without statistics: its bookings,
+/// all of which are newer than any report that counts.
 ///
 /// A target has statistics while it has a fresh report of `waiting`, and of `running` unless no
 /// candidate reports that: figures that count different things are not compared. Views the input;
@@ -35,7 +37,8 @@ class EngineQueues {
     const TargetLoad& load = loads_[slot];
     if (has_statistics(load)) {
       return static_cast<double>(std::uint64_t{*load.reported.waiting} +
-                                 (running_ ? *load.reported.running : 0U) + load.picks);
+                                 (running_ ? std::uint64_t{*load.reported.running} + load.unfinished
+                                           : std::uint64_t{load.unreported}));
     }
     if (zero_) return static_cast<double>(load.requests);
     return std::nullopt;

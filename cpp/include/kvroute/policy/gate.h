@@ -37,9 +37,9 @@ struct GateCondition {
 ///
 /// `when` is one of GateCondition::When, by default `imbalanced`; `of` one of GateCondition::Load,
 /// by default `queue`, for `imbalanced` alone. `threshold` is at least 0: for `imbalanced` infinite
-/// by default, so that the gate stays closed; for `overlap_below` and `overloaded` it must be
-/// given; `no_session` has none. `then` decides where the condition holds, by default
-/// `least_loaded`; `otherwise` where not, by default `kv_cost`. Gates may hold gates.
+/// by default, so that the gate stays closed; for `overlap_below` and `overloaded` it is a share,
+/// at most 1, and must be given; `no_session` has none. `then` decides where the condition holds,
+/// by default `least_loaded`; `otherwise` where not, by default `kv_cost`. Gates may hold gates.
 class Gate final : public Policy {
  public:
   Gate(GateCondition condition, std::unique_ptr<Policy> then, std::unique_ptr<Policy> otherwise);

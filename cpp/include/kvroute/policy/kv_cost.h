@@ -37,10 +37,12 @@ struct KvCostWeights {
 ///     liking  = exp(-tanh(sum of the weights of preferred labels that match)), 0.37 to 2.72
 ///
 /// `device`, `host`, `disk` and `external` are cached blocks, each counted in the nearest tier that
-/// has it. Without `track_prefill_tokens`, prefill is 0 and does not decay the credit; then, with
-/// `decode_role`, decode is max(0, decode - credit) instead. Without `assume_kv_reuse` all of the
-/// request's blocks count as not active. A request may override `overlap_credit`, `prefill_scale`
-/// and the temperature.
+/// has it; the request's blocks are num_tokens/block_size, rounded up for the decay and down for
+/// decode. Without `track_prefill_tokens`, prefill is 0 and does not decay the credit; then, with
+/// `decode_role` and an `overlap_credit` above 0, decode is max(0, decode - credit) instead.
+/// Without `assume_kv_reuse` all of the request's blocks count as not active. A request may
+/// override `overlap_credit`, `prefill_scale`, `assume_kv_reuse`, `track_prefill_tokens` and the
+/// temperature.
 ///
 /// A busy target costs infinitely much as long as another one is not busy: more than
 /// `active_decode_blocks_threshold` of its blocks are active (where `total_blocks` is known), or
@@ -52,7 +54,8 @@ struct KvCostWeights {
 /// Where it differs from Dynamo: if all are busy the costs decide, where Dynamo refuses the request
 /// (503), and a rank is busy by itself, where Dynamo asks all ranks of a worker; a block that the
 /// device lacks and several lower tiers hold counts once, for the nearest, where Dynamo adds its
-/// shared cache's; bookings share blocks also where the request does not.
+/// shared cache's; a request without reuse, or whose prefill is not tracked, is booked like any
+/// other: its blocks are shared with later requests, and its prefill counts for them.
 class KvCost final : public Policy {
  public:
   explicit KvCost(KvCostWeights weights = {}, PickRule rule = {})

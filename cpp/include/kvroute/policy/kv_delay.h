@@ -17,7 +17,7 @@ struct KvDelayOptions {
 ///
 ///     cost = u + w + K * (u*w + w^2/2)
 ///     w    = s * [(L - c)/R + A*(L^2 - c^2)/2]                          its own prefill
-///     u    = s * (backlog_seconds - min(now - head_started, head_seconds))       before its turn
+///     u    = max(0, s*backlog_seconds - min(now - head_started, s*head_seconds))  before its turn
 ///          + S * max(0, used/total_blocks - kv_room)                    waiting for KV blocks
 ///     K    = fleet_share * l/(1 - l*W) + (1 - fleet_share) * l_e/(1 - l_e*W_e)
 ///     used = active_blocks + expected_output_blocks
@@ -27,8 +27,8 @@ struct KvDelayOptions {
 /// fleet's where it has none yet, else 1; held in [1/8, 8]. S is the fleet's mean time from first
 /// token to end. l is the arrivals a second and target, W the mean of w over booked requests; l_e
 /// and W_e are the target's own; l*W and l_e*W_e are held at `max_utilization`. The expected output
-/// is what the caller said, else the fleet's mean. Exact ties go to the target with the fewest
-/// tokens in use, then evenly.
+/// is what the caller said, else the fleet's mean. How far s is the target's own, and
+/// which costs count as equal, is as in `Ttft`.
 ///
 /// `u + w` is the request's own time to first token. `K * (u*w + w^2/2)` is the delay that w
 /// seconds of work put on those who come after, as the theory of the M/G/1 queue gives it

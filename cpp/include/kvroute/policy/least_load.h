@@ -18,15 +18,14 @@ struct LeastLoadOptions {
 ///     queued = max(prefill_tokens, waiting * mean_prefill_tokens)
 ///
 /// `prefill_tokens` is this router's bookings without a first token, exact and never stale;
-/// `waiting` the engine's report, which knows of others' requests too, else the mean of the other
-/// candidates' reports (none: 0). k is the KV usage that the engine reports, else the share of its
-/// blocks that bookings use where their number is known, else the mean of the other candidates'; at
-/// most 0.999. The prompt is not looked at.
+/// `waiting` the engine's report, which knows of others' requests too, and what was sent since; of
+/// a silent engine as `Standalone` has it. k is the KV usage that the engine reports, else the mean
+/// of the other candidates'; where nobody reports it, the share of its blocks that bookings use
+/// where their number is known, else the mean again; at most 0.999. The prompt is not looked at.
 ///
-/// Where it differs: SMG adds what it sent since the last report to what the engine reports queued;
-/// divides by the generation rate that the engine reports, or 2,000 tokens a second, where we
-/// divide by the prefill rate that is predicted and measured per target; and gives one without a
-/// report its best peer's cost plus its own requests.
+/// Where it differs: SMG divides by the generation rate that the engine reports, or 2,000 tokens a
+/// second, where we divide by the prefill rate that is predicted and measured per target; and gives
+/// one without a report its best peer's cost plus its own requests.
 class LeastLoad final : public Policy {
  public:
   explicit LeastLoad(LeastLoadOptions options = {}, PickRule rule = {})

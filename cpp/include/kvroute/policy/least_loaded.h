@@ -8,7 +8,7 @@ namespace kvroute {
 
 /// The shortest queue in the engines' own words (vLLM production-stack #890, `least_loaded`):
 ///
-///     cost = running + waiting + picks                    requests; see EngineQueues
+///     cost = running + waiting + unfinished               requests; see EngineQueues
 ///
 /// Without statistics of some candidate, by `stats_missing`: `round_robin` (the default, as there)
 /// takes all candidates in turn; `skip` leaves that one out, so that it is chosen only if nobody

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -14,22 +13,37 @@ namespace kvroute {
 
 class Policy;
 
+/// When each target was last chosen by a policy that takes them in turn. By slot; another target in
+/// a slot, which its identity tells, has not been chosen yet. As large as the greatest slot.
+class Turns {
+ public:
+  /// Number of the target's last turn among all; 0: none.
+  [[nodiscard]] std::uint64_t last(Slot slot, std::uint64_t identity) const noexcept {
+    return slot < turns_.size() && turns_[slot].identity == identity ? turns_[slot].number : 0;
+  }
+  void take(Slot slot, std::uint64_t identity) {
+    if (slot >= turns_.size()) turns_.resize(std::size_t{slot} + 1);
+    turns_[slot] = {.identity = identity, .number = ++taken_};
+  }
+
+ private:
+  struct Turn {
+    std::uint64_t identity = 0;
+    std::uint64_t number = 0;
+  };
+  std::vector<Turn> turns_;  // by slot
+  std::uint64_t taken_ = 0;
+};
+
 /// What policies may change by choosing. One for each policy that a router holds.
 struct PickState {
   explicit PickState(std::uint64_t seed) : random(seed) {}
 
-  /// A target that had its turn. Whether it is still the same in that slot its identity tells.
-  struct Turn {
-    Slot slot = 0;
-    std::uint64_t identity = 0;
-    std::uint32_t place = 0;  // in the order of then
-  };
-  /// The target that this policy chose last, where it gives each its turn.
-  [[nodiscard]] std::optional<Turn> last_in_turn(const Policy& policy) const noexcept;
-  void set_last_in_turn(const Policy& policy, const Turn& turn) noexcept;
+  /// Those of one policy, which takes targets in turn.
+  [[nodiscard]] Turns& turns_of(const Policy& policy);
 
   Random random;
-  std::vector<std::pair<const Policy*, Turn>> turns;  // policies inside a policy: few
+  std::vector<std::pair<const Policy*, Turns>> turns;  // policies inside a policy: few
 };
 
 /// How one of the candidates is taken by their costs.

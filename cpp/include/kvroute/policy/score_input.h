@@ -17,9 +17,11 @@ namespace kvroute {
 /// What a request may ask of the policy that serves it; a policy without such a parameter does not
 /// look at it. Absent: as the policy is configured.
 struct RequestOverrides {
-  std::optional<double> overlap_credit;  ///< kv_cost: blocks forgiven per cached block, 0 to 1
-  std::optional<double> prefill_scale;   ///< kv_cost: weight of a block to prefill
-  std::optional<double> temperature;     ///< of the pick, 0: the least cost
+  std::optional<double> overlap_credit;      ///< kv_cost: blocks forgiven per cached block, 0 to 1
+  std::optional<double> prefill_scale;       ///< kv_cost: weight of a block to prefill
+  std::optional<double> temperature;         ///< of the pick, 0: the least cost
+  std::optional<bool> assume_kv_reuse;       ///< kv_cost: whether it shares blocks with others
+  std::optional<bool> track_prefill_tokens;  ///< kv_cost: whether prefill costs anything
 };
 
 /// What is known of one request and of everyone who could serve it: all that a policy may look at.

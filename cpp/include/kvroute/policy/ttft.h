@@ -8,12 +8,19 @@ namespace kvroute {
 /// of what the device does not hold (Mooncake's Conductor: Qin et al., "Mooncake: A KVCache-centric
 /// Disaggregated Architecture for LLM Serving", 2024, algorithm 1):
 ///
-///     cost = s * (backlog_seconds - min(now - head_started, head_seconds) + prefill(L, c))
+///     cost = max(0, s * backlog_seconds - min(now - head_started, s * head_seconds))
+///          + s * prefill(L, c)
 ///
 /// for L prompt tokens of which c are on the device; `prefill` is `FleetLoad::prefill`, s the
 /// target's measured by predicted prefill time (the fleet's before the first measurement, else 1;
-/// held in [1/8, 8]), which serves engines of unequal speed. Exact ties go to the target with the
-/// fewest tokens in use, then evenly.
+/// held in [1/8, 8]), which serves engines of unequal speed. Of a target's own and the fleet's, its
+/// own weighs min(1, n/32) for n measured first tokens, and less when the last of them is long ago
+/// (`FleetLoad::freshness`).
+///
+/// Predictions err: costs within 5 % and 1 ms of the least count as equal. Of those, the target
+/// that was chosen least of late decides (`TargetLoad::recent_requests`, for a new target by its
+/// rate), then the one with the fewest tokens in use, then chance, evenly. Else, of equal engines
+/// the one that chance measured slower would not be chosen, nor measured, again.
 ///
 /// Where it differs: Mooncake's queue does not drain between two completions, and its prefill times
 /// are an offline fit; it may also move a prefix between nodes, or refuse a request.

@@ -4,9 +4,14 @@
 
 namespace kvroute {
 
-/// Each candidate in turn, in the order of worker names and ranks: the first one after the last
-/// chosen. A candidate that is missing for a while does not disturb the others' turn, nor does
-/// another target in the slot of the last chosen one.
+/// Each candidate in turn: the one whose last turn is longest ago; first those that have had none,
+/// in the order of worker names and ranks. While the candidates stay the same, that order repeats.
+///
+/// Candidates may change from one request to the next (another model, pool or label). Whoever is
+/// passed over for another one is not passed over for it again before its own turn: so a target has
+/// its turn after at most as many requests that it could serve as there are other targets, and
+/// those that could serve the same requests have had as many turns as each other, give or take one.
+/// A target that comes back, or comes anew, has one turn, and no more for those that it missed.
 class RoundRobin final : public Policy {
  public:
   [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct NamedScore;
 /// | score | of a candidate |
 /// | --- | --- |
 /// | prefix | share of the prompt's full blocks on its device |
-/// | queue | reported waiting + picks since: 1 for the shortest, 0 for the longest |
+/// | queue | waiting requests: 1 for the fewest, 0 for the most |
 /// | kv_usage | 1 - reported KV usage |
 /// | running | reported running: 1 for the fewest, 0 for the most |
 /// | active_requests | bookings: 1 for none, 0 for the most |
@@ -32,8 +33,10 @@ struct NamedScore;
 /// | session | 1 where the session belongs (by hash), 0 elsewhere and without one |
 /// | no_hit_lru | nobody has a hit: 1 for the least uncached tokens of late; otherwise 0.5 |
 ///
-/// A report counts for 60 seconds. What is not known of a candidate counts as the mean of those of
-/// whom it is. Ties at random.
+/// A report counts for 60 seconds. Waiting are those reported and those chosen since then that have
+/// had no first token (`TargetLoad::unreported`); without a report, the mean of those who report,
+/// in proportion to what the candidate was sent of late (see `Standalone`). What else is not known
+/// of a candidate counts as the mean of those of whom it is. Ties at random.
 ///
 /// Where it differs: llm-d leaves an endpoint without metrics unscored, as if it were the worst,
 /// and does not count what it sent since a scrape; its token-load counts tokens in flight instead
@@ -44,8 +47,10 @@ class Weighted final : public Policy {
   using Terms = std::vector<std::pair<std::string, double>>;
   static Terms default_terms() { return {{"prefix", 3}, {"queue", 2}, {"kv_usage", 2}}; }
 
+  /// `place` is where the terms stand, for errors.
   /// \throws InvalidArgument for a score that does not exist.
-  explicit Weighted(const Terms& terms = default_terms(), PickRule rule = {});
+  explicit Weighted(const Terms& terms = default_terms(), PickRule rule = {},
+                    std::string_view place = "terms");
   [[nodiscard]] static std::unique_ptr<Policy> from(detail::SpecReader& reader);
 
   [[nodiscard]] std::string_view name() const noexcept override { return "weighted"; }

@@ -28,6 +28,7 @@ struct TargetStats {
   TargetId target;
   TargetLoad load;
   std::optional<double> load_age_seconds;     ///< since the last report
+  std::optional<double> first_token_seconds;  ///< mean, from booking to first token, in the window
   std::uint64_t held_blocks = 0;              ///< on the device, exact and predicted
   std::optional<std::uint64_t> total_blocks;  ///< as it was added with, else as its engine says
   bool draining = false;

@@ -40,8 +40,9 @@ auto chosen(detail::SpecReader& reader, std::string_view parameter, const Entrie
 double threshold(detail::SpecReader& reader, When when) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-  const double absent = when == When::imbalanced ? kInfinity : kNone;
-  const double given = reader.number("threshold", absent, 0, kInfinity);
+  const bool of_counts = when == When::imbalanced;  // the others' is a share
+  const double given =
+      reader.number("threshold", of_counts ? kInfinity : kNone, 0, of_counts ? kInfinity : 1);
   if (!std::isnan(given)) return given;
   throw InvalidArgument(reader.place_of("threshold") + ": expected a number, got none");
 }

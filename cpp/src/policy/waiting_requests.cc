@@ -1,0 +1,38 @@
+#include "policy/waiting_requests.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "policy/known_mean.h"
+
+namespace kvroute::detail {
+
+WaitingRequests::WaitingRequests(const ScoreInput& input) noexcept
+    : input_(input), oldest_(input.now - seconds_to_ns(input.report_lifetime_seconds)) {
+  KnownMean queues;
+  bool all_report = true;
+  for (const Slot slot : input.candidates) {
+    const TargetLoad& load = input.loads[slot];
+    if (reports(load)) {
+      queues.add(reported(load));
+    } else {
+      all_report = false;
+    }
+  }
+  usual_ = queues.value();
+  if (all_report || usual_ == 0) return;
+  KnownMean all_sent;
+  for (const Slot slot : input.candidates) {
+    if (reports(input.loads[slot])) all_sent.add(sent_of_late(input, slot));
+  }
+  usual_sent_ = all_sent.value();
+}
+
+double WaitingRequests::silent(Slot slot) const noexcept {
+  const double booked = input_.loads[slot].prefilling;
+  if (usual_ == 0) return booked;
+  return std::max(booked,
+                  std::floor(usual_ * (sent_of_late(input_, slot) + 1) / (usual_sent_ + 1)));
+}
+
+}  // namespace kvroute::detail
