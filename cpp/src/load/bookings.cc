@@ -56,6 +56,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
     running.prefilling = false;
     running.first_token_at = now;
     targets_[booked.slot].decoding.push_back(running);
+    if (load.unreported > 0) --load.unreported;  // nothing waits for its first token
   } else {
     begin_prefill(running, now);
   }
