@@ -19,7 +19,6 @@ from kvroute.frontend.protocols import core_router
 
 BLOCK = 16
 FAST = CostModel(speed=1000)
-CONNECTORS = ("nixl", "lmcache", "sglang", "mooncake", "p2p_nccl", "shared_storage")
 PROMPT = [(7 * number) % 250 for number in range(6 * BLOCK + 5)]
 CHAT = [{"role": "user", "content": "What is the capital of France, and why is it not Lyon?"}]
 
@@ -57,7 +56,7 @@ class Deployment:
 
     async def fault(self, engine: SimulatedEngine, step: str, action: str, **more: Any) -> None:
         """Lets an engine fail at a step."""
-        body = _body({"step": step, "action": action, **more})
+        body = orjson.dumps({"step": step, "action": action, **more})
         url = f"{engine.http_url}/debug/faults"
         async with self.frontend.client.post(url, data=body) as response:
             assert response.status == 200, await response.text()
