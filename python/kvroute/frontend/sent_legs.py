@@ -14,5 +14,7 @@ class SentLegs:
 
     async def serve(self, path: str, job: Job) -> None:
         """As `Completions.serve`."""
-        job.phase = "prefill" if job.request.max_output_tokens == 1 else "decode"
+        fields = job.request.fields
+        limit = fields.get("max_completion_tokens", fields.get("max_tokens"))
+        job.phase = "prefill" if limit == 1 else "decode"
         await self._completions.serve(path, job)
