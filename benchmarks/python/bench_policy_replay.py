@@ -10,8 +10,9 @@ virtual: the figures do not depend on the machine or on what else it does.
         [--speed X ...] [--spread S] [--seed N ...] [--report-interval S] [--sessions]
 
 For each speed (the trace's arrivals come so many times as fast) a table, with means over the seeds.
-A seed breaks ties of the router, and from the first one on everything goes another way. The real
-trace's requests arrive in bursts, all at one instant every 3 s; --spread 3 puts each off at random.
+A seed breaks ties of the router, and from the first one on everything goes another way; where there
+are none, as under kv_delay, all seeds give the same. The real trace's requests come in bursts, all
+at one instant every 3 s; --spread 3 puts each off at random.
 
     hit rate       share of the prompts' tokens that the engines found cached
     TTFT           from arrival to the first token, virtual seconds; in brackets after the mean, the
