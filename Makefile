@@ -56,17 +56,19 @@ $(STAMPS)/group-%: pyproject.toml $(STAMPS)/venv
 	touch $@
 
 # The package as a user gets it, not editable: what runs is always what was built last, and a
-# missing file shows. The build folder stays, so that only what changed is compiled again.
+# missing file shows. The build folder stays, so that only what changed is compiled again. PACKAGE
+# may name a wheel instead, which saves compiling.
+PACKAGE ?= .
 .PHONY: install
-install: $(STAMPS)/installed ## kvroute with its frontend, in .venv
+install: $(STAMPS)/installed ## kvroute with its frontend, in .venv; PACKAGE=a wheel
 $(STAMPS)/installed: $(SOURCES) $(STAMPS)/group-build | system
 	timeout 1500 $(BIN)/python -m pip --quiet --disable-pip-version-check install \
-	  --no-build-isolation -Ccmake.define.KVROUTE_WARNINGS_AS_ERRORS=ON '.[serve]'
+	  --no-build-isolation -Ccmake.define.KVROUTE_WARNINGS_AS_ERRORS=ON '$(PACKAGE)[serve]'
 	touch $@
 
 # --- Tests ---------------------------------------------------------------------------------------
 
-.PHONY: test-cpp test-sanitizers test-python
+.PHONY: test-cpp test-sanitizers test-python test-transfer
 test-cpp: system ## the C++ tests
 	cmake --preset dev
 	timeout 1500 cmake --build --preset dev
@@ -82,8 +84,13 @@ test-asan-ubsan test-tsan: test-%: system
 	timeout 1500 cmake --build --preset $*
 	timeout 900 $(FIXED_LAYOUT) ctest --preset $* --parallel $(JOBS) --timeout 300
 
+# Each of these starts several engines, which takes a second: a suite of its own.
+TRANSFER_TESTS := $(wildcard tests/python/engines/test_transfer_*.py) \
+  tests/python/frontend/test_disaggregated.py
 test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name"
-	timeout 1200 $(BIN)/python -m pytest $(ARGS)
+	timeout 1200 $(BIN)/python -m pytest $(TRANSFER_TESTS:%=--ignore=%) $(ARGS)
+test-transfer: install $(STAMPS)/group-test ## blocks between simulated engines, a few minutes
+	timeout 1200 $(BIN)/python -m pytest $(TRANSFER_TESTS) $(ARGS)
 
 .PHONY: soak fuzz
 # Both print how many operations were compared with the reference model.
