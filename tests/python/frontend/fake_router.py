@@ -64,7 +64,9 @@ class FakeRouter:
         session_id: str | None = None,
         salt: str | None = None,
         namespace: str | None = None,
+        phase: str = "whole",
     ) -> FakeReservation:
+        assert phase == "whole"
         self.calls.append(
             {
                 "token_ids": list(token_ids),
