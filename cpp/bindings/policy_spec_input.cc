@@ -28,7 +28,9 @@ PolicySpec::Parameters parameters_of(py::handle mapping, const std::string& plac
     const auto pair = py::reinterpret_borrow<py::tuple>(item);
     if (!PyUnicode_Check(pair[0].ptr())) refuse(place, "names that are strs", pair[0]);
     std::string name(*text_or_none(pair[0], place.c_str()));
-    Value value = value_of(pair[1], place + "." + name, depth);
+    std::string inner = place;
+    inner.append(".").append(name);
+    Value value = value_of(pair[1], inner, depth);
     parameters.emplace_back(std::move(name), std::move(value));
   }
   return parameters;

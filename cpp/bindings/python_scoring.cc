@@ -36,7 +36,8 @@ bool PythonScoring::is_policy(py::handle object) {
 PythonScoring::PythonScoring(py::handle policy)
     : scorer_(py::module_::import("kvroute.python_policy").attr("Scorer")(policy)) {
   rule_.temperature = number(scorer_.attr("temperature"), "policy.temperature");
-  if (!(rule_.temperature >= 0 && rule_.temperature <= 100)) {
+  const bool is_warm = rule_.temperature >= 0 && rule_.temperature <= 100;  // not so: NaN
+  if (!is_warm) {
     throw InvalidArgument("policy.temperature: expected a number from 0 to 100, got " +
                           describe(scorer_.attr("temperature")));
   }
