@@ -29,7 +29,7 @@ from itertools import count
 from typing import Any
 
 import kvroute
-from event_fleet import BLOCK_SIZE, EventFleet
+from event_fleet import BLOCK_SIZE, EventFleet, event_fleet
 
 WORKERS = 64
 LENGTHS = (2_048, 8_192, 32_768, 100_000)
@@ -183,7 +183,7 @@ async def main() -> None:
             prompt, BLOCK_SIZE
         )
     sides = Sides(SelectionService(), kvroute.KvRouter(BLOCK_SIZE, seed=1))
-    async with EventFleet(WORKERS) as fleet:
+    async with event_fleet(WORKERS) as fleet:
         await sides.add_workers(fleet)
         for worker in range(WORKERS):
             held = [prompt if worker == 0 else prompt[: len(prompt) // 2] for prompt in prompts]

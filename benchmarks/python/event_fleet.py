@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from types import TracebackType
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from kvroute.engines.event_publisher import KvEventPublisher
 from kvroute.engines.events import EventEncoder, EventFormat
@@ -17,30 +16,13 @@ _PATIENCE_SECONDS = 60
 
 
 class EventFleet:
-    """`workers` publishers on loopback, in vLLM's current format; to be entered (`async with`)."""
+    """Publishers in vLLM's current format; `event_fleet` makes and closes one."""
 
-    def __init__(self, workers: int) -> None:
-        self._stack = AsyncExitStack()
+    def __init__(self, publishers: Sequence[KvEventPublisher]) -> None:
         self._encoder = EventEncoder(EventFormat.MAP, BLOCK_SIZE)
-        self._publishers = [KvEventPublisher("tcp://127.0.0.1:*") for _ in range(workers)]
+        self._publishers = publishers
         self._next_name = 1
-
-    async def __aenter__(self) -> EventFleet:
-        for publisher in self._publishers:
-            await self._stack.enter_async_context(publisher)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
-
-    @property
-    def endpoints(self) -> list[str]:
-        return [publisher.endpoint for publisher in self._publishers]
+        self.endpoints = [publisher.endpoint for publisher in publishers]
 
     async def hold(
         self,
@@ -63,3 +45,15 @@ class EventFleet:
         names = range(self._next_name, self._next_name + blocks)
         self._next_name += blocks
         return self._encoder.stored(list(names), None, list(prompt[: blocks * BLOCK_SIZE]))
+
+
+@asynccontextmanager
+async def event_fleet(workers: int) -> AsyncIterator[EventFleet]:
+    """So many workers on ports of loopback that the system chose."""
+    async with AsyncExitStack() as exits:
+        yield EventFleet(
+            [
+                await exits.enter_async_context(KvEventPublisher("tcp://127.0.0.1:*"))
+                for _ in range(workers)
+            ]
+        )

@@ -50,14 +50,14 @@ class Transfer(ABC):
     leg's answer is read to its end and thrown away. `close` comes last, on every path, once.
     """
 
-    async def prepare(self) -> None:  # noqa: B027 - optional
+    async def prepare(self) -> None:  # noqa: B027 - few protocols need it
         """Before anything is sent. Raises HandoffError."""
 
     @abstractmethod
     def prefill(self) -> LegRequest:
         """What the prefill leg is sent."""
 
-    def prefilled(self, answer: Mapping[str, Any]) -> None:  # noqa: B027 - optional
+    def prefilled(self, answer: Mapping[str, Any]) -> None:  # noqa: B027 - few protocols need it
         """Takes the prefill leg's answer (status 200). Raises HandoffError where the protocol is
         broken."""
 
@@ -66,7 +66,7 @@ class Transfer(ABC):
         given all of it already; None otherwise."""
         return None
 
-    async def ready(self) -> None:  # noqa: B027 - optional
+    async def ready(self) -> None:  # noqa: B027 - few protocols need it
         """Returns when the decode leg may be sent. Raises HandoffError after the connector's own
         limit of time."""
 
@@ -78,10 +78,10 @@ class Transfer(ABC):
     def relay(self) -> AnswerRelay:
         """How the decode leg's answer becomes the client's."""
 
-    def failed(self) -> None:  # noqa: B027 - optional
+    def failed(self) -> None:  # noqa: B027 - few protocols need it
         """A leg failed: what was learned of its workers is forgotten. Comes before `close`."""
 
-    def close(self) -> None:  # noqa: B027 - optional
+    def close(self) -> None:  # noqa: B027 - few protocols need it
         """Forgets the handoff. Idempotent."""
 
 
@@ -102,16 +102,16 @@ class Connector(ABC):
     needs_token_ids: ClassVar[bool] = False
     """Whether the prompt's token ids must be known; a request without them goes whole."""
 
-    async def open(self, fetch: Fetch | None = None) -> None:  # noqa: B027 - optional
+    async def open(self, fetch: Fetch | None = None) -> None:  # noqa: B027 - few protocols need it
         """Opens what the protocol needs (sockets). Needs a running event loop.
 
         `fetch` is for protocols that ask a worker's side server: a connector does no HTTP itself.
         """
 
-    async def close(self) -> None:  # noqa: B027 - optional
+    async def close(self) -> None:  # noqa: B027 - few protocols need it
         """Closes it. Waiting handoffs end with HandoffError. Idempotent."""
 
-    def workers_are(  # noqa: B027 - optional
+    def workers_are(  # noqa: B027 - few protocols need it
         self, prefill: Sequence[Worker], decode: Sequence[Worker]
     ) -> None:
         """Tells the fleet, at the start and when it changes. Raises ValueError where the

@@ -10,13 +10,7 @@ import logging
 import time
 
 from kvroute.frontend.answer_tail import TAIL_BYTES, Tail, new_tail
-from kvroute.frontend.errors import (
-    ApiError,
-    connections_exhausted,
-    engine_failed,
-    engine_timed_out,
-    no_backend,
-)
+from kvroute.frontend.errors import connections_exhausted, engine_failed, gateway_error
 from kvroute.frontend.exchange import Exchange
 from kvroute.frontend.fleet import Booking, Fleet
 from kvroute.frontend.intake import Job
@@ -28,8 +22,9 @@ from kvroute.frontend.upstream import (
     UpstreamBusyError,
     UpstreamError,
     UpstreamResponse,
-    UpstreamTimeoutError,
     UpstreamUnreachableError,
+    failure_reason,
+    is_event_stream,
 )
 from kvroute.frontend.waiting import Admission
 from kvroute.frontend.worker_watch import expected_of
@@ -78,7 +73,7 @@ class Completions:
             except UpstreamBusyError as error:
                 raise connections_exhausted(str(error)) from error
             except UpstreamError as error:
-                _count_failure(booking, error)
+                booking.backend.metrics.failure(failure_reason(error))
                 logger.warning("request %s: %s", exchange.request_id, error)
                 if exchange.started:
                     return  # the connection ends without the answer's end: the client sees it
@@ -88,7 +83,10 @@ class Completions:
                     group.failed(booking.backend)
             finally:
                 booking.release()
-        raise _gateway_error(last_error, len(failed))
+        reason = "none" if last_error is None else failure_reason(last_error)
+        raise gateway_error(
+            reason, f"{len(failed)} of the engines tried did not answer; the last: {last_error}"
+        )
 
     async def _book(self, job: Job, failed: set[str]) -> Booking:
         booking = await self._admission.book(job, failed, job.phase)
@@ -115,7 +113,7 @@ class Completions:
         response = await self._upstream.request("POST", backend.url + path, headers, job.body)
         try:
             chunk = await response.read_chunk()
-            events = _is_event_stream(response.headers)
+            events = is_event_stream(response.headers)
             if response.status < 400:
                 job.group.answered(backend)
                 if events:
@@ -174,29 +172,3 @@ def _route_headers(booking: Booking) -> Headers:
         (b"x-kvroute-dp-rank", b"%d" % choice.dp_rank),
         (b"x-kvroute-cached-tokens", b"%d" % choice.cached_tokens),
     )
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )
-
-
-def _count_failure(booking: Booking, error: UpstreamError) -> None:
-    if isinstance(error, UpstreamUnreachableError):
-        reason = "unreachable"
-    elif isinstance(error, UpstreamTimeoutError):
-        reason = "timeout"
-    else:
-        reason = "broken"
-    booking.backend.metrics.failure(reason)
-
-
-def _gateway_error(error: UpstreamError | None, tried: int) -> ApiError:
-    message = f"{tried} of the engines tried did not answer; the last: {error}"
-    if isinstance(error, UpstreamTimeoutError):
-        return engine_timed_out(message)
-    if isinstance(error, UpstreamUnreachableError):
-        return no_backend(message)
-    return engine_failed(message)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic_settings import BaseSettings
 
 from kvroute.disagg.connector import Connector
 from kvroute.disagg.registry import DEFAULT_CONNECTOR, make_connector
 from kvroute.frontend.config_file import read_config_file
+from kvroute.frontend.listed import OptionalList, listed
 from kvroute.frontend.policy_choice import PolicySpec
 
 Role = Literal["both", "prefill", "decode"]
@@ -47,15 +48,13 @@ _OPTION_OF = {
     "bootstrap_port": "bootstrap_port",
 }
 
-_Labels = Annotated[list[str | None], NoDecode]
-
 
 class DisaggSettings(BaseSettings):
     """The part of `Settings` that is about prefill and decode workers. Times in seconds."""
 
-    static_model_labels: _Labels = []
-    prefill_model_labels: _Labels = []
-    decode_model_labels: _Labels = []
+    static_model_labels: OptionalList = []
+    prefill_model_labels: OptionalList = []
+    decode_model_labels: OptionalList = []
     load_balancing_strategy: str = "round_robin"
     prefill_load_balancing_strategy: str | None = None
     decode_load_balancing_strategy: str | None = None
@@ -84,11 +83,7 @@ class DisaggSettings(BaseSettings):
     )
     @classmethod
     def _split_labels(cls, value: Any) -> Any:
-        if value is None or value == "":
-            return []
-        if isinstance(value, (str, int)):
-            value = str(value).split(",")
-        return [None if item is None else str(item).strip() or None for item in value]
+        return listed(value)
 
     @field_validator(
         "load_balancing_strategy",

@@ -10,13 +10,7 @@ from kvroute.disagg.connector import Connector, HandoffError
 from kvroute.disagg.estimate import estimate_tokens
 from kvroute.disagg.legs import ClientRequest, Handoff, Worker
 from kvroute.frontend.completions import Completions
-from kvroute.frontend.errors import (
-    ApiError,
-    connections_exhausted,
-    engine_failed,
-    engine_timed_out,
-    no_backend,
-)
+from kvroute.frontend.errors import ApiError, connections_exhausted, gateway_error
 from kvroute.frontend.fleet import Booking, Fleet, OverloadedError
 from kvroute.frontend.handover import Handover
 from kvroute.frontend.intake import Job
@@ -139,7 +133,10 @@ class Disaggregated:
                 decode.release()
         if last is None or last.leg == "prefill":
             return "prefill_failed"
-        raise _gateway_error(last, self._attempts)
+        raise gateway_error(
+            last.reason,
+            f"{self._attempts} attempts in two legs failed; the last, the {last.leg} leg: {last}",
+        )
 
     def _book_prefill(self, job: Job, failed: set[str]) -> Booking | str:
         """A booking on a prefill worker, or why there is none."""
@@ -200,12 +197,3 @@ def _route_headers(prefill: Booking, decode: Booking) -> list[tuple[bytes, bytes
         (b"x-kvroute-prefill-worker", prefill.backend.url.encode()),
         (b"x-kvroute-cached-tokens", b"%d" % prefill.choice.cached_tokens),
     ]
-
-
-def _gateway_error(error: LegFailedError, attempts: int) -> ApiError:
-    message = f"{attempts} attempts in two legs failed; the last, the {error.leg} leg: {error}"
-    if error.reason == "timeout":
-        return engine_timed_out(message)
-    if error.reason == "unreachable":
-        return no_backend(message)
-    return engine_failed(message)

@@ -122,3 +122,13 @@ def engine_failed(message: str) -> ApiError:
 def engine_timed_out(message: str) -> ApiError:
     """504: an engine took the request and kept silent for too long."""
     return ApiError(504, message, kind="gateway_timeout")
+
+
+def gateway_error(reason: str, message: str) -> ApiError:
+    """No engine answered; the last one's failure (unreachable, timeout, any other) makes it 503,
+    504 or 502."""
+    if reason == "timeout":
+        return engine_timed_out(message)
+    if reason == "unreachable":
+        return no_backend(message)
+    return engine_failed(message)

@@ -10,7 +10,7 @@ from kvroute.disagg.connector import AnswerRelay, HandoffError, Transfer
 from kvroute.frontend.errors import engine_failed
 from kvroute.frontend.exchange import Exchange
 from kvroute.frontend.legs import Leg, LegFailedError, WholeAnswer, document_of
-from kvroute.frontend.upstream import Headers, UpstreamError, UpstreamResponse
+from kvroute.frontend.upstream import Headers, UpstreamError, UpstreamResponse, is_event_stream
 
 _MAX_WHOLE_ANSWER = 64 << 20
 _EVENT_END = b"\n\n"
@@ -119,7 +119,7 @@ class Handover:
         exchange, decode = self._exchange, self._decode
         chunk = await _first_chunk(decode, response, beside)
         transferred()
-        streamed = _is_event_stream(response.headers)
+        streamed = is_event_stream(response.headers)
         if response.status >= 400 or (relay.is_identity and not streamed):
             await self._forward(response, chunk)
             return
@@ -258,13 +258,6 @@ def _whole_events(data: bytes) -> tuple[bytes, bytes]:
     """Server-sent events up to the last that is whole, and the rest."""
     end = data.rfind(_EVENT_END)
     return (b"", data) if end < 0 else (data[: end + 2], data[end + 2 :])
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in headers
-    )
 
 
 def _without_length(headers: Headers) -> list[tuple[bytes, bytes]]:

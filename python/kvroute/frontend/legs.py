@@ -17,8 +17,7 @@ from kvroute.frontend.upstream import (
     UpstreamBusyError,
     UpstreamError,
     UpstreamResponse,
-    UpstreamTimeoutError,
-    UpstreamUnreachableError,
+    failure_reason,
 )
 
 LegName = Literal["prefill", "decode"]
@@ -115,11 +114,7 @@ class Leg:
 
     def failed(self, error: UpstreamError) -> LegFailedError:
         """The failure that an error of the client to the engines is, counted."""
-        reason = "broken"
-        if isinstance(error, UpstreamUnreachableError):
-            reason = "unreachable"
-        elif isinstance(error, UpstreamTimeoutError):
-            reason = "timeout"
+        reason = failure_reason(error)
         self.booking.backend.metrics.failure(reason)
         return LegFailedError(self.name, reason, str(error))
 

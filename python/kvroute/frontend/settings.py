@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kvroute.frontend.config_file import read_config_file
 from kvroute.frontend.disagg_settings import (
@@ -17,7 +17,8 @@ from kvroute.frontend.disagg_settings import (
     DisaggSettings,
     Role,
 )
-from kvroute.frontend.foreign_flags import REPLACED_SETTINGS, replaced
+from kvroute.frontend.foreign_flags import REFUSED_ROUTING, REPLACED_SETTINGS, replaced
+from kvroute.frontend.listed import OptionalList, listed
 from kvroute.frontend.policy_choice import (
     FLAGS,
     PolicySpec,
@@ -33,8 +34,6 @@ _REPORT_LIFETIME = 60.0
 _FOREIGN_VARIABLES = {"LOADAWARE_BETA": "loadaware_beta"}
 
 logger = logging.getLogger("kvroute.frontend")
-
-OptionalList = Annotated[list[str | None], NoDecode]
 
 
 class BackendSettings(BaseModel):
@@ -134,13 +133,7 @@ class Settings(DisaggSettings, BaseSettings):
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if value is None:
-            return []
-        if isinstance(value, (str, int)):
-            value = str(value).split(",") if value != "" else []
-        if isinstance(value, (list, tuple)):
-            return [str(item).strip() or None if item is not None else None for item in value]
-        return value
+        return listed(value)
 
     @field_validator("root_path")
     @classmethod
@@ -324,4 +317,8 @@ def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings
         if text := os.environ.get(variable):
             from_file[name] = text
     remaining = {key: value for key, value in from_file.items() if key not in from_environment}
-    return Settings(**{**remaining, **given})
+    settings = Settings(**{**remaining, **given})
+    refused = REFUSED_ROUTING.get(settings.routing_logic)
+    if refused is not None:
+        raise ValueError(f"routing_logic: {settings.routing_logic} is not supported: {refused}")
+    return settings

@@ -37,6 +37,21 @@ class UpstreamBusyError(UpstreamError):
     """All connections that we may have are in use: that says nothing of the engine."""
 
 
+def failure_reason(error: UpstreamError) -> str:
+    """What metrics call it: unreachable, timeout, broken."""
+    if isinstance(error, UpstreamUnreachableError):
+        return "unreachable"
+    return "timeout" if isinstance(error, UpstreamTimeoutError) else "broken"
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether an answer with these headers is one of server-sent events."""
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )
+
+
 class UpstreamResponse(Protocol):
     """An answer whose head has come. It must be closed, also after it was read to the end."""
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "explanation_figures.h"
 #include "kvroute/base/random.h"
 #include "router_fixture.h"
 
@@ -13,15 +14,6 @@ namespace {
 
 // Two policies' figures: one that reads much of a load, and one that reads the engine's words.
 class DecisionLogOf : public testing::TestWithParam<const char*> {};
-
-std::vector<double> figures_of(const Explanation& explanation) {
-  std::vector<double> figures;
-  for (const auto& target : explanation.targets) {
-    figures.push_back(target.cost.value_or(-1));
-    for (const CostTerm& term : target.terms) figures.push_back(term.value);
-  }
-  return figures;
-}
 
 TEST_P(DecisionLogOf, TellsOfAnyNumberOfTheLastWhatTheyRestedOn) {
   constexpr std::size_t kKept = 20;

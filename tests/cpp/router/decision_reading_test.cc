@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "explanation_figures.h"
 #include "kvroute/base/random.h"
 #include "kvroute/load/load_model.h"
 #include "router/explaining.h"
@@ -17,15 +18,6 @@ namespace {
 
 constexpr std::size_t kKept = 60;
 constexpr Slot kTargets = 200;  // four steps of a reading
-
-std::vector<double> figures_of(const Explanation& explanation) {
-  std::vector<double> figures;
-  for (const auto& target : explanation.targets) {
-    figures.push_back(target.cost.value_or(-1));
-    for (const CostTerm& term : target.terms) figures.push_back(term.value);
-  }
-  return figures;
-}
 
 /// Targets whose loads change at random, and a log of decisions on them.
 class LoggedFleet {

@@ -1,35 +1,27 @@
 #include <gtest/gtest.h>
 
-#include <memory>
+#include <cstdint>
 #include <optional>
-#include <string>
+#include <variant>
 #include <vector>
 
 #include "kvroute/base/error.h"
-#include "kvroute/router/router.h"
+#include "router_fixture.h"
 
 namespace kvroute {
 namespace {
 
-using Names = std::vector<std::string>;
+using Names = std::vector<std::int64_t>;
 
 class PhasesTest : public ::testing::Test {
  protected:
   PhasesTest() {
-    for (const char* const name : {"a", "b"}) {
-      router_.add_worker({.name = std::string(name),
-                          .block_size = {},
-                          .kv_events = {},
-                          .kv_replay = {},
-                          .load_events = {},
-                          .total_blocks = {},
-                          .labels = {}});
-    }
+    fixture_.add(1);
+    fixture_.add(2);
   }
 
   ReservationHandle reserve(Phase phase) {
-    Request request;
-    request.token_ids = tokens_;
+    Request request = request_for(tokens_);
     request.phase = phase;
     return router_.reserve(request, "");
   }
@@ -37,25 +29,24 @@ class PhasesTest : public ::testing::Test {
     Names names;
     for (int i = 0; i < times; ++i) {
       const ReservationHandle handle = reserve(phase);
-      names.push_back(std::get<std::string>(handle.selection.target.worker));
+      names.push_back(std::get<std::int64_t>(handle.selection.target.worker));
       EXPECT_TRUE(router_.release(handle, {}));
     }
     return names;
   }
   TargetStats stats(std::size_t target) { return router_.stats().targets[target]; }
 
-  std::vector<std::uint32_t> tokens_ = std::vector<std::uint32_t>(64, 7);
-  std::shared_ptr<VirtualClock> clock_ = std::make_shared<VirtualClock>();
-  Router router_{
-      {.block_size = 16, .policy = "round_robin", .memory_limit = {}, .seed = 1, .clock = clock_}};
+  std::vector<std::uint32_t> tokens_ = tokens_from(0, 64);
+  RouterFixture fixture_{"round_robin"};
+  Router& router_ = fixture_.router;
 };
 
 TEST_F(PhasesTest, AllGoByTheRoutersPolicyUntilTheyHaveTheirOwn) {
-  EXPECT_EQ(chosen(Phase::kWhole, 1), Names({"a"}));
-  EXPECT_EQ(chosen(Phase::kPrefill, 1), Names({"b"})) << "one turn for all";
+  EXPECT_EQ(chosen(Phase::kWhole, 1), Names({1}));
+  EXPECT_EQ(chosen(Phase::kPrefill, 1), Names({2})) << "one turn for all";
   router_.set_policy(PolicySpec("round_robin"), Phase::kPrefill);
-  EXPECT_EQ(chosen(Phase::kPrefill, 3), Names({"a", "b", "a"}));
-  EXPECT_EQ(chosen(Phase::kDecode, 2), Names({"a", "b"})) << "a turn of its own";
+  EXPECT_EQ(chosen(Phase::kPrefill, 3), Names({1, 2, 1}));
+  EXPECT_EQ(chosen(Phase::kDecode, 2), Names({1, 2})) << "a turn of its own";
   ASSERT_TRUE(router_.policy_spec(Phase::kPrefill).has_value());
   EXPECT_FALSE(router_.policy_spec(Phase::kDecode).has_value());
   router_.set_policy(std::nullopt, Phase::kPrefill);

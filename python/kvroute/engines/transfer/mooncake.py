@@ -12,45 +12,30 @@ from urllib.parse import urlsplit
 
 from kvroute.engines.errors import RequestRefusedError
 from kvroute.engines.prefix_cache import BlockName
+from kvroute.engines.transfer.channel_role import ChannelRole
 from kvroute.engines.transfer.fields import Fields, refused
 from kvroute.engines.transfer.meetings import Meeting, Meetings, within
 from kvroute.engines.transfer.role import (
     Call,
     Leg,
     Site,
-    TransferRole,
     check_prefill,
     only_prompt,
 )
-from kvroute.engines.transfer.side_channel import SideChannel, TransferFailedError, ask, get
+from kvroute.engines.transfer.side_channel import TransferFailedError, ask, get
 
 _PREFILL = ("do_remote_prefill", "do_remote_decode", "transfer_id")
 _DECODE = (*_PREFILL, "remote_bootstrap_addr", "remote_engine_id")
 
 
-class MooncakeRole(TransferRole):
+class MooncakeRole(ChannelRole):
     """Bootstrap server and data plane are one port."""
 
     name = "mooncake"
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.channel = SideChannel(self._serve)
         self.meetings = Meetings()
-
-    async def open(self) -> None:
-        await self.channel.open(self.site.config.host, self.site.config.kv_port)
-
-    async def close(self) -> None:
-        await super().close()
-        await self.channel.close()
-
-    def addresses(self) -> dict[str, Any]:
-        return {
-            "engine_id": self.site.engine_id,
-            "host": self.site.config.host,
-            "port": self.channel.port,
-        }
 
     def waiting(self) -> int:
         return len(self.meetings)

@@ -15,17 +15,16 @@ from typing import Any
 
 from kvroute.engines.errors import RequestRefusedError
 from kvroute.engines.prefix_cache import BlockName
+from kvroute.engines.transfer.channel_role import ChannelRole
 from kvroute.engines.transfer.fields import Fields, refused
 from kvroute.engines.transfer.holds import Hold
 from kvroute.engines.transfer.role import (
     Call,
     Leg,
-    Site,
-    TransferRole,
     check_prefill,
     only_prompt,
 )
-from kvroute.engines.transfer.side_channel import SideChannel, TransferFailedError, ask
+from kvroute.engines.transfer.side_channel import TransferFailedError, ask
 
 _REMOTE = ("remote_engine_id", "remote_block_ids", "remote_host", "remote_port")
 _ASKED = ("do_remote_prefill", "do_remote_decode", *_REMOTE)
@@ -40,28 +39,10 @@ _MAX_INT = (1 << 31) - 1
 _FREE_TIMEOUT = 5.0
 
 
-class NixlRole(TransferRole):
+class NixlRole(ChannelRole):
     """Holds blocks under the request that computed them; serves reads of exactly those."""
 
     name = "nixl"
-
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.channel = SideChannel(self._serve)
-
-    async def open(self) -> None:
-        await self.channel.open(self.site.config.host, self.site.config.kv_port)
-
-    async def close(self) -> None:
-        await super().close()
-        await self.channel.close()
-
-    def addresses(self) -> dict[str, Any]:
-        return {
-            "engine_id": self.site.engine_id,
-            "host": self.site.config.host,
-            "port": self.channel.port,
-        }
 
     def leg(self, call: Call) -> Leg:
         params = call.params

@@ -20,6 +20,7 @@ from kvroute.engines.config import KvRole
 from kvroute.engines.errors import RequestRefusedError
 from kvroute.engines.prefix_cache import BlockName
 from kvroute.engines.transfer.arrivals import Arrivals
+from kvroute.engines.transfer.channel_role import ChannelRole
 from kvroute.engines.transfer.fields import MAX_PORT, Fields, refused
 from kvroute.engines.transfer.holds import Hold
 from kvroute.engines.transfer.meetings import within
@@ -27,33 +28,27 @@ from kvroute.engines.transfer.role import (
     Call,
     Leg,
     Site,
-    TransferRole,
     check_prefill,
     only_prompt,
 )
-from kvroute.engines.transfer.side_channel import SideChannel, TransferFailedError, ask
+from kvroute.engines.transfer.side_channel import TransferFailedError, ask
 
 _ID = re.compile(r"___prefill_addr_(.+):(\d{1,5})___decode_addr_(.+):(\d{1,5})_([^_]+)")
 _HEADER = "X-Request-Id"
 _HEARTBEAT = 3.0
 
 
-class P2pNcclRole(TransferRole):
+class P2pNcclRole(ChannelRole):
     """Pushes under the whole request id; a decode leg waits for what came under its own."""
 
     name = "p2p_nccl"
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.channel = SideChannel(self._serve)
         self.arrivals = Arrivals(site.ledger, 1, site.config.transfer_expiry)
-
-    async def open(self) -> None:
-        await self.channel.open(self.site.config.host, self.site.config.kv_port)
 
     async def close(self) -> None:
         await super().close()
-        await self.channel.close()
         self.arrivals.close()
 
     @property

@@ -119,7 +119,7 @@ class TransferRole(ABC):
         self.site = site
         self._background: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:  # noqa: B027
+    async def open(self) -> None:  # noqa: B027 - few roles need it
         """Open its ports."""
 
     async def close(self) -> None:
@@ -136,7 +136,7 @@ class TransferRole(ABC):
     def addresses(self) -> dict[str, Any]:
         """Where other engines and the router find it, for the ready line."""
 
-    def serve_http_at(self, address: str) -> None:  # noqa: B027
+    def serve_http_at(self, address: str) -> None:  # noqa: B027 - few roles need it
         """The engine's HTTP server listens at ``host:port``."""
 
     def waiting(self) -> int:

@@ -12,34 +12,24 @@ from typing import Any
 
 from kvroute.engines.config import KvRole
 from kvroute.engines.prefix_cache import BlockName
+from kvroute.engines.transfer.channel_role import ChannelRole
 from kvroute.engines.transfer.fields import MAX_PORT, Fields, refused
 from kvroute.engines.transfer.meetings import Meeting, Meetings, within
-from kvroute.engines.transfer.role import Call, Leg, Site, TransferRole
-from kvroute.engines.transfer.side_channel import SideChannel, ask, ask_all
+from kvroute.engines.transfer.role import Call, Leg, Site
+from kvroute.engines.transfer.side_channel import ask, ask_all
 
 _FIELDS = ("bootstrap_host", "bootstrap_port", "bootstrap_room")
 _MAX_ROOM = (1 << 63) - 1
 
 
-class SglangRole(TransferRole):
+class SglangRole(ChannelRole):
     """A room is open while one of its legs is here."""
 
     name = "sglang"
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.channel = SideChannel(self._serve)
         self.meetings = Meetings()
-
-    async def open(self) -> None:
-        await self.channel.open(self.site.config.host, self.site.config.kv_port)
-
-    async def close(self) -> None:
-        await super().close()
-        await self.channel.close()
-
-    def addresses(self) -> dict[str, Any]:
-        return {"host": self.site.config.host, "port": self.channel.port}
 
     def waiting(self) -> int:
         return len(self.meetings)
