@@ -64,6 +64,8 @@ install: $(STAMPS)/installed ## kvroute with its frontend, in .venv; PACKAGE=a w
 $(STAMPS)/installed: $(SOURCES) $(STAMPS)/group-build | system
 	timeout 1500 $(BIN)/python -m pip --quiet --disable-pip-version-check install \
 	  --no-build-isolation -Ccmake.define.KVROUTE_WARNINGS_AS_ERRORS=ON '$(PACKAGE)[serve]'
+	@# A wheel of a version that is installed already would be passed over.
+	$(if $(filter %.whl,$(PACKAGE)),$(PIP) install --force-reinstall --no-deps '$(PACKAGE)')
 	touch $@
 
 # --- Tests ---------------------------------------------------------------------------------------
