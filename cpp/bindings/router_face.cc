@@ -195,16 +195,15 @@ void RouterFace::set_policy(py::handle policy, py::handle fallback_policy, py::h
   const Phase phase = phase_of(phase_name);
   PhaseScoring scoring;
   std::optional<PolicySpec> spec;
+  if (phase == Phase::kWhole || !policy.is_none()) scoring = {true, python_policy(policy)};
+  // Making the policy runs Python, in which the fallback may be changed: read it afterwards.
   const PolicySpec fallback = fallback_policy.is_none() ? fallback_ : fallback_of(fallback_policy);
-  if (phase == Phase::kWhole || !policy.is_none()) {
-    spec = own_policy(policy, fallback);
-    scoring = {true, python_policy(policy)};
-  }
+  if (scoring.is_own) spec = own_policy(policy, fallback);
   // With the GIL: another change, or a look at the policy, would come between the two. Nobody who
   // holds the router's locks waits for the GIL.
   use().set_policy(spec, phase);
   std::swap(scoring_[static_cast<std::size_t>(phase)], scoring);
-  fallback_ = fallback;
+  if (!fallback_policy.is_none()) fallback_ = fallback;
 }
 
 std::shared_ptr<const PythonScoring> RouterFace::scoring_of(const Request& request) const {

@@ -42,7 +42,8 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   running.id = id;
   running.booked_at = now;
   running.heard_at = now;
-  const auto output = booked.expected_output_tokens
+  const auto output = booked.phase == Phase::kPrefill ? std::uint64_t{1}
+                      : booked.expected_output_tokens
                           ? std::uint64_t{*booked.expected_output_tokens}
                           : static_cast<std::uint64_t>(std::llround(fleet_.output_tokens.value()));
   running.expected_output_blocks = grown_blocks(booked, output);
@@ -62,6 +63,7 @@ std::optional<BookingId> LoadModel::book(Booking booking, Nanoseconds now) {
   }
   by_silence_.push_back(running);
 
+  if (booked.phase == Phase::kDecode) return id;  // no prompt to compute has arrived
   load.arrivals.add(now, kArrivalMemory);
   load.prefill_seconds.add(running.prefill_seconds, kArrivalMemory);
   fleet_.arrivals.add(now, fleet_.arrival_memory);

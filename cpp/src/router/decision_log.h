@@ -24,9 +24,10 @@ namespace kvroute::detail {
 /// A decision is kept as what differs from the one before: loads that have changed since, as they
 /// were before that, the match, and the request. From the loads as they are now, who reads goes
 /// back. So its cost does not grow with what a load consists of. Decisions lie in pages, which are
-/// used again: nothing is allocated once the log is full. Bounded: `capacity` decisions and one
-/// page, and 8 changed loads for each; where more change, the log reaches less far back. Not
-/// thread-safe.
+/// used again: once the log is full, nothing is allocated for a decision that excludes nobody.
+/// Bounded: `capacity` decisions and one page, for each 8 changed loads, the match (8 bytes a slot)
+/// and the membership of then, which those between two changes of it share; where more loads
+/// change, the log reaches less far back. Not thread-safe.
 class DecisionLog {
  public:
   struct Choice {

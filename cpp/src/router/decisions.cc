@@ -24,15 +24,16 @@ Router::Impl::Pick Router::Impl::pick(Decision& decision, const Request& request
   const ScoreInput input = input_of(decision, request);
   const bool is_given = request.given != nullptr && decision.take_given(*request.given, targets_);
   const std::span<double> costs = decision.costs();
+  PickState& state = pick_states_[deciding_phase(request)];
   Pick pick;
   if (is_given) {
     PickRule rule = request.given->rule;
     rule.temperature = request.overrides.temperature.value_or(rule.temperature);
-    pick.position = pick_by(rule, costs, pick_state_.random);
+    pick.position = pick_by(rule, costs, state.random);
   } else {
     pick.decider = &policy_of(request)->decider(input);
     pick.decider->score(input, costs);
-    pick.position = pick.decider->pick(input, costs, pick_state_);
+    pick.position = pick.decider->pick(input, costs, state);
     if (request.given != nullptr || request.scoring_failed) ++policy_fallbacks_;
   }
   const Slot slot = input.candidates[pick.position];

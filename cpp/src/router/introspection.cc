@@ -11,7 +11,8 @@
 namespace kvroute {
 
 // A copy of what a policy may look at, so that explaining it, which takes much longer than scoring,
-// delays no decision. By 64 targets at a time: a decision between them may be seen in some.
+// delays no booking. By 64 targets at a time: a decision between them may be seen in some. A change
+// of membership or policy still waits for the explanation, and decisions for that change.
 ScoreInput Router::Impl::see_loads(const detail::Decision& decision, const Request& request,
                                    SeenLoads& seen) const {
   constexpr std::size_t kAtOnce = 64;

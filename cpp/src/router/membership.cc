@@ -67,7 +67,8 @@ Router::Impl::Impl(RouterOptions options)
              .recent_time_constant = options_.recent_time_constant,
              .window_seconds = options_.load_window_seconds,
              .report_lifetime_seconds = options_.report_lifetime_seconds}),
-      pick_state_(*options_.seed),
+      pick_states_{PickState(*options_.seed), PickState(*options_.seed + 1),
+                   PickState(*options_.seed + 2)},
       log_(options_.decision_log) {
   // A limit that no tree takes must be refused now, not with the first worker.
   if (options_.memory_limit) PrefixTree probe({.memory_limit = options_.memory_limit});

@@ -7,9 +7,13 @@
 
 namespace kvroute {
 
+std::size_t Router::Impl::deciding_phase(const Request& request) const {
+  const auto phase = static_cast<std::size_t>(request.phase);
+  return policies_[phase].policy ? phase : static_cast<std::size_t>(Phase::kWhole);
+}
+
 const std::shared_ptr<const Policy>& Router::Impl::policy_of(const Request& request) const {
-  const PhasePolicy& own = policies_[static_cast<std::size_t>(request.phase)];
-  return own.policy ? own.policy : policies_.front().policy;
+  return policies_[deciding_phase(request)].policy;
 }
 
 std::string Router::Impl::policy_name() const {
@@ -30,7 +34,7 @@ void Router::Impl::set_policy(const std::optional<PolicySpec>& spec, Phase phase
   const std::unique_lock lock(targets_mutex_);
   check_open();
   const std::lock_guard load_lock(load_mutex_);
-  pick_state_.turns.clear();
+  pick_states_[static_cast<std::size_t>(phase)].turns.clear();
   std::swap(policies_[static_cast<std::size_t>(phase)], taken);
 }
 

@@ -90,6 +90,7 @@ class Router::Impl {
                                std::shared_ptr<PrefixTree> tree);
   void close_feed(const Feed& feed);
 
+  [[nodiscard]] std::size_t deciding_phase(const Request& request) const;
   [[nodiscard]] const std::shared_ptr<const Policy>& policy_of(const Request& request) const;
 
   /// One decision's outcome, under load_mutex_ and before its target is noted.
@@ -141,8 +142,8 @@ class Router::Impl {
   detail::IndexPool indexes_;
 
   mutable std::mutex load_mutex_;
-  mutable LoadModel load_;  // whoever looks at it first drops what has expired
-  PickState pick_state_;
+  mutable LoadModel load_;                      // whoever looks at it first drops what has expired
+  std::array<PickState, kPhases> pick_states_;  // by the phase whose policy decides
   detail::DecisionLog log_;
   mutable std::shared_ptr<const detail::Roster> roster_;  // of the last features
   std::uint64_t selections_ = 0;

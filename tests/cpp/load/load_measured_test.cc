@@ -32,8 +32,10 @@ struct LoadMeasured : testing::Test {
     load.add_target(1, 0);
   }
 
-  BookingId book(std::uint64_t tokens, Nanoseconds at, Slot slot = 0, std::uint64_t shared = 0) {
+  BookingId book(std::uint64_t tokens, Nanoseconds at, Slot slot = 0, std::uint64_t shared = 0,
+                 Phase phase = Phase::kWhole) {
     Booking booking;
+    booking.phase = phase;
     booking.slot = slot;
     booking.request_id = std::to_string(++names);
     booking.prompt_tokens = tokens;
@@ -171,6 +173,36 @@ TEST_F(LoadMeasured, OutputAndDecodeTimeAreOfReleasedRequestsWithAFirstToken) {
   EXPECT_EQ(load.remove_target(1).size(), 1U);
   EXPECT_DOUBLE_EQ(load.fleet().output_tokens.value(), 200);
   EXPECT_DOUBLE_EQ(load.fleet().decode_seconds.value(), 3);
+}
+
+TEST_F(LoadMeasured, APrefillLegExpectsOneTokenAndMeasuresNoDecoding) {
+  expected_output_tokens = 1'000;
+  const BookingId leg = book(160, 0, 0, 0, Phase::kPrefill);
+  EXPECT_EQ(target().expected_output_blocks, 0U);
+  load.first_token(leg, 2 * kSecond);
+  EXPECT_GT(scale(), 0);
+  load.progress(leg, 1);
+  EXPECT_TRUE(load.release(leg, 3 * kSecond));
+  EXPECT_EQ(load.fleet().decode_seconds.value(-1), -1);
+  EXPECT_EQ(load.fleet().output_tokens.value(-1), -1);
+}
+
+TEST_F(LoadMeasured, ADecodeLegIsNoArrivalAndMeasuresNoPrefill) {
+  load.report(0, {.waiting = 0, .running = 0, .kv_usage = 0}, 0);
+  load.note_pick(0, 100, 0);
+  const BookingId leg = book(100, 0, 0, 0, Phase::kDecode);
+  EXPECT_EQ(target().prefilling, 0U);
+  EXPECT_EQ(target().backlog_seconds, 0);
+  EXPECT_EQ(target().unreported, 0U) << "nothing waits for its first token";
+  EXPECT_EQ(target().unfinished, 1U);
+  load.first_token(leg, kSecond);
+  EXPECT_EQ(scale(), -1);
+  EXPECT_EQ(load.fleet().prefill_seconds.value(-1), -1);
+  EXPECT_EQ(load.fleet().arrivals.per_second(2 * kSecond, 32), 0);
+  load.progress(leg, 50);
+  EXPECT_TRUE(load.release(leg, 5 * kSecond));
+  EXPECT_EQ(load.fleet().decode_seconds.value(-1), 5);
+  EXPECT_EQ(target().unfinished, 0U);
 }
 
 TEST_F(LoadMeasured, WhatExpiresIsNotMeasured) {

@@ -46,6 +46,9 @@ TEST_F(PhasesTest, AllGoByTheRoutersPolicyUntilTheyHaveTheirOwn) {
   EXPECT_EQ(chosen(Phase::kPrefill, 1), Names({2})) << "one turn for all";
   router_.set_policy(PolicySpec("round_robin"), Phase::kPrefill);
   EXPECT_EQ(chosen(Phase::kPrefill, 3), Names({1, 2, 1}));
+  router_.set_policy(PolicySpec("random"), Phase::kDecode);
+  EXPECT_EQ(chosen(Phase::kPrefill, 1), Names({2})) << "another phase's change takes no turn";
+  router_.set_policy(std::nullopt, Phase::kDecode);
   EXPECT_EQ(chosen(Phase::kDecode, 2), Names({1, 2})) << "a turn of its own";
   ASSERT_TRUE(router_.policy_spec(Phase::kPrefill).has_value());
   EXPECT_FALSE(router_.policy_spec(Phase::kDecode).has_value());

@@ -24,8 +24,9 @@ struct Booking {
   std::uint64_t new_blocks = 0;  ///< prompt blocks that no other booking there shares
   std::uint32_t block_size = 1;  ///< of the target; positive
   std::optional<std::uint32_t> expected_output_tokens;  ///< absent: the fleet's mean
-  /// With kDecode nothing is left to prefill: the booking begins after its first token, and of the
-  /// prompt nothing is measured. With kPrefill no decoding is.
+  /// With kDecode nothing is left to prefill: the booking begins after its first token, counts as
+  /// no arrival, and of the prompt nothing is measured. With kPrefill one token is expected, and no
+  /// decoding is measured.
   Phase phase = Phase::kWhole;
   std::uint64_t place = 0;  ///< the request's place in the prefix tree; opaque here
 };

@@ -35,7 +35,7 @@ class Turns {
   std::uint64_t taken_ = 0;
 };
 
-/// What policies may change by choosing. One for each policy that a router holds.
+/// What policies may change by choosing. One for each phase of a router.
 struct PickState {
   explicit PickState(std::uint64_t seed) : random(seed) {}
 
