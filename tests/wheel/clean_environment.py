@@ -28,8 +28,8 @@ def main() -> None:
 
     router = kvroute.KvRouter(block_size=BLOCK_SIZE, seed=1)
     router.add_worker("cold")
+    first = router.select_worker(PROMPT)  # before any event can be there
     router.add_worker("warm", kv_events=sys.argv[1])
-    first = router.select_worker(PROMPT)
 
     end = time.monotonic() + DEADLINE
     while ("warm", 0) not in router.overlaps(PROMPT):

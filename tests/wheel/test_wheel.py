@@ -153,7 +153,7 @@ def test_it_selects_and_takes_in_events_and_needs_nothing_else(
 ) -> None:
     home = python.parents[1]
     assert Path(report["package"]).is_relative_to(home)
-    assert report["first"][1] == 0
+    assert report["first"] == ["cold", 0]
     assert report["choice"] == ["warm", 48, 0]
     refusals = ["UnknownWorker", "InvalidArgument", "InvalidArgument", "NoEligibleWorker"]
     assert report["raised"] == refusals

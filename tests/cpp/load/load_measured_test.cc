@@ -181,7 +181,7 @@ TEST_F(LoadMeasured, APrefillLegExpectsOneTokenAndMeasuresNoDecoding) {
   EXPECT_EQ(target().expected_output_blocks, 0U);
   load.first_token(leg, 2 * kSecond);
   EXPECT_GT(scale(), 0);
-  load.progress(leg, 1);
+  load.progress(leg, 1, 2 * kSecond);
   EXPECT_TRUE(load.release(leg, 3 * kSecond));
   EXPECT_EQ(load.fleet().decode_seconds.value(-1), -1);
   EXPECT_EQ(load.fleet().output_tokens.value(-1), -1);
@@ -199,7 +199,7 @@ TEST_F(LoadMeasured, ADecodeLegIsNoArrivalAndMeasuresNoPrefill) {
   EXPECT_EQ(scale(), -1);
   EXPECT_EQ(load.fleet().prefill_seconds.value(-1), -1);
   EXPECT_EQ(load.fleet().arrivals.per_second(2 * kSecond, 32), 0);
-  load.progress(leg, 50);
+  load.progress(leg, 50, 2 * kSecond);
   EXPECT_TRUE(load.release(leg, 5 * kSecond));
   EXPECT_EQ(load.fleet().decode_seconds.value(-1), 5);
   EXPECT_EQ(target().unfinished, 0U);
