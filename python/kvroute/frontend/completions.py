@@ -62,7 +62,7 @@ class Completions:
         failed: set[str] = set()
         last_error: UpstreamError | None = None
         for attempt in range(self._reroutes + 1):
-            if len(failed) == group.count(job.phase):
+            if failed and len(failed) == group.count(job.phase):
                 break
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
@@ -116,6 +116,7 @@ class Completions:
             events = is_event_stream(response.headers)
             if response.status < 400:
                 job.group.answered(backend)
+                backend.metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
                 if events:
                     # Only here is the first byte the first token: a whole answer comes when all of
                     # it was generated, an error when nothing was.
@@ -124,7 +125,6 @@ class Completions:
                 backend.metrics.failure("status_5xx")
                 if response.status != 501:  # that one is about the request
                     job.group.failed(backend)
-            backend.metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
             await exchange.start(response.status, response.headers, _route_headers(booking))
             expected = expected_of(job.request, job.prompts, choice)
             if exchange.started:

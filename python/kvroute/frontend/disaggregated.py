@@ -109,7 +109,7 @@ class Disaggregated:
                 self._metrics.reroutes.labels(group.name).inc()
             decode = await self._admission.book(job, lost, phase="decode")
             try:
-                prefill = self._book_prefill(job, failed)
+                prefill = self._book_prefill(job, failed, decode)
                 if isinstance(prefill, str):
                     return prefill
                 try:
@@ -138,10 +138,11 @@ class Disaggregated:
             f"{self._attempts} attempts in two legs failed; the last, the {last.leg} leg: {last}",
         )
 
-    def _book_prefill(self, job: Job, failed: set[str]) -> Booking | str:
-        """A booking on a prefill worker, or why there is none."""
+    def _book_prefill(self, job: Job, failed: set[str], decode: Booking) -> Booking | str:
+        """A booking on a prefill worker other than the decode leg's, or why there is none."""
+        excluded = failed | {decode.backend.url}
         try:
-            return self._admission.book_now(job, failed, phase="prefill")
+            return self._admission.book_now(job, excluded, phase="prefill")
         except OverloadedError:
             return "prefill_saturated"
         except ApiError as error:
@@ -158,7 +159,9 @@ class Disaggregated:
         except HandoffError as error:
             raise LegFailedError("decode", "protocol", str(error)) from error
 
-        def began() -> None:
+        def began(status: int) -> None:
+            if status >= 400:
+                return
             metrics = decode.backend.metrics
             metrics.time_to_first_byte.observe(time.perf_counter() - job.started)
             job.group.answered(prefill.backend)

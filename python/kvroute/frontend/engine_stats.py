@@ -10,7 +10,7 @@ from collections.abc import Callable
 from kvroute.frontend.deadline import within
 from kvroute.frontend.engine_metrics import EngineLoad, parse_engine_metrics
 from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
-from kvroute.frontend.upstream import Upstream, UpstreamBusyError, UpstreamError
+from kvroute.frontend.upstream import Upstream, UpstreamBusyError, UpstreamError, get
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -99,7 +99,7 @@ class EngineStats:
         problem: ValueError | None = None
         for path in engine.paths:
             try:
-                text = await self._get(engine.backend.url + path)
+                text = await get(self._upstream, engine.backend.url + path, _MAX_BYTES)
                 loads = parse_engine_metrics(text, engine.backend.dp_ranks)
             except ValueError as error:
                 problem = problem or error
@@ -111,20 +111,6 @@ class EngineStats:
         if problem is not None:
             raise problem
         return loads
-
-    async def _get(self, url: str) -> bytes:
-        response = await self._upstream.request("GET", url, [], None)
-        try:
-            body = bytearray()
-            while chunk := await response.read_chunk():
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    raise ValueError(f"{url}: an answer above {_MAX_BYTES} bytes")
-            if response.status != 200:
-                raise ValueError(f"{url}: status {response.status}")
-            return bytes(body)
-        finally:
-            response.close()
 
 
 class _Engine:

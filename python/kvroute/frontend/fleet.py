@@ -7,6 +7,7 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from kvroute import Overloaded
@@ -237,7 +238,7 @@ class ModelGroup:
             (
                 tokens
                 for (worker, _), tokens in overlaps.items()
-                if self.backends[str(worker)].serves(phase)
+                if (backend := self.backends.get(str(worker))) is not None and backend.serves(phase)
             ),
             default=0,
         )
@@ -268,14 +269,14 @@ class ModelGroup:
         self._has_roles = any(backend.role != "both" for backend in self.backends.values())
 
     def in_turn(self) -> Iterator[Backend]:
-        """The backends that take requests, beginning at another one each time."""
+        """The backends that take requests, beginning at another one each time; where none does,
+        the healthy ones, though they rest."""
         now = self._clock()
-        backends = list(self.backends.values())
+        healthy = [backend for backend in self.backends.values() if backend.healthy]
+        backends = [backend for backend in healthy if backend.takes_requests(now)] or healthy
         start = next(self._turn)
         for offset in range(len(backends)):
-            backend = backends[(start + offset) % len(backends)]
-            if backend.takes_requests(now):
-                yield backend
+            yield backends[(start + offset) % len(backends)]
 
     def set_healthy(self, backend: Backend, healthy: bool) -> None:
         backend.set_healthy(healthy)
@@ -377,5 +378,6 @@ class Fleet:
         return [(name, group.router.stats()) for name, group in self.groups.items()]
 
     def close(self) -> None:
-        for group in self.groups.values():
-            group.router.close()
+        with ExitStack() as closing:  # one that fails keeps no other open
+            for group in self.groups.values():
+                closing.callback(group.router.close)

@@ -32,10 +32,10 @@ class Handover:
         *,
         prefill_timeout: float,
         answer_headers: Headers,
-        began: Callable[[], None],
+        began: Callable[[int], None],
     ) -> None:
-        """`answer_headers` go to the client besides the engine's; `began` is called when the
-        answer's first byte is there."""
+        """`answer_headers` go to the client besides the engine's; `began` is called with the status
+        when the answer's first byte is there."""
         self._exchange = exchange
         self._transfer = transfer
         self._prefill = prefill
@@ -103,7 +103,7 @@ class Handover:
         head = relay.head()
         if not head:
             return
-        self._began()
+        self._began(200)
         self._decode.booking.first_token()
         await self._exchange.start(200, _STREAM_HEADERS, self._answer_headers)
         await self._exchange.send_chunk(head)
@@ -125,7 +125,7 @@ class Handover:
             return
         if not streamed:
             body = chunk + await decode.read_to_end(response, _MAX_WHOLE_ANSWER)
-            self._began()
+            self._began(response.status)
             await exchange.start(
                 response.status, _without_length(response.headers), self._answer_headers
             )
@@ -133,7 +133,7 @@ class Handover:
             await exchange.finish()
             return
         if not exchange.started:
-            self._began()
+            self._began(response.status)
             decode.booking.first_token()
             await exchange.start(response.status, response.headers, self._answer_headers)
         await self._stream(response, relay, chunk)
@@ -163,7 +163,7 @@ class Handover:
 
     async def _forward(self, response: UpstreamResponse, chunk: bytes) -> None:
         """An answer as it is: an error about the request, or one that needs no change."""
-        self._began()
+        self._began(response.status)
         await self._exchange.start(response.status, response.headers, self._answer_headers)
         try:
             while chunk:
@@ -174,7 +174,7 @@ class Handover:
         await self._exchange.finish()
 
     async def _pass_on(self, answer: WholeAnswer) -> None:
-        self._began()
+        self._began(answer.status)
         await self._exchange.start(
             answer.status, _without_length(answer.headers), self._answer_headers
         )
@@ -182,7 +182,7 @@ class Handover:
         await self._exchange.finish()
 
     async def _give_finished(self, answer: WholeAnswer, body: bytes) -> None:
-        self._began()
+        self._began(200)
         is_stream = body.startswith(b"data:")
         headers = _STREAM_HEADERS if is_stream else _without_length(answer.headers)
         await self._exchange.start(200, headers, self._answer_headers)

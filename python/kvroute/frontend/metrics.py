@@ -204,7 +204,7 @@ class Metrics:
         )
         self.time_to_first_byte = histogram(
             "time_to_first_token_seconds",
-            "From the request's arrival to the answer's first byte.",
+            "From the request's arrival to the first byte of an answer that is no error.",
             of_worker,
             _TTFT_BUCKETS,
         )

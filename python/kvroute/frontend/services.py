@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from contextlib import AsyncExitStack
 
 from kvroute.disagg.connector import Connector
 from kvroute.disagg.legs import Worker
@@ -120,18 +121,20 @@ class Services:
         try:
             return await within(_FETCH_TIMEOUT, get(self.upstream, url))
         except (UpstreamError, ValueError, asyncio.TimeoutError) as error:
-            raise OSError(f"{url}: {error or 'no answer in time'}") from error
+            raise OSError(str(error) or f"{url}: no answer in time") from error
 
     async def close(self) -> None:
+        """Closes all of it. What fails keeps nothing else from being closed, and comes out last."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._connector is not None:
-            await self._connector.close()
-        self.admission.close()
-        self.tokens.close()
-        await self.upstream.close()
-        self.fleet.close()
+        async with AsyncExitStack() as last_first:
+            last_first.callback(self.fleet.close)
+            last_first.push_async_callback(self.upstream.close)
+            last_first.callback(self.tokens.close)
+            last_first.callback(self.admission.close)
+            if self._connector is not None:
+                last_first.push_async_callback(self._connector.close)
 
     async def _check(self, group: ModelGroup, backend: Backend) -> None:
         """Asks for /health again and again; the backend takes requests while it answers 200."""

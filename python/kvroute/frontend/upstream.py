@@ -87,9 +87,9 @@ async def get(upstream: Upstream, url: str, limit: int = 1 << 20) -> bytes:
         while chunk := await response.read_chunk():
             body += chunk
             if len(body) > limit:
-                raise ValueError("an answer too large")
+                raise ValueError(f"{url}: an answer above {limit} bytes")
         if response.status != 200:
-            raise ValueError(f"status {response.status}")
+            raise ValueError(f"{url}: status {response.status}")
         return bytes(body)
     finally:
         response.close()
