@@ -24,7 +24,7 @@ from kvroute.engines.sequence import EngineSequence
 
 if TYPE_CHECKING:
     from kvroute.engines.config import EngineConfig, KvRole
-    from kvroute.engines.engine import SimulatedEngine
+    from kvroute.engines.engine import SimulatedEngine, running
     from kvroute.engines.process import SimulatedEngineProcess
 
 __all__ = [
@@ -41,12 +41,14 @@ __all__ = [
     "SimulatedEngine",
     "SimulatedEngineProcess",
     "StepResult",
+    "running",
 ]
 
 _LAZY = {
     "EngineConfig": "kvroute.engines.config",
     "KvRole": "kvroute.engines.config",
     "SimulatedEngine": "kvroute.engines.engine",
+    "running": "kvroute.engines.engine",
     "SimulatedEngineProcess": "kvroute.engines.process",
 }
 

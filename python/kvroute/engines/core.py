@@ -42,7 +42,8 @@ class EngineCore:
     """Takes generations, steps them in real time, and publishes events and load.
 
     Used as an async context manager on one event loop. KV events go out once per step that
-    changed the cache; the load goes out when tokens do, and every half second when idle.
+    changed the cache; the load goes out when tokens do, when held blocks come free, and every half
+    second when idle.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -69,7 +70,7 @@ class EngineCore:
             on_step=self._note_step,
             on_progress=self._publish_load,
         )
-        self.transfers = Transfers(config, self.cache, self._loop.wake)
+        self.transfers = Transfers(config, self.cache, self._note_room)
         self._tasks: list[asyncio.Task[None]] = []
         self._exits = contextlib.AsyncExitStack()
 
@@ -216,6 +217,11 @@ class EngineCore:
         if isinstance(event, BlocksRemoved):
             return self._encoder.removed(event.names)
         return [self._encoder.cleared()]
+
+    def _note_room(self) -> None:
+        """Blocks that were held for another engine came free."""
+        self._loop.wake()
+        self._publish_load()
 
     def _publish_load(self) -> None:
         if self.load_events is not None:

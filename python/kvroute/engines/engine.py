@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -15,9 +15,11 @@ from kvroute.engines.config import EngineConfig
 from kvroute.engines.core import EngineCore
 from kvroute.engines.errors import EngineError
 from kvroute.engines.openai_http import OpenAiApp
+from kvroute.engines.transfer.meetings import within
 
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 0.5
+_TICK = 0.1
 
 
 class SimulatedEngine:
@@ -102,7 +104,7 @@ class SimulatedEngine:
         traceback: TracebackType | None,
     ) -> None:
         await self.core.stop()
-        self._server.should_exit = True
+        self._server.end()
         if self._serving is not None:
             done, _ = await asyncio.wait([self._serving], timeout=_STOP_TIMEOUT)
             if not done:
@@ -112,8 +114,44 @@ class SimulatedEngine:
         await self.core.__aexit__(kind, error, traceback)
 
 
+@contextlib.asynccontextmanager
+async def running(*engines: SimulatedEngine) -> AsyncIterator[None]:
+    """Enters all engines at once and leaves them at once; each takes a while by itself. Raises
+    what one of them could not start for, when those that did have stopped."""
+    started = await asyncio.gather(
+        *(engine.__aenter__() for engine in engines), return_exceptions=True
+    )
+    try:
+        for outcome in started:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        yield
+    finally:
+        await asyncio.gather(
+            *(
+                engine.__aexit__(None, None, None)
+                for engine, outcome in zip(engines, started, strict=True)
+                if not isinstance(outcome, BaseException)
+            )
+        )
+
+
 class _Server(uvicorn.Server):
-    """uvicorn without its hold on the process's signals."""
+    """uvicorn without its hold on the process's signals, which ends when it is told to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks):  # once in ten it writes the date anew
+            ticks += 1
+            await within(self._ending, _TICK)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

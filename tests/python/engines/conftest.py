@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 
 _TIMEOUT = 60.0
+_UNTOLD = 0.02
+"""How long what changes besides the load (a fault, a wait) may stay unseen."""
 
 
 @pytest.fixture
@@ -35,8 +38,10 @@ async def until(monkeypatch: pytest.MonkeyPatch) -> Until:
         deadline = asyncio.get_running_loop().time() + _TIMEOUT
         while not predicate():
             progress.clear()
-            left = deadline - asyncio.get_running_loop().time()
-            await asyncio.wait_for(progress.wait(), left)
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(progress.wait(), _UNTOLD)
 
     return wait
 

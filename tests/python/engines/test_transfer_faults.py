@@ -20,7 +20,7 @@ DECODE_STEPS = ("accepted", "decode_start", "decode_midway")
 
 @pytest.fixture
 async def engines() -> AsyncIterator[Pair]:
-    async with pair("nixl", transfer_expiry=0.5) as made:
+    async with pair("nixl", transfer_expiry=0.1) as made:
         yield made
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import aiohttp
 import orjson
-from kvroute.engines import CostModel, SimulatedEngine
+from kvroute.engines import CostModel, SimulatedEngine, running
 from kvroute.engines.config import KvRole
 
 FAST = CostModel(speed=1000)
@@ -84,16 +84,11 @@ async def pair(connector: str, **settings: Any) -> AsyncIterator[Pair]:
     }
     if connector == "lmcache":
         common.setdefault("kv_proxy_port", 1)
-    async with AsyncExitStack() as exits:
-        prefill, decode = [
-            await exits.enter_async_context(SimulatedEngine(**{**common, "kv_role": role}))
-            for role in (KvRole.PREFILL, KvRole.DECODE)
-        ]
-        single = await exits.enter_async_context(
-            SimulatedEngine(model="m", block_size=BLOCK, num_blocks=256, cost=FAST)
-        )
-        limit = aiohttp.ClientTimeout(total=TIMEOUT)
-        session = await exits.enter_async_context(aiohttp.ClientSession(timeout=limit))
+    prefill = SimulatedEngine(**{**common, "kv_role": KvRole.PREFILL})
+    decode = SimulatedEngine(**{**common, "kv_role": KvRole.DECODE})
+    single = SimulatedEngine(model="m", block_size=BLOCK, num_blocks=256, cost=FAST)
+    limit = aiohttp.ClientTimeout(total=TIMEOUT)
+    async with running(prefill, decode, single), aiohttp.ClientSession(timeout=limit) as session:
         yield Pair(prefill, decode, single, session)
 
 

@@ -6,14 +6,14 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 from frontend_harness import Frontend, running_frontend
-from kvroute.engines import CostModel, SimulatedEngine
+from kvroute.engines import CostModel, SimulatedEngine, running
 from kvroute.engines.config import KvRole
 from kvroute.frontend.protocols import core_router
 
@@ -185,32 +185,24 @@ async def deployment(
         common["kv_proxy_port"] = proxy_port
     if connector == "shared_storage":
         common["kv_shared_path"] = folder
-    async with AsyncExitStack() as exits:
-        roles = [KvRole.PREFILL] * prefills + [KvRole.DECODE] * decodes
-        made = [
-            await exits.enter_async_context(SimulatedEngine(**common, kv_role=role))
-            for role in roles
-        ]
-        prefill, decode = made[:prefills], made[prefills:]
-        single = await exits.enter_async_context(
-            SimulatedEngine(model="m", block_size=BLOCK, num_blocks=512, cost=cost)
-        )
-        frontend = await exits.enter_async_context(
-            running_frontend(
-                *(engine.http_url for engine in made),
-                make_router=core_router,
-                block_size=BLOCK,
-                kv_events=[engine.kv_events for engine in made],
-                kv_replay=[engine.kv_replay for engine in made],
-                routing_logic="disaggregated_prefill_orchestrated",
-                static_model_labels=["p"] * prefills + ["d"] * decodes,
-                prefill_model_labels=["p"],
-                decode_model_labels=["d"],
-                disagg_connector_type=connector,
-                **{
-                    **_connector_settings(connector, prefill, decode, proxy_port, folder),
-                    **settings,
-                },
-            )
-        )
+    roles = [KvRole.PREFILL] * prefills + [KvRole.DECODE] * decodes
+    made = [SimulatedEngine(**common, kv_role=role) for role in roles]
+    prefill, decode = made[:prefills], made[prefills:]
+    single = SimulatedEngine(model="m", block_size=BLOCK, num_blocks=512, cost=cost)
+    async with (
+        running(*made, single),
+        running_frontend(
+            *(engine.http_url for engine in made),
+            make_router=core_router,
+            block_size=BLOCK,
+            kv_events=[engine.kv_events for engine in made],
+            kv_replay=[engine.kv_replay for engine in made],
+            routing_logic="disaggregated_prefill_orchestrated",
+            static_model_labels=["p"] * prefills + ["d"] * decodes,
+            prefill_model_labels=["p"],
+            decode_model_labels=["d"],
+            disagg_connector_type=connector,
+            **{**_connector_settings(connector, prefill, decode, proxy_port, folder), **settings},
+        ) as frontend,
+    ):
         yield Deployment(frontend, prefill, decode, single)

@@ -179,11 +179,20 @@ class Frontend:
 
 
 class QuietServer(uvicorn.Server):
-    """Leaves the process's signals alone, and says when its startup is over."""
+    """Leaves the process's signals alone, says when its startup is over, ends when told to."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.startup_over = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._ending.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -218,7 +227,7 @@ async def running_app(app: Any, *, head_timeout: float = 30.0) -> AsyncIterator[
             raise RuntimeError("the application did not start")
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.end()
         await task
         listener.close()
 

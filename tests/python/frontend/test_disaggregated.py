@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from disagg_harness import (
     CHAT,
     PROMPT,
@@ -16,15 +16,19 @@ from disagg_harness import (
     text_of,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
 
 COMPLETION = "/v1/completions"
 CHATS = "/v1/chat/completions"
 
 
-@pytest.fixture(params=("nixl", "sglang", "mooncake", "shared_storage"))
-async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Deployment]:
-    async with deployment(request.param, 2, 4, tmp_path) as made:
+@pytest_asyncio.fixture(
+    params=("nixl", "sglang", "mooncake", "shared_storage"), scope="module", loop_scope="module"
+)
+async def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Deployment]:
+    async with deployment(request.param, 2, 4, tmp_path_factory.mktemp("transfer")) as made:
         yield made
 
 
