@@ -69,6 +69,7 @@ class Answer:
             request.n,
             request.logprobs,
             core.config.report_cached,
+            request.running_usage,
         )
 
     async def give(self, progress: asyncio.Event, watch: asyncio.Task[None]) -> None:

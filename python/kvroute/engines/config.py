@@ -52,6 +52,7 @@ class EngineConfig:
         event_format: how events are encoded.
         hash_seed: seed of the engine's block hashes; None draws one, so that engines differ.
         tokenizer: a tokenizer's directory; None for the built-in byte tokenizer.
+        words: what it says; empty for the built-in English ones.
         max_num_seqs, max_num_batched_tokens, max_model_len: as the scheduler takes them;
             max_model_len None means 131,072, or what the cache holds if that is less.
         max_waiting: requests that may wait; more are answered 503.
@@ -87,6 +88,7 @@ class EngineConfig:
     event_format: EventFormat = EventFormat.MAP
     hash_seed: int | None = None
     tokenizer: Path | None = None
+    words: tuple[str, ...] = ()
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     max_model_len: int | None = None

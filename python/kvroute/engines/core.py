@@ -63,7 +63,7 @@ class EngineCore:
         self.load_events: LoadPublisher | None = None
         self._encoder = EventEncoder(config.event_format, config.block_size)
         self._namer = BlockNamer(config.block_size, config.hash_seed)
-        self._lexicon = Lexicon(self.tokenizer)
+        self._lexicon = Lexicon(self.tokenizer, config.words)
         self._ids = itertools.count()
         self._loop = StepLoop(
             self.scheduler,
@@ -134,6 +134,7 @@ class EngineCore:
         salt: str | None = None,
         min_tokens: int = 0,
         stops: Sequence[str] = (),
+        stop_token_ids: Sequence[int] = (),
         stream: bool = False,
         received_blocks: int = 0,
         on_computed: Callable[[Sequence[BlockName]], None] | None = None,
@@ -141,7 +142,8 @@ class EngineCore:
     ) -> list[Generation]:
         """Queue ``count`` generations from one prompt, all or none of them.
 
-        ``max_tokens``, ``min_tokens`` and ``stops`` say where they end, as `ending_of` has it.
+        ``max_tokens``, ``min_tokens``, ``stops`` and ``stop_token_ids`` say where they end, as
+        `ending_of` has it.
         ``listener`` hears of every chunk with ``stream``, of each generation's end without.
         ``received_blocks`` and ``on_computed`` are as in `EngineSequence`.
         Raises RequestRefusedError, also for ids that are not unsigned 32-bit; EngineBusyError;
@@ -171,7 +173,14 @@ class EngineCore:
                     names,
                     root,
                     text,
-                    ending_of(text, max_tokens, room, least=min_tokens, stops=stops),
+                    ending_of(
+                        text,
+                        max_tokens,
+                        room,
+                        least=min_tokens,
+                        stops=stops,
+                        stop_token_ids=stop_token_ids,
+                    ),
                     self._namer,
                     salt,
                     self.config.tokens_per_chunk if stream else None,

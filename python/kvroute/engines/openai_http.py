@@ -42,8 +42,9 @@ class OpenAiApp:
 
     A request that sets no limit is answered to where the text ends by itself, after 64 tokens in
     the mean, or while there is room; otherwise the answer has as many tokens as asked for (16 for a
-    completion that says nothing of ``max_tokens``). ``stop``, ``min_tokens`` and ``logprobs`` are
-    heeded. Sampling parameters other than ``seed`` are accepted and change nothing.
+    completion that says nothing of ``max_tokens``). ``stop``, ``stop_token_ids``, ``min_tokens``
+    and ``logprobs`` are heeded. Sampling parameters other than ``seed`` are accepted and change
+    nothing.
     """
 
     def __init__(self, core: EngineCore) -> None:
@@ -149,6 +150,7 @@ class OpenAiApp:
                     salt=request.salt,
                     min_tokens=request.min_tokens,
                     stops=request.stops,
+                    stop_token_ids=request.stop_token_ids,
                     stream=request.stream,
                     received_blocks=received[index] if received else 0,
                     on_computed=functools.partial(leg.computed, index),

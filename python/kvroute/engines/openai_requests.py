@@ -32,10 +32,13 @@ class GenerationRequest:
         prompts: token ids of each prompt.
         n: choices for each prompt.
         max_tokens: as asked for; None for no limit.
-        min_tokens: before which no stop string ends a choice.
+        min_tokens: tokens that are there before anything but the limit ends a choice.
         stops: the stop strings.
+        stop_token_ids: tokens that end a choice and are not shown.
         logprobs: alternatives to tell of each token; None for no log probabilities.
         stream, include_usage: as asked for.
+        running_usage: each chunk of a stream counts its tokens too (``continuous_usage_stats``,
+            which counts for nothing without include_usage, as in vLLM).
         seed: of the generated text.
         salt: the cache salt; equal prompts under different salts share nothing.
     """
@@ -46,9 +49,11 @@ class GenerationRequest:
     max_tokens: int | None
     min_tokens: int
     stops: list[str]
+    stop_token_ids: list[int]
     logprobs: int | None
     stream: bool
     include_usage: bool
+    running_usage: bool
     seed: int
     salt: str | None
 
@@ -150,6 +155,7 @@ def _request(
     stream = _flag(document, "stream", False)
     if options and not stream:
         raise RequestRefusedError("stream_options: expected only with stream", "stream_options")
+    include_usage = _flag(options, "include_usage", False)
     return GenerationRequest(
         chat=chat,
         prompts=prompts,
@@ -157,9 +163,11 @@ def _request(
         max_tokens=max_tokens,
         min_tokens=_integer(document, "min_tokens", 0) or 0,
         stops=_stops(document.get("stop")),
+        stop_token_ids=_stop_token_ids(document.get("stop_token_ids")),
         logprobs=_logprobs(document, chat),
         stream=stream,
-        include_usage=_flag(options, "include_usage", False),
+        include_usage=include_usage,
+        running_usage=include_usage and _flag(options, "continuous_usage_stats", False),
         seed=_integer(document, "seed", None) or 0,
         salt=salt,
     )
@@ -179,6 +187,13 @@ def _stops(stop: Any) -> list[str]:
     if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
         raise RequestRefusedError("stop: expected non-empty strings", "stop")
     return stops
+
+
+def _stop_token_ids(ids: Any) -> list[int]:
+    ids = [] if ids is None else ids
+    if not isinstance(ids, list) or not all(type(one) is int and one >= 0 for one in ids):
+        raise RequestRefusedError("stop_token_ids: expected token ids", "stop_token_ids")
+    return ids
 
 
 def _prompts(prompt: Any, tokenizer: Tokenizer, special: bool) -> list[list[int]]:

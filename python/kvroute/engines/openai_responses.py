@@ -27,6 +27,7 @@ class ResponseWriter:
         n: choices for each prompt.
         logprobs: alternatives to tell of each token; None for no log probabilities.
         report_cached: when the usage tells cached tokens.
+        running_usage: whether each chunk counts the tokens so far.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ResponseWriter:
         n: int,
         logprobs: int | None = None,
         report_cached: CachedReports = "always",
+        running_usage: bool = False,
     ) -> None:
         kind = "chat.completion" if chat else "text_completion"
         self._chat = chat
@@ -45,6 +47,7 @@ class ResponseWriter:
         self._n = n
         self._logprobs = logprobs
         self._report_cached = report_cached
+        self._running_usage = running_usage
         self._head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
             "object": kind,
@@ -56,15 +59,17 @@ class ResponseWriter:
 
     def usage(self) -> dict[str, Any]:
         """Token counts: each prompt once, every output; what its first choice found cached."""
-        firsts = self._generations[:: self._n]
-        prompt = sum(len(one.prompt_ids) for one in firsts)
-        output = sum(one.sequence.emitted for one in self._generations)
-        cached = sum(max(0, one.sequence.cached_tokens) for one in firsts)
+        counts = self._counts(sum(one.sequence.emitted for one in self._generations))
+        cached = sum(max(0, one.sequence.cached_tokens) for one in self._generations[:: self._n])
+        details = {"cached_tokens": cached} if self._reports(cached) else None
+        return {**counts, "prompt_tokens_details": details}
+
+    def _counts(self, output: int) -> dict[str, Any]:
+        prompt = sum(len(one.prompt_ids) for one in self._generations[:: self._n])
         return {
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
-            "prompt_tokens_details": {"cached_tokens": cached} if self._reports(cached) else None,
         }
 
     def _reports(self, cached: int) -> bool:
@@ -105,7 +110,11 @@ class ResponseWriter:
         return self._chunk_head + b'[],"usage":' + orjson.dumps(self.usage()) + b"}\n\n"
 
     def _chunk(self, choices: list[dict[str, Any]]) -> bytes:
-        return self._chunk_head + orjson.dumps(choices) + b"}\n\n"
+        counted = b""
+        if self._running_usage:
+            counts = self._counts(sum(one.sent for one in self._generations))
+            counted = b',"usage":' + orjson.dumps(counts)
+        return self._chunk_head + orjson.dumps(choices) + counted + b"}\n\n"
 
     def _whole_choice(self, index: int, one: Generation) -> dict[str, Any]:
         text, logprobs = one.text(0, one.available), self._told(one, 0, one.available)

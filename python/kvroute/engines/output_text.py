@@ -69,25 +69,24 @@ class Lexicon:
     """The words an engine speaks, as the tokens of one tokenizer.
 
     Each word is encoded with the space before it. Pieces joined are the words' text: each token
-    shows its own part where the tokenizer can tell, else the last one of a word shows all of it.
+    shows what can be told of the text up to it; one that ends in half a character shows nothing,
+    and the next one the character, as engines stream it.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, words: Sequence[str] = ()) -> None:
+        """`words` instead of the built-in ones."""
         self._root = _Node()
         self._longest = 1
-        words: list[list[int]] = []
-        for word in _WORDS:
+        words_ids: list[list[int]] = []
+        for word in words or _WORDS:
             text = f" {word}"
             ids = tokenizer.encode(text, add_special_tokens=False)
-            pieces = [tokenizer.decode([token]) for token in ids]
-            if "".join(pieces) != text:
-                pieces = [""] * (len(ids) - 1) + [text]
-            words.append(ids)
-            self._add(ids, pieces)
+            words_ids.append(ids)
+            self._add(ids, _pieces(tokenizer, ids, text))
         if not self._root.edges:
-            words.append([0])
+            words_ids.append([0])
             self._add([0], [" word"])
-        for ids in words:
+        for ids in words_ids:
             self._finish(ids)
 
     def node_after(self, token_ids: Sequence[int]) -> _Node:
@@ -115,6 +114,18 @@ class Lexicon:
             node = node.edges[token][1]
             if not node.edges:
                 node.after = self.node_after(ids[1:depth])
+
+
+def _pieces(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> list[str]:
+    """The part of `text` that each of its tokens shows."""
+    pieces, shown = [], ""
+    for count in range(1, len(ids) + 1):
+        so_far = text if count == len(ids) else tokenizer.decode(ids[:count])
+        if not (text.startswith(so_far) and so_far.startswith(shown)):
+            so_far = shown
+        pieces.append(so_far[len(shown) :])
+        shown = so_far
+    return pieces
 
 
 class Ranked:
@@ -187,6 +198,15 @@ class OutputText:
             if hits:
                 return (count, *min(hits))
         return None
+
+    def first_of(self, ids: Sequence[int], least: int, most: int) -> int | None:
+        """After how many tokens, from `least` to `most`, one of `ids` is the last; None for
+        nowhere."""
+        if not ids:
+            return None
+        self._extend(most)
+        wanted = set(ids)
+        return next((n for n in range(least, most + 1) if self._ids[n - 1] in wanted), None)
 
     def ids(self, start: int, stop: int) -> list[int]:
         """Ids of tokens ``start`` to ``stop``."""

@@ -49,11 +49,35 @@ def test_a_limit_or_the_room_comes_before_the_end() -> None:
 def test_a_stop_string_ends_the_text_before_itself(seed: int, least: int, stop: str) -> None:
     text = OutputText(LEXICON, seed).text(0, 100)
     ending = ending_of(OutputText(LEXICON, seed), 100, 100, least=least, stops=(stop,))
-    found = text.find(stop, max(0, least - len(stop)))
+    found = text.find(stop, max(0, least + 1 - len(stop)))
     if found < 0:
         assert ending == Ending(100, "length")
     else:  # a token is a character here
         assert ending == Ending(found + len(stop), "stop", stop, found)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 60), st.sets(st.sampled_from(list(b"eaxz n"))))
+def test_a_stop_token_is_the_last_and_not_shown(seed: int, least: int, stops: set[int]) -> None:
+    text = OutputText(LEXICON, seed).text(0, 100)
+    ending = ending_of(
+        OutputText(LEXICON, seed), 100, 100, least=least, stop_token_ids=sorted(stops)
+    )
+    found = next((at for at in range(least, 100) if ord(text[at]) in stops), None)
+    if found is None:
+        assert ending == Ending(100, "length")
+    else:
+        assert ending == Ending(found + 1, "stop", ord(text[found]), found)
+
+
+def test_a_stop_token_completes_no_stop_string() -> None:
+    text = OutputText(LEXICON, 1).text(0, 100)
+    stop, token = text[4:7], ord(text[6])
+    first = text.index(text[6])
+    ending = ending_of(OutputText(LEXICON, 1), 100, 100, stops=(stop,), stop_token_ids=(token,))
+    assert ending == Ending(first + 1, "stop", token, first)
+    ending = ending_of(OutputText(LEXICON, 1), 100, 100, stops=(text[:2],), stop_token_ids=(token,))
+    assert ending == Ending(2, "stop", text[:2], 0)
 
 
 @pytest.fixture
@@ -94,6 +118,33 @@ async def test_a_stop_string_is_neither_answered_nor_streamed(engine: SimulatedE
     chunks = await streamed(engine, "/v1/completions", stopped)
     assert "".join(chunk["text"] for chunk in chunks) == whole["text"]
     assert chunks[-1]["stop_reason"] == stop
+
+
+async def test_a_stop_token_s_text_is_not_answered(engine: SimulatedEngine) -> None:
+    body = {"prompt": PROMPT, "max_tokens": 60}
+    text = (await choice(engine, "/v1/completions", body))["text"]
+    token = ord(text[20])
+    body["stop_token_ids"] = [token]
+    whole = await choice(engine, "/v1/completions", body)
+    assert whole["text"] == text[: text.index(text[20])]
+    assert (whole["finish_reason"], whole["stop_reason"]) == ("stop", token)
+    chunks = await streamed(engine, "/v1/completions", body)
+    assert "".join(chunk["text"] for chunk in chunks) == whole["text"]
+
+
+async def test_a_stream_counts_its_tokens_as_it_goes(engine: SimulatedEngine) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"prompt": PROMPT, "max_tokens": 9, "stream": True, "stream_options": options}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{engine.http_url}/v1/completions", json=body) as response,
+    ):
+        events = (await response.read()).split(b"\n\n")
+    *chunks, last = [orjson.loads(event[6:]) for event in events if event.startswith(b"data: {")]
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts == sorted(counts)
+    assert (counts[-1], last["usage"]["completion_tokens"]) == (9, 9)
+    assert chunks[0]["usage"]["prompt_tokens"] == len(PROMPT)
 
 
 async def test_a_completion_without_a_limit_ends_by_itself(engine: SimulatedEngine) -> None:
@@ -137,7 +188,8 @@ async def test_a_chat_s_logprobs_stand_for_its_text(engine: SimulatedEngine) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("stop", 1), ("stop", [""]), ("min_tokens", -1), ("logprobs", "x")]
+    ("name", "value"),
+    [("stop", 1), ("stop", [""]), ("stop_token_ids", ["a"]), ("min_tokens", -1), ("logprobs", "x")],
 )
 async def test_a_wrong_value_is_refused(engine: SimulatedEngine, name: str, value: Any) -> None:
     async with (

@@ -47,6 +47,12 @@ def test_a_word_whose_tokens_say_nothing_alone_shows_with_its_last() -> None:
     assert [token // 1000 for token in output.ids(0, 4)] == [1, 2, 1, 2]
 
 
+def test_half_a_character_shows_with_its_other_half() -> None:
+    output = OutputText(Lexicon(ByteTokenizer(), words=("é",)), 3)
+    assert [output.text(at, at + 1) for at in range(3)] == [" ", "", "é"]
+    assert output.ids(0, 3) == list(" é".encode())
+
+
 def test_other_seeds_say_other_things() -> None:
     assert len({OutputText(LEXICON, seed).text(0, 40) for seed in range(20)}) == 20
 
