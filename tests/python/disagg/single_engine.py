@@ -116,7 +116,7 @@ class SingleEngine:
             offset += len(token.text)
         events = [{**head, "choices": [choice]} for choice in choices]
         options = fields.get("stream_options") or {}
-        if options.get("continuous_usage_stats"):
+        if options.get("include_usage") and options.get("continuous_usage_stats"):
             first = len(events) - len(taken)
             for index, event in enumerate(events):
                 done = max(0, index + 1 - first)

@@ -157,6 +157,37 @@ def test_a_first_token_is_used_only_where_nothing_depends_on_its_neighbour(
     assert path == [COMPLETIONS if is_used else CHAT]
 
 
+@pytest.mark.parametrize(
+    ("chat", "options", "is_used"),
+    [
+        (False, {"seed": 7}, False),
+        (False, {"seed": 7, "temperature": 0.5}, False),
+        (False, {"seed": 7, "temperature": 0}, True),
+        (False, {"temperature": 0.5}, True),
+        (False, {"logprobs": 2}, True),
+        (True, {"logprobs": True}, True),
+        (True, {"logprobs": True, "top_logprobs": 2}, False),
+        (True, {"logprobs": True, "top_logprobs": 2, "max_tokens": 1}, False),
+    ],
+)
+def test_a_first_token_is_used_only_where_a_completion_can_tell_it_all(
+    chat: bool, options: dict[str, Any], is_used: bool
+) -> None:
+    prompt: dict[str, Any] = {"messages": []} if chat else {"prompt": PROMPT}
+    transfer = lmcache().begin(handoff(client_request({**prompt, **options}, chat=chat)))
+    leg = transfer.prefill()
+    transfer.prefilled(orjson.loads(SingleEngine(ABC, "x", 0).answer(leg.path, body_of(leg))))
+    assert transfer.finished() is None
+    second = transfer.decode()
+    if is_used:
+        assert body_of(second)["prompt"] == [*PROMPT, ABC[0].id]
+    else:
+        assert (second.path, body_of(second)) == (
+            CHAT if chat else COMPLETIONS,
+            {**prompt, **options},
+        )
+
+
 def test_an_error_in_mid_stream_and_comments_go_through() -> None:
     connector = lmcache()
     transfer = connector.begin(handoff(client_request({"prompt": PROMPT, "stream": True})))

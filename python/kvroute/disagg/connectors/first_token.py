@@ -49,9 +49,12 @@ class FirstToken:
 
         It would not where a stop string may begin in this token and end in the next, which that
         engine does not look for in its prompt, nor where the token shows no text or half a
-        character: the text that follows depends on how the engine reads its prompt's end.
+        character: the text that follows depends on how the engine reads its prompt's end. With a
+        seed it would draw the second token as the first one was drawn.
         """
         if not self.text or self.text.endswith(_UNFINISHED_CHARACTER):
+            return False
+        if fields.get("seed") is not None and fields.get("temperature") != 0:
             return False
         return not any(_may_begin(stop, self.text) for stop in _stop_strings(fields.get("stop")))
 

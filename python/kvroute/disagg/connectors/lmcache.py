@@ -111,6 +111,8 @@ class LmcacheTransfer(Transfer):
         self._fields = fields
         self._completion = completion_fields(fields) if handoff.request.is_chat else fields
         self._limit = self._completion.get("max_tokens", _DEFAULT_COMPLETION_TOKENS)
+        # A completion's alternatives are keyed by their text: two of one text are one.
+        self._keeps_shape = not (handoff.request.is_chat and fields.get("top_logprobs"))
         notices.expect(handoff.transfer_id, receiver.ranks)
 
     def prefill(self) -> LegRequest:
@@ -127,11 +129,13 @@ class LmcacheTransfer(Transfer):
 
     def prefilled(self, answer: Mapping[str, Any]) -> None:
         self._first = read_first_token(answer)
-        self._is_continued = self._first.can_be_continued(self._request.fields)
+        self._is_continued = self._keeps_shape and self._first.can_be_continued(
+            self._request.fields
+        )
 
     def finished(self) -> bytes | None:
         first = self._taken()
-        if first.ends_the_answer or self._limit == 1:
+        if self._keeps_shape and (first.ends_the_answer or self._limit == 1):
             return MergedAnswer(self._request, first).of_first_token_alone()
         return None
 

@@ -41,8 +41,8 @@ class MergedAnswer(AnswerRelay):
             self._head_fields["id"] = chat_id(self._head_fields["id"])
         options = fields.get("stream_options")
         options = options if isinstance(options, dict) else {}
-        self._counts_all = bool(options.get("continuous_usage_stats"))
         self._counts_last = bool(options.get("include_usage"))
+        self._counts_all = self._counts_last and bool(options.get("continuous_usage_stats"))
 
     def head(self) -> bytes:
         if not self._is_streamed:
