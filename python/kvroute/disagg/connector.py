@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest, Worker
 
@@ -15,11 +15,22 @@ comes."""
 
 class HandoffError(Exception):
     """This attempt cannot go on: an engine's answer is not what the protocol says, or something
-    that had to come did not come in time. The message names the leg and what was expected."""
+    that had to come did not come in time. The message names the leg and what was expected.
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+    `leg`: whose worker another attempt should do without, where that is not plain from when it was
+    raised.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        timed_out: bool = False,
+        leg: Literal["prefill", "decode"] | None = None,
+    ) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.leg = leg
 
 
 class AnswerRelay(ABC):
@@ -101,6 +112,10 @@ class Connector(ABC):
     """Whether both legs are sent at once."""
     needs_token_ids: ClassVar[bool] = False
     """Whether the prompt's token ids must be known; a request without them goes whole."""
+    serves_whole: ClassVar[bool] = True
+    """Whether an engine with the decode role alone serves a whole request. Where it does not, only
+    workers of both roles get one, and without such a worker a request that cannot go in two legs
+    is refused."""
 
     async def open(self, fetch: Fetch | None = None) -> None:  # noqa: B027 - few protocols need it
         """Opens what the protocol needs (sockets). Needs a running event loop.

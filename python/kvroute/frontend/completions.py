@@ -56,10 +56,11 @@ class Completions:
         )
         await self.answer(path, job)
 
-    async def answer(self, path: str, job: Job) -> None:
-        """The same for a job whose prompts' tokens are there."""
+    async def answer(self, path: str, job: Job, excluded: frozenset[str] = frozenset()) -> None:
+        """The same for a job whose prompts' tokens are there. None of the workers `excluded`, which
+        may serve whole requests by their role, gets it."""
         exchange, group = job.exchange, job.group
-        failed: set[str] = set()
+        failed: set[str] = set(excluded)
         last_error: UpstreamError | None = None
         for attempt in range(self._reroutes + 1):
             if failed and len(failed) == group.count(job.phase):
@@ -85,7 +86,8 @@ class Completions:
                 booking.release()
         reason = "none" if last_error is None else failure_reason(last_error)
         raise gateway_error(
-            reason, f"{len(failed)} of the engines tried did not answer; the last: {last_error}"
+            reason,
+            f"{len(failed - excluded)} of the engines tried did not answer; the last: {last_error}",
         )
 
     async def _book(self, job: Job, failed: set[str]) -> Booking:

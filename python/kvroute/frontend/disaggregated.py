@@ -10,8 +10,14 @@ from kvroute.disagg.connector import Connector, HandoffError
 from kvroute.disagg.estimate import estimate_tokens
 from kvroute.disagg.legs import ClientRequest, Handoff, Worker
 from kvroute.frontend.completions import Completions
-from kvroute.frontend.errors import ApiError, connections_exhausted, gateway_error
-from kvroute.frontend.fleet import Booking, Fleet, OverloadedError
+from kvroute.frontend.errors import (
+    ApiError,
+    bad_request,
+    connections_exhausted,
+    gateway_error,
+    no_backend,
+)
+from kvroute.frontend.fleet import Booking, Fleet, ModelGroup, OverloadedError
 from kvroute.frontend.handover import Handover
 from kvroute.frontend.intake import Job
 from kvroute.frontend.legs import Leg, LegFailedError
@@ -21,6 +27,8 @@ from kvroute.frontend.upstream import Upstream, UpstreamBusyError
 from kvroute.frontend.waiting import Admission
 
 logger = logging.getLogger("kvroute.frontend")
+
+_REFUSED = "protocol_"  # begins the reason of a request that the connector refuses
 
 
 class Disaggregated:
@@ -60,7 +68,10 @@ class Disaggregated:
         """Answers a request to `path`. Raises ApiError if no worker gave an answer."""
         exchange, group = job.exchange, job.group
         job.prompts = await self._tokens.token_ids(
-            group, job.request, headers=exchange.authorization()
+            group,
+            job.request,
+            headers=exchange.authorization(),
+            needed=self._connector.needs_token_ids,
         )
         request = ClientRequest(
             path,
@@ -73,8 +84,23 @@ class Disaggregated:
         if reason is None:
             reason = await self._serve_in_two_legs(job, request)
         if reason is not None:
-            self._metrics.whole_requests.labels(group.name, reason).inc()
-            await self._whole.answer(path, job)
+            await self._serve_whole(path, job, reason)
+
+    async def _serve_whole(self, path: str, job: Job, reason: str) -> None:
+        """Where engines of one role serve nothing whole, workers of both roles do, if any."""
+        group = job.group
+        self._metrics.whole_requests.labels(group.name, reason).inc()
+        excluded: frozenset[str] = frozenset()
+        if not self._connector.serves_whole:
+            if not self._can_go_whole(group):
+                raise _not_whole(self._connector.name, reason)
+            excluded = frozenset(url for url, b in group.backends.items() if b.role == "decode")
+        await self._whole.answer(path, job, excluded)
+
+    def _can_go_whole(self, group: ModelGroup) -> bool:
+        return self._connector.serves_whole or any(
+            backend.role == "both" for backend in group.backends.values()
+        )
 
     def _reason_to_go_whole(self, job: Job, request: ClientRequest) -> str | None:
         group = job.group
@@ -89,13 +115,15 @@ class Disaggregated:
         decision = self._condition.decide(
             length, prefill_workers=group.count_ready("prefill"), uncached_tokens=uncached
         )
-        if not decision.two_legs:
+        if not decision.two_legs and (
+            decision.reason == "no_prefill_worker" or self._can_go_whole(group)
+        ):
             return decision.reason
         refusal = self._connector.refusal(request)
         if refusal is not None:
-            return f"protocol_{refusal}"
+            return _REFUSED + refusal
         if self._connector.needs_token_ids and not ids:
-            return "protocol_unknown_tokens"
+            return f"{_REFUSED}unknown_tokens"
         return None
 
     async def _serve_in_two_legs(self, job: Job, request: ClientRequest) -> str | None:
@@ -157,7 +185,7 @@ class Disaggregated:
         try:
             transfer = self._connector.begin(handoff)
         except HandoffError as error:
-            raise LegFailedError("decode", "protocol", str(error)) from error
+            raise LegFailedError(error.leg or "decode", "protocol", str(error)) from error
 
         def began(status: int) -> None:
             if status >= 400:
@@ -186,6 +214,15 @@ class Disaggregated:
             raise
         finally:
             transfer.close()
+
+
+def _not_whole(connector: str, reason: str) -> ApiError:
+    """Why a request that no worker may serve whole is not served at all."""
+    if reason.startswith(_REFUSED):
+        name = reason.removeprefix(_REFUSED)
+        message = f"{name}: {connector} serves no such request, and no worker has both roles"
+        return bad_request(message, name)
+    return no_backend(f"no prefill worker takes the request ({reason}), and none has both roles")
 
 
 def _worker(booking: Booking) -> Worker:

@@ -1,4 +1,5 @@
-"""Fixtures of the frontend's tests; makes the harness beside this file importable."""
+"""Fixtures of the frontend's tests; makes the harness beside this file importable, and that of the
+connectors' tests."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "disagg"))
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ async def deployment(
     roles = [KvRole.PREFILL] * prefills + [KvRole.DECODE] * decodes
     made = [SimulatedEngine(**common, kv_role=role) for role in roles]
     prefill, decode = made[:prefills], made[prefills:]
-    single = SimulatedEngine(model="m", block_size=BLOCK, num_blocks=512, cost=cost)
+    single = SimulatedEngine(**{**common, "kv_connector": None})
     async with (
         running(*made, single),
         running_frontend(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from kvroute.disagg.connector import AnswerRelay, Connector, Fetch, HandoffError, Transfer
 from kvroute.disagg.connectors.leg_requests import leg_request, prefill_fields
@@ -22,7 +22,7 @@ from kvroute.disagg.connectors.option_values import (
 )
 from kvroute.disagg.connectors.refusals import shared_refusal
 from kvroute.disagg.connectors.registrations import Registrations, is_address
-from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest
+from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest, Worker
 from kvroute.disagg.usage import UsageChange, UsageRelay, prefill_change
 
 
@@ -89,6 +89,7 @@ class P2pNcclConnector(Connector):
 
     name: ClassVar[str] = "p2p_nccl"
     options_type: ClassVar[type[Any]] = P2pNcclOptions
+    serves_whole: ClassVar[bool] = False  # its engines read addresses out of every request's id
 
     def __init__(self, options: P2pNcclOptions) -> None:
         self.options = options
@@ -109,10 +110,12 @@ class P2pNcclConnector(Connector):
         return shared_refusal(request)
 
     def begin(self, handoff: Handoff) -> Transfer:
-        addresses = []
-        for role, worker in (("prefill", handoff.prefill), ("decode", handoff.decode)):
-            address = self.registrations.zmq_address(worker.url)
-            if address is None:
-                raise HandoffError(f"p2p_nccl: {role} worker {worker.url} has not registered")
-            addresses.append(address)
-        return P2pNcclTransfer(handoff, *addresses)
+        prefill = self._address("prefill", handoff.prefill)
+        return P2pNcclTransfer(handoff, prefill, self._address("decode", handoff.decode))
+
+    def _address(self, leg: Literal["prefill", "decode"], worker: Worker) -> str:
+        address = self.registrations.zmq_address(worker.url)
+        if address is None:
+            message = f"p2p_nccl: {leg} worker {worker.url} has not registered"
+            raise HandoffError(message, leg=leg)
+        return address
