@@ -1,5 +1,7 @@
+#include <cstddef>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -18,10 +20,9 @@ std::vector<double> costs_of(const Policy& decider, const ScoreInput& input) {
   return costs;
 }
 
-py::list score(py::handle policy, py::handle targets, py::handle fleet,
-               const StatedRequest& request) {
+py::list score(py::handle policy, py::handle targets, const StatedArguments& arguments) {
   const auto made = make_policy(policy_spec(policy, "policy"));
-  const StatedInput stated(targets, fleet, request);
+  const StatedInput stated(targets, arguments);
   const ScoreInput input = stated.input();
   const Policy& decider = made->decider(input);
   py::list costs;
@@ -31,11 +32,11 @@ py::list score(py::handle policy, py::handle targets, py::handle fleet,
   return costs;
 }
 
-py::tuple decide(py::handle policy, py::handle targets, py::handle fleet, py::handle seed,
-                 const StatedRequest& request) {
+py::tuple decide(py::handle policy, py::handle targets, const StatedArguments& arguments,
+                 py::handle seed) {
   const auto made = make_policy(policy_spec(policy, "policy"));
   const auto given_seed = unsigned_64_or_none(seed, "seed");
-  const StatedInput stated(targets, fleet, request);
+  const StatedInput stated(targets, arguments);
   const ScoreInput input = stated.input();
   const Policy& decider = made->decider(input);
   PickState state(given_seed ? *given_seed : Random::entropy());
@@ -43,10 +44,39 @@ py::tuple decide(py::handle policy, py::handle targets, py::handle fleet, py::ha
   return py::make_tuple(chosen, std::string(decider.name()));
 }
 
+/// As StatedArguments has them.
+auto stated_keywords() {
+  const auto none = py::none();
+  return std::tuple(py::arg("num_tokens"), py::arg("block_size") = 16,
+                    py::arg("local_hashes") = none, py::arg("session_id") = none,
+                    py::arg("expected_output_tokens") = none, py::arg("now") = 0.0,
+                    py::arg("fleet") = none, py::arg("overlap_credit") = none,
+                    py::arg("prefill_scale") = none, py::arg("temperature") = none,
+                    py::arg("assume_kv_reuse") = none, py::arg("track_prefill_tokens") = none);
+}
+
+template <std::size_t>
+using Stated = py::handle;
+template <typename>
+using Own = py::handle;
+
+/// Defines a function of a policy, targets, the stated arguments, and those described by `own`.
+template <typename Function, std::size_t... At, typename... Extra>
+void define(py::module_& module, const char* name, const char* doc, Function function,
+            std::index_sequence<At...> /*stated*/, const Extra&... own) {
+  const auto keywords = stated_keywords();
+  module.def(
+      name,
+      [function](py::handle policy, py::handle targets, Stated<At>... stated,
+                 Own<Extra>... values) {
+        return function(policy, targets, StatedArguments{stated...}, values...);
+      },
+      py::arg("policy"), py::arg("targets"), py::kw_only(), std::get<At>(keywords)..., own..., doc);
+}
+
 }  // namespace
 
 void bind_policy(py::module_& module) {
-  const auto none = py::none();
   module.def(
       "policy_names",
       [] {
@@ -59,52 +89,11 @@ void bind_policy(py::module_& module) {
       "policy_needs_tokens",
       [](py::handle policy) { return make_policy(policy_spec(policy, "policy"))->needs_overlap(); },
       py::arg("policy"), "Whether a policy looks at what targets hold of the prompt.");
-  module.def(
-      "score",
-      [](py::handle policy, py::handle targets, py::handle num_tokens, py::handle block_size,
-         py::handle local_hashes, py::handle session_id, py::handle expected_output_tokens,
-         py::handle now, py::handle fleet, py::handle overlap_credit, py::handle prefill_scale,
-         py::handle temperature, py::handle assume_kv_reuse, py::handle track_prefill_tokens) {
-        return score(
-            policy, targets, fleet,
-            {num_tokens,
-             block_size,
-             local_hashes,
-             session_id,
-             expected_output_tokens,
-             now,
-             {overlap_credit, prefill_scale, temperature, assume_kv_reuse, track_prefill_tokens}});
-      },
-      py::arg("policy"), py::arg("targets"), py::kw_only(), py::arg("num_tokens"),
-      py::arg("block_size") = 16, py::arg("local_hashes") = none, py::arg("session_id") = none,
-      py::arg("expected_output_tokens") = none, py::arg("now") = 0.0, py::arg("fleet") = none,
-      py::arg("overlap_credit") = none, py::arg("prefill_scale") = none,
-      py::arg("temperature") = none, py::arg("assume_kv_reuse") = none,
-      py::arg("track_prefill_tokens") = none, "The cost of each target by stated figures.");
-  module.def(
-      "decide",
-      [](py::handle policy, py::handle targets, py::handle num_tokens, py::handle block_size,
-         py::handle local_hashes, py::handle session_id, py::handle expected_output_tokens,
-         py::handle now, py::handle fleet, py::handle overlap_credit, py::handle prefill_scale,
-         py::handle temperature, py::handle assume_kv_reuse, py::handle track_prefill_tokens,
-         py::handle seed) {
-        return decide(
-            policy, targets, fleet, seed,
-            {num_tokens,
-             block_size,
-             local_hashes,
-             session_id,
-             expected_output_tokens,
-             now,
-             {overlap_credit, prefill_scale, temperature, assume_kv_reuse, track_prefill_tokens}});
-      },
-      py::arg("policy"), py::arg("targets"), py::kw_only(), py::arg("num_tokens"),
-      py::arg("block_size") = 16, py::arg("local_hashes") = none, py::arg("session_id") = none,
-      py::arg("expected_output_tokens") = none, py::arg("now") = 0.0, py::arg("fleet") = none,
-      py::arg("overlap_credit") = none, py::arg("prefill_scale") = none,
-      py::arg("temperature") = none, py::arg("assume_kv_reuse") = none,
-      py::arg("track_prefill_tokens") = none, py::arg("seed") = 0,
-      "Which target a policy takes by stated figures.");
+  constexpr auto stated =
+      std::make_index_sequence<std::tuple_size_v<decltype(stated_keywords())>>();
+  define(module, "score", "The cost of each target by stated figures.", &score, stated);
+  define(module, "decide", "Which target a policy takes by stated figures.", &decide, stated,
+         py::arg("seed") = 0);
 }
 
 }  // namespace kvroute::python

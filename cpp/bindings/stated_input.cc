@@ -100,13 +100,14 @@ struct StatedInput::Target {
   double prefill_scale_age = 0;
   TargetLoad load;
   TargetHistory history;
+  std::vector<Nanoseconds> arrivals;
 };
 
-StatedInput::StatedInput(py::handle targets, py::handle fleet, const StatedRequest& request) {
-  take_request(request);
-  if (!fleet.is_none()) {
+StatedInput::StatedInput(py::handle targets, const StatedArguments& arguments) {
+  take_request(arguments);
+  if (!arguments.fleet.is_none()) {
     try {
-      take_fleet(fleet);
+      take_fleet(arguments.fleet);
     } catch (const InvalidArgument& refused) {
       const std::string what = refused.what();
       throw InvalidArgument("fleet" + std::string(what.starts_with(':') ? "" : ".") + what);
@@ -118,10 +119,11 @@ StatedInput::StatedInput(py::handle targets, py::handle fleet, const StatedReque
   if (fleet_.targets == 0) fleet_.targets = static_cast<std::uint32_t>(loads_.size());
   candidates_.resize(loads_.size());
   std::iota(candidates_.begin(), candidates_.end(), 0U);
+  count_arrivals();
   order_by_name();
 }
 
-void StatedInput::take_request(const StatedRequest& request) {
+void StatedInput::take_request(const StatedArguments& request) {
   request_.num_tokens =
       static_cast<std::uint64_t>(integer(request.num_tokens, "num_tokens", 1, kMost64));
   request_.block_size =
@@ -142,8 +144,7 @@ void StatedInput::take_fleet(py::handle fleet) {
   // First what others of its fields are counted with.
   for (const bool parameters : {true, false}) {
     for_each_field(fleet, "a fleet's figures", [&](std::string_view name, py::handle value) {
-      const bool is_parameter =
-          name == "arrival_memory" || name == "recent_time_constant" || name == "window_seconds";
+      const bool is_parameter = name == "recent_time_constant" || name == "window_seconds";
       if (is_parameter == parameters) take_fleet_field(name, value);
     });
   }
@@ -151,7 +152,7 @@ void StatedInput::take_fleet(py::handle fleet) {
 
 void StatedInput::take_fleet_field(std::string_view name, py::handle value) {
   if (name == "arrival_memory") {
-    fleet_.arrival_memory = amount(value, name, 1);
+    arrival_memory_ = amount(value, name, 1);
   } else if (name == "recent_time_constant") {
     fleet_.recent_time_constant = amount(value, name, 1e-6, kMostSeconds);
   } else if (name == "window_seconds") {
@@ -165,8 +166,7 @@ void StatedInput::take_fleet_field(std::string_view name, py::handle value) {
   } else if (name == "attention_seconds") {
     fleet_.prefill.attention_seconds = amount(value, name);
   } else if (name == "arrivals") {
-    for_each_time(value, name,
-                  [this](Nanoseconds at) { fleet_.arrivals.add(at, fleet_.arrival_memory); });
+    for_each_time(value, name, [this](Nanoseconds at) { fleet_arrivals_.push_back(at); });
   } else if (name == "prefill_seconds") {
     fleet_.prefill_seconds = mean_of(value, name);
   } else if (name == "prefill_scale") {
@@ -277,8 +277,7 @@ void StatedInput::take_history_field(Target& target, std::string_view name, py::
       target.history.requests.add(tokens, at, fleet_.window_seconds);
     });
   } else if (name == "arrivals") {
-    for_each_time(value, name,
-                  [&](Nanoseconds at) { load.arrivals.add(at, fleet_.arrival_memory); });
+    for_each_time(value, name, [&](Nanoseconds at) { target.arrivals.push_back(at); });
   } else if (name == "prefill_seconds") {
     load.prefill_seconds = mean_of(value, name);
   } else if (name == "prefill_scale") {
@@ -305,6 +304,16 @@ void StatedInput::add(const Target& target) {
   preferences_.push_back(target.preference);
   loads_.push_back(target.load);
   histories_.push_back(target.history);
+  arrivals_.push_back(target.arrivals);
+}
+
+// As LoadModel does, once it is known how many targets there are.
+void StatedInput::count_arrivals() {
+  fleet_.arrival_memory = arrival_memory_.value_or(kArrivalMemory * fleet_.targets);
+  for (const Nanoseconds at : fleet_arrivals_) fleet_.arrivals.add(at, fleet_.arrival_memory);
+  for (std::size_t target = 0; target < arrivals_.size(); ++target) {
+    for (const Nanoseconds at : arrivals_[target]) loads_[target].arrivals.add(at, kArrivalMemory);
+  }
 }
 
 void StatedInput::order_by_name() {

@@ -12,14 +12,15 @@
 
 namespace kvroute::python {
 
-/// What `score` and `decide` are told of the request.
-struct StatedRequest {
+/// What `score` and `decide` take by keyword, in this order.
+struct StatedArguments {
   py::handle num_tokens;
   py::handle block_size;
   py::handle local_hashes;
   py::handle session_id;
   py::handle expected_output_tokens;
   py::handle now;
+  py::handle fleet;
   OverrideArguments overrides;
 };
 
@@ -28,14 +29,14 @@ struct StatedRequest {
 class StatedInput {
  public:
   /// \throws InvalidArgument naming the figure: "targets[2].held: expected ..."
-  StatedInput(py::handle targets, py::handle fleet, const StatedRequest& request);
+  StatedInput(py::handle targets, const StatedArguments& arguments);
 
   [[nodiscard]] ScoreInput input() const;
 
  private:
   struct Target;
 
-  void take_request(const StatedRequest& request);
+  void take_request(const StatedArguments& request);
   void take_fleet(py::handle fleet);
   void take_fleet_field(std::string_view name, py::handle value);
   void take_target(py::handle target);
@@ -43,11 +44,14 @@ class StatedInput {
   void take_load_field(Target& target, std::string_view name, py::handle value);
   void take_history_field(Target& target, std::string_view name, py::handle value);
   void add(const Target& target);
+  void count_arrivals();
   void order_by_name();
 
   ScoreInput request_;
   std::optional<HashInput> hashes_;
   FleetLoad fleet_;
+  std::optional<double> arrival_memory_;  // as it is stated
+  std::vector<Nanoseconds> fleet_arrivals_;
   std::vector<TargetId> names_;
   std::vector<Slot> candidates_;
   std::array<std::vector<std::uint32_t>, kTiers> depths_;
@@ -60,6 +64,7 @@ class StatedInput {
   std::vector<double> preferences_;
   std::vector<TargetLoad> loads_;
   std::vector<TargetHistory> histories_;
+  std::vector<std::vector<Nanoseconds>> arrivals_;  // by target
 };
 
 }  // namespace kvroute::python

@@ -136,9 +136,9 @@ def score(
     seconds; of request_rate also pairs of a time and its uncached tokens); preference.
 
     The fleet's: prefill_tokens_per_second, attention_seconds, targets (as many as are stated),
-    arrivals, arrival_memory, prefill_seconds, prefill_scale, output_tokens, decode_seconds,
-    recent_time_constant, window_seconds, report_lifetime. InvalidArgument names a figure by its
-    place: "targets[2].held: expected ..."."""
+    arrivals, arrival_memory (32 a target), prefill_seconds, prefill_scale, output_tokens,
+    decode_seconds, recent_time_constant, window_seconds, report_lifetime. InvalidArgument names a
+    figure by its place: "targets[2].held: expected ..."."""
 
 def decide(
     policy: Policy,

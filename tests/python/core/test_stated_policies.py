@@ -157,3 +157,28 @@ def test_malformed_figures_are_refused_by_their_place(
 ) -> None:
     with pytest.raises(kvroute.InvalidArgument, match=message):
         kvroute.score("kv_cost", targets, **{"num_tokens": 16, **options})
+
+
+# Gaps that grow, so that it matters how many of them a mean remembers.
+ARRIVALS = [float(i * i) for i in range(200)]
+NOW = ARRIVALS[-1]
+
+
+def test_the_fleets_arrivals_are_remembered_by_how_many_targets_there_are() -> None:
+    def costs(fleet: dict[str, Any], targets: int = 3) -> list[float | None]:
+        fleet |= {"arrivals": ARRIVALS, "prefill_seconds": 0.1}
+        return kvroute.score("kv_delay", [{}] * targets, num_tokens=5000, now=NOW, fleet=fleet)
+
+    assert costs({}) == costs({"arrival_memory": 96}) != costs({"arrival_memory": 32})
+    assert costs({"targets": 4}, 2) == costs({"targets": 4, "arrival_memory": 128}, 2)
+
+
+def test_a_targets_own_arrivals_are_remembered_as_in_a_router() -> None:
+    def cost(targets: int) -> float | None:
+        target = {"arrivals": ARRIVALS, "prefill_seconds": 0.1}
+        fleet = {"arrival_memory": 32 * targets}
+        return kvroute.score("kv_delay", [target] * targets, num_tokens=5000, now=NOW, fleet=fleet)[
+            0
+        ]
+
+    assert cost(1) == cost(7)
