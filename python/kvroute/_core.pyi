@@ -578,8 +578,9 @@ class KvRouter:
 
     def recent_decisions(self, limit: int = 100) -> list[Decision]:
         """The last decisions of select_worker and reserve, the oldest first, of those that
-        `decision_log` keeps; fewer where loads change much between decisions. The terms are
-        computed now, by the policy of then, from the figures of then."""
+        `decision_log` keeps; fewer where loads change much between decisions, or where they would
+        take more than 256 MiB. The terms are computed now, by the policy of then, from the figures
+        of then."""
 
     def overlaps(
         self,

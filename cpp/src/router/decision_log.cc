@@ -17,8 +17,8 @@ void append(std::span<const T> from, std::vector<T>& to) {
 }
 
 template <typename T>
-std::vector<T> copy(std::span<const T> from) {
-  return {from.begin(), from.end()};
+void assign(std::span<const T> from, std::vector<T>& to) {
+  to.assign(from.begin(), from.end());
 }
 
 template <typename T>
@@ -40,34 +40,48 @@ void prefetch_end(const std::vector<T>& values, std::size_t count) {
   prefetch(values.data() + values.size(), std::min(room, count) * sizeof(T));
 }
 
-std::shared_ptr<const RareInput> rare_of(const ScoreInput& input,
-                                         const DecisionLog::Choice& choice) {
+bool is_rare(const ScoreInput& input, const DecisionLog::Choice& choice) {
   const RequestOverrides& asked = input.overrides;
   const bool has_overrides = asked.overlap_credit || asked.prefill_scale || asked.temperature ||
                              asked.assume_kv_reuse || asked.track_prefill_tokens;
-  if (input.depths.front().empty() && input.preferences.empty() && choice.given.empty() &&
-      choice.excluded.empty() && !has_overrides) {
-    return nullptr;
+  return !input.depths.front().empty() || !input.preferences.empty() || !choice.given.empty() ||
+         has_overrides;
+}
+
+void take_rare(const ScoreInput& input, const DecisionLog::Choice& choice, DecisionEntry& entry) {
+  entry.is_rare = is_rare(input, choice);
+  if (!entry.is_rare) return;
+  if (!entry.rare) entry.rare = std::make_unique<RareInput>();
+  for (std::size_t tier = 0; tier < kTiers; ++tier) {
+    assign(input.depths[tier], entry.rare->depths[tier]);
   }
-  auto rare = std::make_shared<RareInput>();
-  for (std::size_t tier = 0; tier < kTiers; ++tier) rare->depths[tier] = copy(input.depths[tier]);
-  rare->preferences = copy(input.preferences);
-  rare->given = copy(choice.given);
-  rare->excluded = copy(choice.excluded);
-  rare->overrides = asked;
-  return rare;
+  assign(input.preferences, entry.rare->preferences);
+  assign(choice.given, entry.rare->given);
+  entry.rare->overrides = input.overrides;
+}
+
+void append_standings(const ScoreInput& input, const DecisionLog::Choice& choice,
+                      std::vector<Standing>& standings) {
+  const std::size_t begin = standings.size();
+  standings.resize(begin + input.held.size());
+  Standing* const by_slot = standings.data() + begin;
+  for (const Slot slot : input.candidates) by_slot[slot] = Standing::candidate();
+  for (const auto& [slot, why] : choice.excluded) by_slot[slot] = Standing::excluded(why);
 }
 
 }  // namespace
 
-DecisionLog::DecisionLog(std::size_t capacity)
-    : capacity_(capacity), page_size_(std::min(capacity / 16 + 1, kMostInPage)) {}
+DecisionLog::DecisionLog(std::size_t capacity, std::size_t most_bytes)
+    : capacity_(capacity),
+      most_bytes_(most_bytes),
+      page_size_(std::min(capacity / 16 + 1, kMostInPage)) {}
 
 void DecisionLog::drop_oldest() {
   std::shared_ptr<DecisionPage> page = std::move(pages_.front());
-  pages_.pop_front();
+  pages_.erase(pages_.begin());
   kept_ -= page->count;
   changes_ -= page->changes.size();
+  bytes_ -= page->bytes;
   // Who reads it keeps it: it is not to be used again.
   if (page->readers.load(std::memory_order_acquire) == 0) spare_ = std::move(page);
 }
@@ -84,15 +98,19 @@ std::shared_ptr<DecisionPage> DecisionLog::blank_page() {
   page->changes.clear();
   page->hashes.clear();
   page->by_slot.clear();
+  page->standings.clear();
+  for (DecisionEntry& entry : page->entries) {
+    if (entry.roster != roster_) entry.roster.reset();
+  }
   return page;
 }
 
 // A page with room for one more decision. Its arrays get their memory while it is empty.
-DecisionPage& DecisionLog::page_for(std::size_t changes, std::size_t by_slot) {
+DecisionPage& DecisionLog::page_for(std::size_t changes, std::size_t slots, bool are_all) {
   if (!pages_.empty()) {
     DecisionPage& last = *pages_.back();
     if (last.count < page_size_ && has_room(last.changes, changes) &&
-        has_room(last.by_slot, by_slot)) {
+        has_room(last.by_slot, 2 * slots) && (are_all || has_room(last.standings, slots))) {
       return last;
     }
   }
@@ -103,7 +121,10 @@ DecisionPage& DecisionLog::page_for(std::size_t changes, std::size_t by_slot) {
   while (is_beyond(capacity_, changes)) drop_oldest();
   std::shared_ptr<DecisionPage> page = blank_page();
   page->changes.reserve(std::max(changes, kChangesEach * page_size_));
-  page->by_slot.reserve(by_slot * page_size_);
+  page->by_slot.reserve(2 * slots * page_size_);
+  page->standings.reserve(slots * page_size_);
+  page->bytes = page->own_bytes();
+  bytes_ += page->bytes;
   return *pages_.emplace_back(std::move(page));
 }
 
@@ -143,17 +164,16 @@ void DecisionLog::note_changes(DecisionPage& page, const ScoreInput& input,
 }
 
 void DecisionLog::record(const ScoreInput& input, std::span<const std::uint64_t> revisions,
-                         const std::shared_ptr<const Policy>& policy, const TargetTable& targets,
-                         const Choice& choice) {
+                         const std::shared_ptr<const Policy>& policy,
+                         const std::shared_ptr<const Roster>& roster, const Choice& choice) {
   find_changed(revisions);
-  if (!roster_ || roster_->membership != targets.membership()) {
-    roster_ = roster_of(targets, roster_);
-  }
+  const bool is_new_roster = roster_ != roster;
+  if (is_new_roster) roster_ = roster;
   const bool are_all = input.candidates.size() == roster_->listed.size();
-  const std::size_t by_slot = 2 * input.held.size() + (are_all ? 0 : input.candidates.size());
-  DecisionPage& page = page_for(changed_.size(), by_slot);
+  DecisionPage& page = page_for(changed_.size(), input.held.size(), are_all);
   note_changes(page, input, revisions);
   DecisionEntry& entry = page.entries[page.count];
+  const std::size_t bytes_before = entry.more_bytes();
   entry.num_tokens = input.num_tokens;
   entry.now = input.now;
   entry.report_lifetime_seconds = input.report_lifetime_seconds;
@@ -173,21 +193,27 @@ void DecisionLog::record(const ScoreInput& input, std::span<const std::uint64_t>
   entry.slots = static_cast<std::uint32_t>(input.held.size());
   append(input.held, page.by_slot);
   append(input.active, page.by_slot);
-  if (!are_all) append(input.candidates, page.by_slot);
-  entry.candidates = are_all ? 0 : static_cast<std::uint32_t>(input.candidates.size());
-  entry.rare = rare_of(input, choice);
+  entry.standings = static_cast<std::uint32_t>(page.standings.size());
+  entry.are_all = are_all;
+  if (!are_all) append_standings(input, choice, page.standings);
+  take_rare(input, choice, entry);
   ++page.count;
   ++kept_;
   ++next_;
-  prefetch_next(page, by_slot);
+  const std::size_t more =
+      entry.more_bytes() - bytes_before + (is_new_roster ? roster_->bytes() : 0);
+  page.bytes += more;
+  bytes_ += more;
+  while (bytes_ > most_bytes_ && pages_.size() > 1) drop_oldest();
+  prefetch_next(page, input.held.size());
   prefetch(&now_[choice.chosen], sizeof(LoadState));  // the load that changes next
 }
 
 // What was written a thousand decisions ago is in no cache; the next one need not wait for it.
-void DecisionLog::prefetch_next(const DecisionPage& page, std::size_t by_slot) {
+void DecisionLog::prefetch_next(const DecisionPage& page, std::size_t slots) {
   prefetch_end(page.changes, 1);
   prefetch_end(page.hashes, kMostHashes);
-  prefetch_end(page.by_slot, by_slot);
+  prefetch_end(page.by_slot, 2 * slots);
   if (page.count < page.entries.size()) {
     prefetch(&page.entries[page.count], sizeof(DecisionEntry));
   }

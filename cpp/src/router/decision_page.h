@@ -30,8 +30,31 @@ struct RareInput {
   std::array<std::vector<std::uint32_t>, kTiers> depths;
   std::vector<double> preferences;
   std::vector<double> given;
-  std::vector<std::pair<Slot, Exclusion>> excluded;
   RequestOverrides overrides;
+
+  [[nodiscard]] std::size_t bytes() const noexcept;
+};
+
+/// What a decision made of a target, in one byte.
+class Standing {
+ public:
+  Standing() = default;  // it was not asked about
+  [[nodiscard]] static Standing candidate() noexcept { return Standing(1); }
+  [[nodiscard]] static Standing excluded(Exclusion why) noexcept {
+    return Standing(static_cast<std::uint8_t>(kFirstReason + static_cast<std::uint8_t>(why)));
+  }
+  [[nodiscard]] bool is_candidate() const noexcept { return value_ == 1; }
+  [[nodiscard]] std::optional<Exclusion> reason() const noexcept {
+    if (value_ < kFirstReason) return std::nullopt;
+    return static_cast<Exclusion>(value_ - kFirstReason);
+  }
+
+ private:
+  static constexpr std::uint8_t kFirstReason = 2;
+
+  explicit Standing(std::uint8_t value) noexcept : value_(value) {}
+
+  std::uint8_t value_ = 0;
 };
 
 /// One decision, but for the arrays and the loads, which lie in its page.
@@ -46,14 +69,19 @@ struct DecisionEntry {
   std::uint32_t changes = 0;     // of the page's, those that came before
   std::uint32_t hashes = 0;      // begin of its hashes in the page's
   std::uint32_t hash_count = 0;  // so many are kept
-  std::uint32_t by_slot = 0;     // begin of held, active and candidates in the page's
+  std::uint32_t by_slot = 0;     // begin of held and active in the page's
   std::uint32_t slots = 0;       // in `held` and in `active`
-  std::uint32_t candidates = 0;  // 0: all of the roster's
+  std::uint32_t standings = 0;   // begin of its own in the page's
+  bool are_all = true;           // the roster's are the candidates: it has no standings
+  bool is_rare = false;          // `rare` is of this decision, not of one before in this place
   FleetLoad fleet;
   std::shared_ptr<const Policy> policy;
   std::shared_ptr<const Roster> roster;
   std::string request_id;
-  std::shared_ptr<const RareInput> rare;  // null: nothing of it
+  std::unique_ptr<RareInput> rare;  // keeps its memory for the next decision in this place
+
+  /// Memory that it takes beside itself, but for its policy and its roster.
+  [[nodiscard]] std::size_t more_bytes() const noexcept;
 };
 
 /// A load that changed, as it was before.
@@ -66,12 +94,17 @@ struct LoadChange {
 /// anew, and nothing in it moves: who has seen it under the log's lock may read so much of it
 /// without the lock, as long as `readers` counts it.
 struct DecisionPage {
+  /// Memory that it takes, but for rosters and policies, which others share.
+  [[nodiscard]] std::size_t own_bytes() const noexcept;
+
   std::uint64_t first = 0;  ///< number of its first decision
   std::size_t count = 0;    ///< of its decisions
+  std::size_t bytes = 0;    ///< `own_bytes`, and those of the rosters that begin in it
   std::vector<DecisionEntry> entries;
   std::vector<LoadChange> changes;
   std::vector<std::uint64_t> hashes;
   std::vector<std::uint32_t> by_slot;
+  std::vector<Standing> standings;
   std::atomic<std::uint32_t> readers{0};
 };
 

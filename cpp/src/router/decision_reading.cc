@@ -53,12 +53,12 @@ void DecisionReading::see_pages(const DecisionLog& log) {
                       .entries = std::span(page->entries).first(page->count),
                       .changes = page->changes,
                       .hashes = page->hashes.data(),
-                      .by_slot = page->by_slot.data()});
+                      .by_slot = page->by_slot.data(),
+                      .standings = page->standings.data()});
   }
 }
 
 void DecisionReading::go_back(const LoadChange& change) {
-  if (change.slot >= loads_.size()) return;  // of a target that came later
   loads_[change.slot] = change.before.load;
   histories_[change.slot].requests = change.before.requests;
 }
@@ -80,6 +80,20 @@ std::vector<DecisionRecord> DecisionReading::records() {
   return records;
 }
 
+void DecisionReading::find_candidates(const Seen& seen, const DecisionEntry& entry) {
+  candidates_.clear();
+  excluded_.clear();
+  if (entry.are_all) {
+    candidates_ = entry.roster->listed;
+    return;
+  }
+  const std::span<const Standing> standings(seen.standings + entry.standings, entry.slots);
+  for (Slot slot = 0; slot < standings.size(); ++slot) {
+    if (standings[slot].is_candidate()) candidates_.push_back(slot);
+    if (const auto why = standings[slot].reason()) excluded_.emplace_back(slot, *why);
+  }
+}
+
 ScoreInput DecisionReading::input_of(const Seen& seen, const DecisionEntry& entry) const {
   ScoreInput input;
   input.num_tokens = entry.num_tokens;
@@ -90,20 +104,14 @@ ScoreInput DecisionReading::input_of(const Seen& seen, const DecisionEntry& entr
   const std::uint32_t* const by_slot = seen.by_slot + entry.by_slot;
   input.held = {by_slot, entry.slots};
   input.active = {by_slot + entry.slots, entry.slots};
-  input.candidates = entry.roster->listed;
-  if (entry.candidates > 0) {
-    input.candidates = {by_slot + std::size_t{2} * entry.slots, entry.candidates};
-  }
-  input.block_sizes = entry.roster->block_sizes;
-  input.total_blocks = entry.roster->total_blocks;
-  input.identities = entry.roster->identities;
-  input.turns = entry.roster->turns;
+  input.candidates = candidates_;
+  entry.roster->give_to(input);
   input.loads = loads_;
   input.histories = histories_;
   input.fleet = &entry.fleet;
   input.now = entry.now;
   input.report_lifetime_seconds = entry.report_lifetime_seconds;
-  if (entry.rare) {
+  if (entry.is_rare) {
     for (std::size_t tier = 0; tier < kTiers; ++tier) {
       input.depths[tier] = entry.rare->depths[tier];
     }
@@ -113,14 +121,15 @@ ScoreInput DecisionReading::input_of(const Seen& seen, const DecisionEntry& entr
   return input;
 }
 
-DecisionRecord DecisionReading::record_of(const Seen& seen, const DecisionEntry& entry) const {
-  static const RareInput nothing;
-  const RareInput& more = entry.rare ? *entry.rare : nothing;
+DecisionRecord DecisionReading::record_of(const Seen& seen, const DecisionEntry& entry) {
+  find_candidates(seen, entry);
+  std::span<const double> given;
+  if (entry.is_rare) given = entry.rare->given;
   return {.at = entry.now,
           .request_id = entry.request_id,
           .chosen = entry.roster->targets[entry.chosen],
-          .explanation = explanation_of(*entry.policy, input_of(seen, entry), more.excluded,
-                                        entry.roster->targets, more.given)};
+          .explanation = explanation_of(*entry.policy, input_of(seen, entry), excluded_,
+                                        entry.roster->targets, given)};
 }
 
 }  // namespace kvroute::detail

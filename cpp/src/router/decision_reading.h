@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kvroute/router/decision_record.h"
@@ -38,12 +39,14 @@ class DecisionReading {
     std::span<const LoadChange> changes;
     const std::uint64_t* hashes = nullptr;
     const std::uint32_t* by_slot = nullptr;
+    const Standing* standings = nullptr;
   };
 
   void see_pages(const DecisionLog& log);
   void go_back(const LoadChange& change);
+  void find_candidates(const Seen& seen, const DecisionEntry& entry);
   [[nodiscard]] ScoreInput input_of(const Seen& seen, const DecisionEntry& entry) const;
-  [[nodiscard]] DecisionRecord record_of(const Seen& seen, const DecisionEntry& entry) const;
+  [[nodiscard]] DecisionRecord record_of(const Seen& seen, const DecisionEntry& entry);
 
   std::size_t limit_;
   bool has_begun_ = false;
@@ -52,6 +55,8 @@ class DecisionReading {
   std::vector<Seen> pages_;  // the oldest first
   std::vector<TargetLoad> loads_;
   std::vector<TargetHistory> histories_;
+  std::vector<Slot> candidates_;  // of one decision, as those excluded
+  std::vector<std::pair<Slot, Exclusion>> excluded_;
 };
 
 }  // namespace kvroute::detail

@@ -13,9 +13,14 @@ void Router::Impl::expire(Nanoseconds now) const {
   indexes_.for_each([now](std::uint32_t /*block_size*/, PrefixTree& tree) { tree.expire(now); });
 }
 
+// Before load_mutex_ is taken.
+Router::Impl::LogNote Router::Impl::log_note() const {
+  return {.roster = log_.is_on() ? roster_.of(targets_) : nullptr, .request_id = {}};
+}
+
 // Under load_mutex_. \throws NoEligibleWorker, with nothing changed
 Router::Impl::Pick Router::Impl::pick(Decision& decision, const Request& request,
-                                      std::string_view request_id) {
+                                      const LogNote& note) {
   detail::Eligibility& eligibility = decision.eligibility();
   if (options_.overload.any()) {
     eligibility.drop_overloaded(options_.overload, input_of(decision, request));
@@ -38,9 +43,9 @@ Router::Impl::Pick Router::Impl::pick(Decision& decision, const Request& request
   }
   const Slot slot = input.candidates[pick.position];
   if (log_.is_on()) {
-    log_.record(input, load_.revisions(), policy_of(request), targets_,
+    log_.record(input, load_.revisions(), policy_of(request), note.roster,
                 {.chosen = slot,
-                 .request_id = request_id,
+                 .request_id = note.request_id,
                  .excluded = eligibility.excluded(),
                  .given = is_given ? std::span<const double>(costs) : std::span<const double>()});
   }
@@ -80,9 +85,10 @@ Selection Router::Impl::select(const Request& request) {
     expire(now());
   }
   decision.match(targets_, indexes_);
+  const LogNote note = log_note();
   const std::lock_guard load_lock(load_mutex_);
   if (end_expired()) decision.match(targets_, indexes_);
-  const Pick picked = pick(decision, request, {});
+  const Pick picked = pick(decision, request, note);
   return selection(decision, request, picked);
 }
 

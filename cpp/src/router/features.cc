@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "policy/prediction.h"
-#include "router/roster.h"
 #include "router/router_impl.h"
 
 namespace kvroute {
@@ -106,11 +105,10 @@ Features Router::Impl::features(const Request& request) const {
   features.session_id = request.session_id;
   features.expected_output_tokens = request.expected_output_tokens;
   features.membership = targets_.membership();
+  features.roster = roster_.of(targets_);
   std::vector<double> confidences(targets_.slot_count());  // by slot
   for (const Slot slot : decision.eligibility().slots()) confidences[slot] = confidence_of(slot);
   const std::lock_guard load_lock(load_mutex_);
-  roster_ = detail::roster_of(targets_, roster_);
-  features.roster = roster_;
   decision.eligibility().drop_overloaded(options_.overload, input_of(decision, request));
   decision.eligibility().require_somebody(request, targets_);
   const ScoreInput input = input_of(decision, request);

@@ -10,38 +10,38 @@
 
 namespace kvroute {
 
-// A copy of what a policy may look at, so that explaining it, which takes much longer than scoring,
-// delays no booking. By 64 targets at a time: a decision between them may be seen in some. A change
-// of membership or policy still waits for the explanation, and decisions for that change.
-ScoreInput Router::Impl::see_loads(const detail::Decision& decision, const Request& request,
-                                   SeenLoads& seen) const {
+// By 64 targets at a time, so that nobody waits long for load_mutex_: a decision between them may
+// be seen in some.
+Router::Impl::SeenLoads Router::Impl::see_loads() const {
   constexpr std::size_t kAtOnce = 64;
+  SeenLoads seen;
   seen.loads.reserve(targets_.slot_count());
   seen.histories.reserve(targets_.slot_count());
-  ScoreInput input;
   bool is_whole = false;
   while (!is_whole) {
     const std::lock_guard load_lock(load_mutex_);
     const std::size_t first = seen.loads.size();
-    if (first == 0) {
-      input = input_of(decision, request);
-      seen.fleet = load_.fleet();
-    }
     const std::size_t count = std::min(kAtOnce, load_.loads().size() - first);
     const auto loads = load_.loads().subspan(first, count);
     const auto histories = load_.histories().subspan(first, count);
     seen.loads.insert(seen.loads.end(), loads.begin(), loads.end());
     seen.histories.insert(seen.histories.end(), histories.begin(), histories.end());
     is_whole = first + count == load_.loads().size();
+    if (!is_whole) continue;
+    seen.now = now();
+    seen.fleet = load_.fleet();
+    seen.bookings = load_.bookings();
+    seen.expired = load_.expired();
+    seen.selections = selections_;
+    seen.policy_fallbacks = policy_fallbacks_;
   }
-  input.loads = seen.loads;
-  input.histories = seen.histories;
-  input.fleet = &seen.fleet;
-  return input;
+  return seen;
 }
 
+// Under no lock is an explanation made, which takes much longer than scoring: of a copy of all that
+// a policy may look at.
 Explanation Router::Impl::explain(const Request& request) const {
-  const std::shared_lock lock(targets_mutex_);
+  std::shared_lock lock(targets_mutex_);
   check_open();
   detail::Decision& decision = detail::Decision::of_this_thread();
   decision.begin(request, options_.block_size);
@@ -51,19 +51,27 @@ Explanation Router::Impl::explain(const Request& request) const {
   expire(now());
   expire_bookings();
   decision.match(targets_, indexes_);
-  SeenLoads seen;
-  ScoreInput input = see_loads(decision, request, seen);
-  if (options_.overload.any()) {
-    decision.eligibility().drop_overloaded(options_.overload, input);
-    input.candidates = decision.eligibility().slots();
-  }
+  const SeenLoads seen = see_loads();
+  ScoreInput input = decision.input(request, options_.block_size, targets_, nullptr, seen.now);
+  input.loads = seen.loads;
+  input.histories = seen.histories;
+  input.fleet = &seen.fleet;
+  input.report_lifetime_seconds = seen.fleet.report_lifetime_seconds;
+  decision.eligibility().drop_overloaded(options_.overload, input);
+  const auto eligible = decision.eligibility().slots();
+  const std::vector<Slot> candidates(eligible.begin(), eligible.end());
   std::span<const double> given;
-  if (request.given != nullptr && !input.candidates.empty() &&
+  if (request.given != nullptr && !candidates.empty() &&
       decision.take_given(*request.given, targets_)) {
     given = decision.costs();
   }
-  return detail::explanation_of(*policy_of(request), input, decision.eligibility().excluded(),
-                                targets_.targets(), given);
+  const auto policy = policy_of(request);
+  const auto roster = roster_.of(targets_);
+  lock.unlock();
+  input.candidates = candidates;
+  roster->give_to(input);
+  return detail::explanation_of(*policy, input, decision.eligibility().excluded(), roster->targets,
+                                given);
 }
 
 // Terms are computed without locks, and between two steps decisions go on.

@@ -22,11 +22,12 @@ ReservationHandle Router::Impl::reserve(const Request& request, std::string requ
   decision.eligibility().require_somebody(request, targets_);
   decision.hash(request, options_.block_size, indexes_);
   expire(now());
+  LogNote note = log_note();
   const std::lock_guard load_lock(load_mutex_);
   (void)end_expired(1);
   std::string id = free_request_id(std::move(request_id));
   decision.match(targets_, indexes_);
-  return book(decision, request, std::move(id));
+  return book(decision, request, std::move(id), std::move(note));
 }
 
 std::string Router::Impl::free_request_id(std::string wanted) {
@@ -41,8 +42,9 @@ std::string Router::Impl::free_request_id(std::string wanted) {
 }
 
 ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
-                                     std::string request_id) {
-  const Pick picked = pick(decision, request, request_id);
+                                     std::string request_id, LogNote note) {
+  note.request_id = request_id;
+  const Pick picked = pick(decision, request, note);
   const Slot slot = decision.eligibility().slots()[picked.position];
   ReservationHandle handle;
   handle.selection = selection(decision, request, picked);

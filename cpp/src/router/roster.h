@@ -1,10 +1,13 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "kvroute/base/ids.h"
+#include "kvroute/policy/score_input.h"
 #include "router/target_table.h"
 
 namespace kvroute::detail {
@@ -19,22 +22,30 @@ struct Roster {
   std::vector<std::uint64_t> identities;
   std::vector<std::uint32_t> turns;
   std::vector<Slot> listed;  // ascending
+
+  /// Has `input` view what it says of its targets here.
+  void give_to(ScoreInput& input) const noexcept {
+    input.block_sizes = block_sizes;
+    input.total_blocks = total_blocks;
+    input.identities = identities;
+    input.turns = turns;
+  }
+  /// Memory that it takes; a worker's name of more than 15 bytes counts for these alone.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return sizeof(*this) + targets.size() * (sizeof(TargetId) + 2 * sizeof(std::uint32_t) +
+                                             2 * sizeof(std::uint64_t) + sizeof(Slot));
+  }
 };
 
-/// `known` if it is still right, else a new one.
-[[nodiscard]] inline std::shared_ptr<const Roster> roster_of(
-    const TargetTable& table, const std::shared_ptr<const Roster>& known) {
-  if (known && known->membership == table.membership()) return known;
-  const auto copy = [](auto values) { return std::vector(values.begin(), values.end()); };
-  auto roster = std::make_shared<Roster>();
-  roster->membership = table.membership();
-  roster->targets = copy(table.targets());
-  roster->block_sizes = copy(table.block_sizes());
-  roster->total_blocks = copy(table.total_blocks());
-  roster->identities = copy(table.identities());
-  roster->turns = copy(table.turns());
-  roster->listed = copy(table.listed());
-  return roster;
-}
+/// A table's roster, made anew when somebody asks after its membership has changed. Thread-safe.
+class LatestRoster {
+ public:
+  /// The table must not change meanwhile. O(targets) after a change, else O(1).
+  [[nodiscard]] std::shared_ptr<const Roster> of(const TargetTable& table);
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<const Roster> roster_;
+};
 
 }  // namespace kvroute::detail

@@ -19,6 +19,7 @@
 #include "router/decision_log.h"
 #include "router/event_sinks.h"
 #include "router/index_pool.h"
+#include "router/roster.h"
 #include "router/target_table.h"
 
 namespace kvroute {
@@ -27,10 +28,12 @@ namespace kvroute {
 ///
 /// Locks are taken in this order, and each is held only for what its line says:
 ///   membership_  adding and removing workers, closing; may wait for the event thread
-///   targets_mutex_  shared by decisions, exclusively by a change of the tables (microseconds)
+///   targets_mutex_  shared by decisions, exclusively by a change of the tables (microseconds); who
+///                   tells people at length copies what it needs, and gives it back
 ///   load_mutex_  loads, pick state, bookings; and, in `reserve`, the match, so that selecting and
 ///                booking are one step
-///   (inside)     the trees' own locks
+///   (inside)     the trees' own locks; that of the latest roster, which is made before load_mutex_
+///                is taken
 /// The event thread takes a tree's lock or load_mutex_, nothing else.
 class Router::Impl {
  public:
@@ -93,26 +96,35 @@ class Router::Impl {
   [[nodiscard]] std::size_t deciding_phase(const Request& request) const;
   [[nodiscard]] const std::shared_ptr<const Policy>& policy_of(const Request& request) const;
 
+  /// What the log keeps of a decision beside its input and outcome.
+  struct LogNote {
+    std::shared_ptr<const detail::Roster> roster;  // null: no log
+    std::string_view request_id;
+  };
+  [[nodiscard]] LogNote log_note() const;
   /// One decision's outcome, under load_mutex_ and before its target is noted.
   struct Pick {
     std::size_t position = 0;         // among the candidates
     const Policy* decider = nullptr;  // null: by the caller's costs
   };
-  [[nodiscard]] Pick pick(detail::Decision& decision, const Request& request,
-                          std::string_view request_id);
+  [[nodiscard]] Pick pick(detail::Decision& decision, const Request& request, const LogNote& note);
   [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request) const;
-  /// A copy of all loads.
+  /// A copy of all loads, and of what is counted beside them.
   struct SeenLoads {
+    Nanoseconds now = 0;
     std::vector<TargetLoad> loads;
     std::vector<TargetHistory> histories;
     FleetLoad fleet;
+    std::size_t bookings = 0;
+    std::uint64_t expired = 0;
+    std::uint64_t selections = 0;
+    std::uint64_t policy_fallbacks = 0;
   };
-  [[nodiscard]] ScoreInput see_loads(const detail::Decision& decision, const Request& request,
-                                     SeenLoads& seen) const;
+  [[nodiscard]] SeenLoads see_loads() const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
                                     Pick pick) const;
   [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
-                                       std::string request_id);
+                                       std::string request_id, LogNote note);
   [[nodiscard]] std::string free_request_id(std::string wanted);
   void expire(Nanoseconds now) const;
   bool end_expired(std::size_t more = 0) const;
@@ -122,7 +134,8 @@ class Router::Impl {
   void remember(const ReservationHandle& handle, Slot slot,
                 std::span<const std::uint32_t> output_tokens);
   [[nodiscard]] TargetStats target_stats(const detail::Worker& worker, std::size_t rank,
-                                         std::span<const std::size_t> held) const;
+                                         std::span<const std::size_t> held,
+                                         const SeenLoads& seen) const;
 
   RouterOptions options_;  // but for the policy, as it was made with
 
@@ -140,12 +153,12 @@ class Router::Impl {
   std::array<PhasePolicy, kPhases> policies_;
   detail::TargetTable targets_;
   detail::IndexPool indexes_;
+  mutable detail::LatestRoster roster_;
 
   mutable std::mutex load_mutex_;
   mutable LoadModel load_;                      // whoever looks at it first drops what has expired
   std::array<PickState, kPhases> pick_states_;  // by the phase whose policy decides
   detail::DecisionLog log_;
-  mutable std::shared_ptr<const detail::Roster> roster_;  // of the last features
   std::uint64_t selections_ = 0;
   std::uint64_t policy_fallbacks_ = 0;
   std::uint64_t made_up_ids_ = 0;

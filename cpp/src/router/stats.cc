@@ -9,10 +9,11 @@
 namespace kvroute {
 
 TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t rank,
-                                       std::span<const std::size_t> held) const {
+                                       std::span<const std::size_t> held,
+                                       const SeenLoads& seen) const {
   const Slot slot = worker.slots[rank];
   TargetStats stats{.target = targets_.target(slot),
-                    .load = load_.loads()[slot],
+                    .load = seen.loads[slot],
                     .load_age_seconds = std::nullopt,
                     .first_token_seconds = std::nullopt,
                     .held_blocks = slot < held.size() ? held[slot] : 0,
@@ -24,10 +25,10 @@ TargetStats Router::Impl::target_stats(const detail::Worker& worker, std::size_t
     stats.total_blocks = blocks;
   }
   const Window::Total first_tokens =
-      load_.histories()[slot].first_tokens.total(now(), load_.fleet().window_seconds);
+      seen.histories[slot].first_tokens.total(seen.now, seen.fleet.window_seconds);
   if (first_tokens.count > 0) stats.first_token_seconds = first_tokens.mean();
   if (stats.load.reports > 0) {
-    stats.load_age_seconds = ns_to_seconds(now() - stats.load.reported_at);
+    stats.load_age_seconds = ns_to_seconds(seen.now - stats.load.reported_at);
   }
   const Feed& feed = feeds_.at(worker.name);
   if (feed.sink) {
@@ -48,12 +49,12 @@ RouterStats Router::Impl::stats() const {
   indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {
     tree.held_blocks(held[block_size]);
   });
-  const std::lock_guard load_lock(load_mutex_);
+  const SeenLoads seen = see_loads();
   std::map<std::uint32_t, std::size_t> users;
   for (const detail::Worker* worker : targets_.workers()) {
     users[worker->block_size] += worker->slots.size();
     for (std::size_t rank = 0; rank < worker->slots.size(); ++rank) {
-      stats.targets.push_back(target_stats(*worker, rank, held[worker->block_size]));
+      stats.targets.push_back(target_stats(*worker, rank, held[worker->block_size], seen));
     }
   }
   indexes_.for_each([&](std::uint32_t block_size, const PrefixTree& tree) {
@@ -62,10 +63,10 @@ RouterStats Router::Impl::stats() const {
                              .memory_limit = indexes_.share_of(indexes_.size()),
                              .stats = tree.stats()});
   });
-  stats.reservations = load_.bookings();
-  stats.expired_reservations = load_.expired();
-  stats.selections = selections_;
-  stats.policy_fallbacks = policy_fallbacks_;
+  stats.reservations = seen.bookings;
+  stats.expired_reservations = seen.expired;
+  stats.selections = seen.selections;
+  stats.policy_fallbacks = seen.policy_fallbacks;
   return stats;
 }
 

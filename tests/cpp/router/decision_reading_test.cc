@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "explanation_figures.h"
@@ -22,7 +24,8 @@ constexpr Slot kTargets = 200;  // four steps of a reading
 /// Targets whose loads change at random, and a log of decisions on them.
 class LoggedFleet {
  public:
-  explicit LoggedFleet(const char* policy) : policy_(make_policy(policy)) {
+  explicit LoggedFleet(const char* policy, std::size_t most_bytes = DecisionLog::kMostBytes)
+      : policy_(make_policy(policy)), log_(kKept, most_bytes) {
     for (Slot slot = 0; slot < kTargets; ++slot) add_target();
   }
 
@@ -44,7 +47,8 @@ class LoggedFleet {
     input.num_tokens = 1'000;
     input.block_size = 16;
     held_[random_.below(held_.size())] = static_cast<std::uint32_t>(random_.below(40));
-    input.candidates = targets_.listed();
+    exclude_some();
+    input.candidates = candidates_;
     input.held = held_;
     input.active = held_;
     input.block_sizes = targets_.block_sizes();
@@ -55,16 +59,58 @@ class LoggedFleet {
     input.histories = load_.histories();
     input.fleet = &load_.fleet();
     input.now = now_;
-    expected_.push_back(figures_of(explanation_of(*policy_, input, {}, targets_.targets())));
-    log_.record(
-        input, load_.revisions(), policy_, targets_,
-        {.chosen = 0, .request_id = std::to_string(expected_.size()), .excluded = {}, .given = {}});
+    add_rare(input);
+    const bool is_given = random_.below(5) == 0;
+    for (double& cost : given_) cost = random_.uniform();
+    const auto given = std::span<const double>(given_).first(is_given ? candidates_.size() : 0);
+    expected_.push_back(
+        figures_of(explanation_of(*policy_, input, excluded_, targets_.targets(), given)));
+    log_.record(input, load_.revisions(), policy_, roster_.of(targets_),
+                {.chosen = 0,
+                 .request_id = std::to_string(expected_.size()),
+                 .excluded = excluded_,
+                 .given = given});
   }
+
+  void change_membership() { targets_.learn_total_blocks(0, 100); }
 
   [[nodiscard]] const DecisionLog& log() const { return log_; }
   [[nodiscard]] const std::vector<std::vector<double>>& expected() const { return expected_; }
 
  private:
+  // Nobody, or about half of the targets, for different reasons.
+  void exclude_some() {
+    candidates_.assign(targets_.listed().begin(), targets_.listed().end());
+    given_.resize(candidates_.size());
+    excluded_.clear();
+    if (random_.below(3) != 0) return;
+    candidates_.clear();
+    for (const Slot slot : targets_.listed()) {
+      if (random_.below(2) == 0 || slot == 0) {
+        candidates_.push_back(slot);
+      } else {
+        excluded_.emplace_back(slot, random_.below(2) == 0 ? Exclusion::allowed : Exclusion::lora);
+      }
+    }
+  }
+
+  // Each for itself in one of five decisions.
+  void add_rare(ScoreInput& input) {
+    const auto happens = [&] { return random_.below(5) == 0; };
+    if (happens()) {
+      lower_ = held_;
+      for (auto& blocks : lower_) blocks += static_cast<std::uint32_t>(random_.below(20));
+      input.depths = {held_, lower_, lower_, lower_};
+    }
+    preferences_.resize(held_.size());
+    for (double& preference : preferences_) preference = random_.uniform();
+    if (happens()) input.preferences = preferences_;
+    if (happens()) input.overrides.overlap_credit = random_.uniform();
+    if (happens()) input.overrides.prefill_scale = random_.uniform();
+    if (happens()) input.overrides.assume_kv_reuse = false;
+    if (happens()) input.overrides.track_prefill_tokens = false;
+  }
+
   void change() {
     now_ += static_cast<Nanoseconds>(random_.below(2'000'000'000));
     const auto slot = static_cast<Slot>(random_.below(held_.size()));
@@ -90,9 +136,15 @@ class LoggedFleet {
   Random random_{5};
   Nanoseconds now_ = 0;
   TargetTable targets_;
+  LatestRoster roster_;
   LoadModel load_{LoadOptions{}};
   std::vector<std::uint32_t> held_;
-  DecisionLog log_{kKept};
+  std::vector<std::uint32_t> lower_;
+  std::vector<double> preferences_;
+  std::vector<double> given_;
+  std::vector<Slot> candidates_;
+  std::vector<std::pair<Slot, Exclusion>> excluded_;
+  DecisionLog log_;
   std::vector<std::vector<double>> expected_;
 };
 
@@ -128,7 +180,8 @@ TEST_P(DecisionReadingOf, TellsWhatDecisionsRestedOnWhileOthersAreMade) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, DecisionReadingOf, testing::Values("kv_delay", "preble"));
+INSTANTIATE_TEST_SUITE_P(Policies, DecisionReadingOf,
+                         testing::Values("kv_cost", "kv_delay", "preble"));
 
 TEST(DecisionReading, OfALogThatHasGoneOnMeanwhileTellsNothingWrong) {
   LoggedFleet fleet("kv_delay");
@@ -138,6 +191,33 @@ TEST(DecisionReading, OfALogThatHasGoneOnMeanwhileTellsNothingWrong) {
   for (std::size_t i = 0; i < 3 * kKept; ++i) fleet.decide();
   while (!reading.take(fleet.log())) fleet.decide();
   EXPECT_TRUE(reading.records().empty());
+}
+
+// How many decisions a log keeps in so many bytes.
+std::size_t kept_within(std::size_t most_bytes, bool membership_changes) {
+  LoggedFleet fleet("kv_cost", most_bytes);
+  for (std::size_t i = 0; i < 3 * kKept; ++i) {
+    if (membership_changes) fleet.change_membership();
+    fleet.decide();
+    EXPECT_LE(fleet.log().bytes(), most_bytes);
+  }
+  DecisionReading reading(kKept);
+  while (!reading.take(fleet.log())) {
+  }
+  const auto records = reading.records();
+  EXPECT_EQ(figures_of(records.back().explanation), fleet.expected().back());
+  return records.size();
+}
+
+TEST(DecisionLog, ReachesLessFarBackWhereItsDecisionsWouldTakeTooManyBytes) {
+  constexpr std::size_t kMostBytes = 600'000;
+  const std::size_t kept = kept_within(kMostBytes, false);
+  EXPECT_GE(kept, kKept / 4);
+  EXPECT_LT(kept, kKept);
+  // Then each decision has a roster of its own.
+  const std::size_t kept_with_rosters = kept_within(kMostBytes, true);
+  EXPECT_GE(kept_with_rosters, 2U);
+  EXPECT_LT(kept_with_rosters, kept * 2 / 3);
 }
 
 TEST(DecisionReading, OfAnEmptyLogIsEmpty) {

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <thread>
@@ -126,6 +128,40 @@ TEST(RouterConcurrency, PolicyAndFiltersChangeBetweenDecisions) {
   owner.join();
   watcher.join();
   EXPECT_EQ(fixture.router.stats().reservations, 0U);
+}
+
+// Terms of `weighted` take a look at all targets for each of them: an explanation lasts some
+// thousand times as long as a change. Were changes to wait for it, one would last as long during
+// each.
+TEST(RouterConcurrency, AnExplanationKeepsNoChangeWaiting) {
+  using Time = std::chrono::steady_clock;
+  RouterFixture fixture("weighted");
+  for (std::int64_t worker = 0; worker < 64; ++worker) fixture.add(worker, 16);
+  const auto tokens = tokens_from(0, 100);
+  constexpr std::size_t kExplanations = 8;
+  std::atomic<std::size_t> explanations{0};
+  const auto begin = Time::now();
+  std::thread watcher([&] {
+    for (; explanations < kExplanations; ++explanations) {
+      // With or without the worker that comes and goes.
+      EXPECT_GE(fixture.router.explain(request_for(tokens)).targets.size(), 1'024U);
+    }
+  });
+  std::vector<Time::duration> changes;
+  while (explanations < kExplanations) {
+    const auto change_begin = Time::now();
+    fixture.router.set_policy("weighted");
+    if (changes.size() % 100 == 0) {
+      fixture.add(100);
+      fixture.router.remove_worker(std::int64_t{100});
+    }
+    changes.push_back(Time::now() - change_begin);
+  }
+  watcher.join();
+  const auto explanation = (Time::now() - begin) / kExplanations;
+  const auto long_ones =
+      std::ranges::count_if(changes, [&](auto change) { return change > explanation / 3; });
+  EXPECT_LT(static_cast<std::size_t>(long_ones), kExplanations / 2);
 }
 
 TEST(RouterConcurrency, SimultaneousReservationsSeeEachOther) {
