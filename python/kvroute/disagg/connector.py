@@ -129,7 +129,7 @@ class Connector(ABC):
     def workers_are(  # noqa: B027 - few protocols need it
         self, prefill: Sequence[Worker], decode: Sequence[Worker]
     ) -> None:
-        """Tells the fleet, at the start and when it changes. Raises ValueError where the
+        """Tells the fleet: before `open`, and when it changes. Raises ValueError where the
         configuration knows nothing of one of them, which concerns that worker's handoffs alone."""
 
     @abstractmethod

@@ -24,6 +24,7 @@ from kvroute.frontend.protocols import RouterFactory, core_router
 from kvroute.frontend.routes import router
 from kvroute.frontend.services import Services
 from kvroute.frontend.settings import Settings
+from kvroute.frontend.worker_routes import worker_router
 from kvroute.tokenization import Tokenizer
 
 
@@ -45,6 +46,7 @@ class FrontendApp:
         )
         self.fastapi.include_router(router)
         self.fastapi.include_router(policy_router)
+        self.fastapi.include_router(worker_router)
         self.fastapi.add_exception_handler(ApiError, _answer_error)
         self.fastapi.add_exception_handler(HTTPException, _answer_error)
         self.fastapi.add_exception_handler(RequestValidationError, _answer_error)

@@ -56,18 +56,18 @@ class Completions:
         )
         await self.answer(path, job)
 
-    async def answer(self, path: str, job: Job, excluded: frozenset[str] = frozenset()) -> None:
-        """The same for a job whose prompts' tokens are there. None of the workers `excluded`, which
-        may serve whole requests by their role, gets it."""
+    async def answer(self, path: str, job: Job) -> None:
+        """The same for a job whose prompts' tokens are there."""
         exchange, group = job.exchange, job.group
-        failed: set[str] = set(excluded)
+        failed: set[str] = set()
         last_error: UpstreamError | None = None
         for attempt in range(self._reroutes + 1):
             if failed and len(failed) == group.count(job.phase):
                 break
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
-            booking = await self._book(job, failed)
+            booking = await self._admission.book(job, failed, job.phase)
+            booking.backend.metrics.requests.inc()
             try:
                 await self._forward(job, booking, path)
                 return
@@ -86,20 +86,8 @@ class Completions:
                 booking.release()
         reason = "none" if last_error is None else failure_reason(last_error)
         raise gateway_error(
-            reason,
-            f"{len(failed - excluded)} of the engines tried did not answer; the last: {last_error}",
+            reason, f"{len(failed)} of the engines tried did not answer; the last: {last_error}"
         )
-
-    async def _book(self, job: Job, failed: set[str]) -> Booking:
-        booking = await self._admission.book(job, failed, job.phase)
-        choice, metrics = booking.choice, booking.backend.metrics
-        metrics.requests.inc()
-        self._metrics.decisions.labels(job.group.name, choice.rule).inc()
-        if job.prompts[0]:
-            metrics.prompt_tokens.inc(len(job.prompts[0]))
-            metrics.overlap_tokens.inc(choice.cached_tokens)
-            self._metrics.hit_tokens.labels(job.group.name).observe(choice.cached_tokens)
-        return booking
 
     async def _forward(self, job: Job, booking: Booking, path: str) -> None:
         """Sends the request to the booked worker and its answer to the client.

@@ -4,23 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, NoDecode
 
 from kvroute.disagg.connector import Connector
-from kvroute.disagg.registry import DEFAULT_CONNECTOR, make_connector
+from kvroute.disagg.registry import (
+    DEFAULT_CONNECTOR,
+    connector_type,
+    make_connector,
+    option_names,
+)
 from kvroute.frontend.config_file import read_config_file
 from kvroute.frontend.listed import OptionalList, listed
 from kvroute.frontend.policy_choice import PolicySpec
+from kvroute.frontend.protocols import Phase
 
 Role = Literal["both", "prefill", "decode"]
+ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
 
-DISAGGREGATED_LOGICS = ("disaggregated_prefill", "disaggregated_prefill_orchestrated")
+SENT_LEGS = "disaggregated_prefill"
+ORCHESTRATED = "disaggregated_prefill_orchestrated"
+DISAGGREGATED_LOGICS = (SENT_LEGS, ORCHESTRATED)
 """production-stack's names. In the first, clients send the legs themselves: a request with
 max_tokens 1 goes to a prefill worker, any other to a decode worker. In the second, the frontend
 makes two legs of a request."""
+
+# Settings that both have a use for; the others are for requests that the frontend splits.
+_OF_BOTH_LOGICS = frozenset(
+    {
+        "static_model_labels",
+        "prefill_model_labels",
+        "decode_model_labels",
+        "load_balancing_strategy",
+        "prefill_load_balancing_strategy",
+        "decode_load_balancing_strategy",
+    }
+)
+
+
+def serves(role: Role, phase: Phase, *, decoder_serves_whole: bool = True) -> bool:
+    """Whether a worker's role lets it: a whole request is served where answers are decoded, if
+    decode workers can do so."""
+    if role == "both":
+        return True
+    if phase == "whole" and not decoder_serves_whole:
+        return False
+    return role == ("prefill" if phase == "prefill" else "decode")
+
 
 _STRATEGIES = ("round_robin", "roundrobin", "random", "qps", "least_loaded", "kv")
 # What each strategy is as a policy. "kv": the prefill worker with the least time to the prompt's
@@ -49,6 +81,9 @@ _OPTION_OF = {
 }
 
 
+_Ports = Annotated[str | int | list[int] | None, NoDecode]
+
+
 class DisaggSettings(BaseSettings):
     """The part of `Settings` that is about prefill and decode workers. Times in seconds."""
 
@@ -68,9 +103,9 @@ class DisaggSettings(BaseSettings):
     prefill_timeout_seconds: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     transfer_timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     decoder_host: str | None = None
-    decoder_init_port: str | None = None
-    decoder_alloc_port: str | None = None
-    decoder_registry: str | None = None
+    decoder_init_port: _Ports = None
+    decoder_alloc_port: _Ports = None
+    decoder_registry: Annotated[str | dict[str, Any] | None, NoDecode] = None
     proxy_host: str | None = None
     proxy_port: int | None = Field(default=None, ge=0, le=65535)
     bootstrap_port: int | None = Field(default=None, ge=1, le=65535)
@@ -112,25 +147,54 @@ class DisaggSettings(BaseSettings):
             )
         return self
 
-    @model_validator(mode="after")
-    def _is_a_connector(self) -> DisaggSettings:
-        self._connector_options()
-        return self
+    def check_use(self, logic: str | None) -> None:
+        """Raises ValueError naming a setting that a routing logic (None: a policy of its own) has
+        no use for, or that is missing or wrong beside another."""
+        for name, field in DisaggSettings.model_fields.items():
+            users = DISAGGREGATED_LOGICS if name in _OF_BOTH_LOGICS else (ORCHESTRATED,)
+            if logic not in users and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"{name}: expected it with the routing_logic {' or '.join(users)}, "
+                    f"got {logic or 'policy_config'}"
+                )
+        has_roles = bool(self.prefill_model_labels or self.decode_model_labels)
+        if self.static_model_labels and not has_roles:
+            raise ValueError(
+                "static_model_labels: expected prefill_model_labels and decode_model_labels with "
+                "it, which say what the labels mean"
+            )
+        if has_roles and not self.static_model_labels:
+            name = "prefill" if self.prefill_model_labels else "decode"
+            raise ValueError(
+                f"{name}_model_labels: expected static_model_labels with it, a label for each "
+                "backend"
+            )
 
     def connector(self) -> Connector:
-        """The configured connector, not open yet."""
+        """The configured connector, not open yet. Raises ValueError naming the setting or option
+        that is wrong."""
         return make_connector(self.disagg_connector_type, self._connector_options())
 
     def _connector_options(self) -> dict[str, Any]:
-        """What the connector is made with: a file's options, and flags in place of them. Raises
-        ValueError for one that the connector does not take."""
+        """What the connector is made with: a file's options, and flags in place of them."""
         options = {} if self.disagg_options is None else read_config_file(self.disagg_options)
+        kind = self.disagg_connector_type
+        known = option_names(kind)
         for setting, option in _OPTION_OF.items():
             value = getattr(self, setting)
-            if value is not None:
-                options[option] = value
-        make_connector(self.disagg_connector_type, options)
+            if value is None:
+                continue
+            if option not in known:
+                raise ValueError(f"{setting}: the connector {kind} has no use for it")
+            options[option] = value
         return options
+
+    @property
+    def legs_need_tokens(self) -> bool:
+        """Whether a request's path or its connector asks for the prompt's tokens."""
+        return bool(self.uncached_threshold) or (
+            connector_type(self.disagg_connector_type).needs_token_ids
+        )
 
     def strategy(self, phase: Literal["prefill", "decode"]) -> PolicySpec:
         """The policy that chooses the workers of a phase."""

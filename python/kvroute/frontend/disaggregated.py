@@ -16,19 +16,22 @@ from kvroute.frontend.errors import (
     connections_exhausted,
     gateway_error,
     no_backend,
+    no_room,
 )
-from kvroute.frontend.fleet import Booking, Fleet, ModelGroup, OverloadedError
+from kvroute.frontend.fleet import Booking, Fleet, OverloadedError
 from kvroute.frontend.handover import Handover
 from kvroute.frontend.intake import Job
 from kvroute.frontend.legs import Leg, LegFailedError
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
 from kvroute.frontend.upstream import Upstream, UpstreamBusyError
-from kvroute.frontend.waiting import Admission
+from kvroute.frontend.waiting import RETRY_AFTER, Admission
 
 logger = logging.getLogger("kvroute.frontend")
 
 _REFUSED = "protocol_"  # begins the reason of a request that the connector refuses
+# Reasons for which a request goes whole though two legs would do: not where nobody serves it so.
+_CHOICES = ("below_threshold", "cached_at_decoder")
 
 
 class Disaggregated:
@@ -68,10 +71,7 @@ class Disaggregated:
         """Answers a request to `path`. Raises ApiError if no worker gave an answer."""
         exchange, group = job.exchange, job.group
         job.prompts = await self._tokens.token_ids(
-            group,
-            job.request,
-            headers=exchange.authorization(),
-            needed=self._connector.needs_token_ids,
+            group, job.request, headers=exchange.authorization()
         )
         request = ClientRequest(
             path,
@@ -83,24 +83,13 @@ class Disaggregated:
         reason = self._reason_to_go_whole(job, request)
         if reason is None:
             reason = await self._serve_in_two_legs(job, request)
-        if reason is not None:
-            await self._serve_whole(path, job, reason)
-
-    async def _serve_whole(self, path: str, job: Job, reason: str) -> None:
-        """Where engines of one role serve nothing whole, workers of both roles do, if any."""
-        group = job.group
+        if reason is None:
+            self._metrics.two_leg_requests.labels(group.name).inc()
+            return
         self._metrics.whole_requests.labels(group.name, reason).inc()
-        excluded: frozenset[str] = frozenset()
-        if not self._connector.serves_whole:
-            if not self._can_go_whole(group):
-                raise _not_whole(self._connector.name, reason)
-            excluded = frozenset(url for url, b in group.backends.items() if b.role == "decode")
-        await self._whole.answer(path, job, excluded)
-
-    def _can_go_whole(self, group: ModelGroup) -> bool:
-        return self._connector.serves_whole or any(
-            backend.role == "both" for backend in group.backends.values()
-        )
+        if group.count("decode") and not group.count("whole"):
+            raise _not_whole(self._connector.name, reason)
+        await self._whole.answer(path, job)
 
     def _reason_to_go_whole(self, job: Job, request: ClientRequest) -> str | None:
         group = job.group
@@ -115,9 +104,8 @@ class Disaggregated:
         decision = self._condition.decide(
             length, prefill_workers=group.count_ready("prefill"), uncached_tokens=uncached
         )
-        if not decision.two_legs and (
-            decision.reason == "no_prefill_worker" or self._can_go_whole(group)
-        ):
+        is_choice = decision.reason in _CHOICES and not group.count_ready("whole")
+        if not decision.two_legs and not is_choice:
             return decision.reason
         refusal = self._connector.refusal(request)
         if refusal is not None:
@@ -222,7 +210,8 @@ def _not_whole(connector: str, reason: str) -> ApiError:
         name = reason.removeprefix(_REFUSED)
         message = f"{name}: {connector} serves no such request, and no worker has both roles"
         return bad_request(message, name)
-    return no_backend(f"no prefill worker takes the request ({reason}), and none has both roles")
+    message = f"no prefill worker takes the request ({reason}), and no worker has both roles"
+    return no_room(message, RETRY_AFTER) if reason == "prefill_saturated" else no_backend(message)
 
 
 def _worker(booking: Booking) -> Worker:

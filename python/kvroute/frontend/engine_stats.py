@@ -7,9 +7,10 @@ import logging
 import math
 from collections.abc import Callable
 
+from kvroute.frontend.backend import Backend
 from kvroute.frontend.deadline import within
 from kvroute.frontend.engine_metrics import EngineLoad, parse_engine_metrics
-from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.upstream import Upstream, UpstreamBusyError, UpstreamError, get
 
 logger = logging.getLogger("kvroute.frontend")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
+from kvroute.frontend.backend import Backend
 from kvroute.frontend.deadline import within
-from kvroute.frontend.fleet import Backend, ModelGroup
+from kvroute.frontend.fleet import ModelGroup
 from kvroute.frontend.prompts import NO_TOKENS, TokenIds
 from kvroute.frontend.upstream import (
     Headers,

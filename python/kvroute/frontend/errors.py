@@ -63,12 +63,12 @@ def forbidden(message: str) -> ApiError:
 def unknown_model(model: str, known: list[str]) -> ApiError:
     """404: nobody serves the model."""
     served = ", ".join(known)
-    return ApiError(
-        404,
-        f"the model {model[:200]!r} does not exist; served: {served}",
-        kind="not_found_error",
-        param="model",
-    )
+    return not_found(f"the model {model[:200]!r} does not exist; served: {served}", "model")
+
+
+def not_found(message: str, param: str) -> ApiError:
+    """404: there is no such thing."""
+    return ApiError(404, message, kind="not_found_error", param=param)
 
 
 def too_large(what: str, limit: int, status: int) -> ApiError:

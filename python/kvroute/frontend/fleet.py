@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from kvroute import Overloaded
+from kvroute.frontend.backend import Backend
 from kvroute.frontend.disagg_settings import Role
 from kvroute.frontend.errors import ApiError, bad_request, no_backend, unknown_model
 from kvroute.frontend.metrics import Metrics, WorkerMetrics
@@ -25,9 +25,6 @@ from kvroute.frontend.protocols import (
     WorkerRef,
 )
 from kvroute.frontend.settings import BackendSettings, Settings
-from kvroute.frontend.worker_watch import WorkerWatch
-
-logger = logging.getLogger("kvroute.frontend")
 
 # Beyond so many tokens in all, further prompts and copies of a request are booked without theirs.
 _MAX_BOOKED_TOKENS = 1 << 20
@@ -35,7 +32,7 @@ _MAX_BOOKED_TOKENS = 1 << 20
 _UNKNOWN_PROMPT = array("I", [0])
 _UNKNOWN_NAMESPACE = "kvroute:unknown-prompt"
 
-_WORKER_OF = {"whole": "decode worker", "prefill": "prefill worker", "decode": "decode worker"}
+_WORKER_OF: Mapping[Phase, str] = {"prefill": "prefill worker", "decode": "decode worker"}
 
 
 class OverloadedError(Exception):
@@ -44,48 +41,6 @@ class OverloadedError(Exception):
 
 def _nothing() -> None:
     pass
-
-
-class Backend:
-    """One engine. Its URL is its worker's name."""
-
-    def __init__(self, settings: BackendSettings, block_size: int, metrics: WorkerMetrics) -> None:
-        self.url = settings.url
-        self.model = settings.model
-        self.dp_ranks = settings.dp_ranks
-        self.role: Role = settings.role
-        self.metrics = metrics
-        self.watch = WorkerWatch(settings, block_size, metrics)
-        self.healthy = True
-        self._down_until = 0.0
-        self._warned = False
-
-    def takes_requests(self, now: float) -> bool:
-        return self.healthy and now >= self._down_until
-
-    def serves(self, phase: Phase) -> bool:
-        """Whether its role lets it: a whole request is served where answers are decoded."""
-        return self.role == "both" or self.role == ("prefill" if phase == "prefill" else "decode")
-
-    def set_healthy(self, healthy: bool) -> None:
-        """What a health check found; holds until the next one."""
-        self.healthy = healthy
-        self.metrics.healthy.set(1 if healthy else 0)
-
-    def misses_model(self, listed: list[str]) -> None:
-        """The engine lists other models than the configured one; said once in the log."""
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "%s does not list the model %r that it is configured to serve; it lists %s",
-                self.url,
-                self.model,
-                ", ".join(listed)[:500],
-            )
-
-    def rest(self, until: float) -> None:
-        """No requests before `until` (monotonic seconds) while others can take them."""
-        self._down_until = until
 
 
 class Booking:
@@ -103,7 +58,7 @@ class Booking:
         self.choice: Selection = reservations[0].choice
         self._reservations = reservations
         self._progress = 0
-        backend.metrics.in_flight.inc()
+        backend.running += 1
         self._released = False
 
     def first_token(self) -> None:
@@ -123,7 +78,7 @@ class Booking:
         if self._released:
             return
         self._released = True
-        self.backend.metrics.in_flight.dec()
+        self.backend.running -= 1
         for reservation in self._reservations:
             reservation.release()
         self._made_room()
@@ -139,17 +94,20 @@ class ModelGroup:
         backends: list[Backend],
         *,
         policy: PolicySpec,
+        phase_policies: Mapping[Phase, PolicySpec],
         count_tokens: bool,
         cooldown: float,
         clock: Callable[[], float],
     ) -> None:
-        """`count_tokens`: tokens are needed whatever the policy, since they are counted."""
+        """The router decides by `policy`, and by `phase_policies` where one of these is for the
+        phase. `count_tokens`: tokens are needed whatever the policies, since they are counted."""
         self.name = name
         self.router = router
         self.backends = {backend.url: backend for backend in backends}
         self.policy = policy
+        self.phase_policies = dict(phase_policies)
         self._count_tokens = count_tokens
-        self.needs_tokens = count_tokens or needs_tokens(policy)
+        self.needs_tokens = self._needs_tokens()
         self.made_room: Callable[[], None] = _nothing
         """Called when a backend may have got room: whoever waits for it is told."""
         self._cooldown = cooldown
@@ -224,11 +182,22 @@ class ModelGroup:
                 raise refused from error
             raise
 
-    def set_policy(self, policy: PolicySpec) -> None:
-        """From the next request on. Raises ValueError, and changes nothing, for what is none."""
-        needs = needs_tokens(policy) or self._count_tokens
-        self.router.set_policy(policy)
-        self.policy, self.needs_tokens = policy, needs
+    def set_policy(self, policy: PolicySpec, phase: Phase | None = None) -> None:
+        """From the next request on, of this phase alone where one is given. Raises ValueError, and
+        changes nothing, for what is none."""
+        needs_tokens(policy)
+        if phase is None:
+            self.router.set_policy(policy)
+            self.policy = policy
+        else:
+            self.router.set_policy(policy, phase=phase)
+            self.phase_policies[phase] = policy
+        self.needs_tokens = self._needs_tokens()
+
+    def _needs_tokens(self) -> bool:
+        return self._count_tokens or any(
+            map(needs_tokens, (self.policy, *self.phase_policies.values()))
+        )
 
     def longest_match(self, token_ids: TokenIds, salt: str | None, phase: Phase = "whole") -> int:
         """Leading tokens that the backend which holds the most of them holds, of those whose role
@@ -264,9 +233,13 @@ class ModelGroup:
         return sum(b.healthy and b.serves(phase) for b in self.backends.values())
 
     def set_role(self, url: str, role: Role) -> None:
-        """From the next request on; what runs there goes on. KeyError for an unknown backend."""
-        self.backends[url].role = role
+        """From the next request on; what runs there goes on, and index and load stay. KeyError for
+        an unknown backend."""
+        backend = self.backends[url]
+        backend.metrics.role(role, before=backend.role)
+        backend.role = role
         self._has_roles = any(backend.role != "both" for backend in self.backends.values())
+        self.made_room()
 
     def in_turn(self) -> Iterator[Backend]:
         """The backends that take requests, beginning at another one each time; where none does,
@@ -286,6 +259,21 @@ class ModelGroup:
         now = self._clock()
         return {url: backend.takes_requests(now) for url, backend in self.backends.items()}
 
+    def described(self) -> list[dict[str, Any]]:
+        """Each backend as it is now, for JSON."""
+        now = self._clock()
+        return [
+            {
+                "worker": backend.url,
+                "role": backend.role,
+                "dp_ranks": backend.dp_ranks,
+                "healthy": backend.healthy,
+                "takes_requests": backend.takes_requests(now),
+                "requests_in_flight": backend.running,
+            }
+            for backend in self.backends.values()
+        ]
+
     def _allowed(self, excluded: set[str], phase: Phase) -> list[str] | None:
         """Names of the workers that may be chosen; None for all of them."""
         all_healthy = all(backend.healthy for backend in self.backends.values())
@@ -297,13 +285,20 @@ class ModelGroup:
             if backend.healthy and url not in excluded and backend.serves(phase)
         ]
         if not healthy:
-            kind = "backend" if not self._has_roles else _WORKER_OF[phase]
-            raise no_backend(f"no healthy {kind} serves the model {self.name!r}")
+            raise no_backend(f"no healthy {self._kind(phase)} serves the model {self.name!r}")
         now = self._clock()
         ready = [backend for backend in healthy if backend.takes_requests(now)]
         if all(backend.takes_requests(now) for backend in self.backends.values()):
             self._resting = False
         return [backend.url for backend in ready or healthy]
+
+    def _kind(self, phase: Phase) -> str:
+        """What serves the phase, in words."""
+        if not self._has_roles:
+            return "backend"
+        if phase == "whole" and not all(b.decoder_serves_whole for b in self.backends.values()):
+            return "worker of both roles"
+        return _WORKER_OF.get(phase, "decode worker")
 
 
 def _refusal(error: BaseException) -> ApiError | OverloadedError | None:
@@ -333,7 +328,9 @@ class Fleet:
             by_model.setdefault(backend.model, []).append(backend)
         for model, members in by_model.items():
             router = make_router(settings.block_size, settings.policy, **settings.router_options())
+            phase_policies: dict[Phase, PolicySpec] = {}
             if settings.prefill_policy is not None:
+                phase_policies["prefill"] = settings.prefill_policy
                 router.set_policy(settings.prefill_policy, phase="prefill")
             for member in members:
                 router.add_worker(
@@ -356,10 +353,14 @@ class Fleet:
                     for member in members
                 ],
                 policy=settings.policy,
+                phase_policies=phase_policies,
                 count_tokens=settings.counts_tokens,
                 cooldown=settings.backend_cooldown_seconds,
                 clock=clock,
             )
+        if settings.is_disaggregated:
+            for each in self.backends():
+                each.metrics.role(each.role)
 
     def group(self, model: str | None) -> ModelGroup:
         """The group that serves `model`; None is the only model there is. ApiError 400 or 404."""
@@ -372,6 +373,18 @@ class Fleet:
         if found is None:
             raise unknown_model(model, sorted(self.groups))
         return found
+
+    def group_of(self, url: str) -> ModelGroup:
+        """The group that has the backend. KeyError for none."""
+        for group in self.groups.values():
+            if url in group.backends:
+                return group
+        raise KeyError(url)
+
+    def backends(self) -> Iterator[Backend]:
+        """Every model's."""
+        for group in self.groups.values():
+            yield from group.backends.values()
 
     def stats(self) -> list[tuple[str, Any]]:
         """(model, RouterStats) of every group."""

@@ -9,7 +9,6 @@ _KUBERNETES = "kvroute takes its engines from --static-backends"
 _FILES = "kvroute forwards completions and chats only"
 _TRACING = "kvroute exports Prometheus metrics (/metrics) only"
 _DYNAMIC = "kvroute reads its configuration once (--config FILE); restart it to change it"
-_DISAGGREGATED = "kvroute does not split prefill and decode between engines"
 
 REFUSED_FLAGS: dict[str, str] = {
     "--k8s-service-discovery-type": _KUBERNETES,
@@ -22,9 +21,6 @@ REFUSED_FLAGS: dict[str, str] = {
     ),
     "--static-aliases": "kvroute forwards a request's model name unchanged",
     "--static-model-types": "every backend of kvroute serves completions and chats",
-    "--static-model-labels": _DISAGGREGATED,
-    "--prefill-model-labels": _DISAGGREGATED,
-    "--decode-model-labels": _DISAGGREGATED,
     "--callbacks": "write an application on kvroute.frontend.create_app instead",
     "--request-rewriter": "kvroute passes request bodies through unchanged",
     "--enable-batch-api": _FILES,
@@ -44,11 +40,6 @@ REFUSED_FLAGS: dict[str, str] = {
     "--otel-service-name": _TRACING,
     "--otel-secure": _TRACING,
     "--external-providers-config": "kvroute routes to engines, not to hosted APIs",
-}
-
-REFUSED_ROUTING: dict[str, str] = {
-    "disaggregated_prefill": _DISAGGREGATED,
-    "disaggregated_prefill_orchestrated": _DISAGGREGATED,
 }
 
 REPLACED_FLAGS = (

@@ -43,6 +43,7 @@ class WorkerMetrics:
         self.time_to_first_byte = metrics.time_to_first_byte.labels(*labels)
         self.healthy = metrics.healthy.labels(*labels)
         self.healthy.set(1)
+        self._roles = metrics.roles
         self._failures = metrics.failures
         self._engine_stats = metrics.engine_stats
         self._compared = metrics.compared_requests.labels(*labels)
@@ -54,6 +55,12 @@ class WorkerMetrics:
 
     def failure(self, reason: str) -> None:
         self._failures.labels(*self._labels, reason).inc()
+
+    def role(self, role: str, before: str | None = None) -> None:
+        """What the worker does from now on, and what it did `before`."""
+        if before is not None:
+            self._roles.labels(*self._labels, before).set(0)
+        self._roles.labels(*self._labels, role).set(1)
 
     def engine_stats(self, outcome: str) -> None:
         self._engine_stats.labels(*self._labels, outcome).inc()
@@ -105,9 +112,12 @@ class Metrics:
             "rejected_requests", "Requests answered by the frontend itself, by status.", ["status"]
         )
         self.reroutes = counter("reroutes", "Requests sent on to another worker.", ["model"])
+        self.two_leg_requests = counter(
+            "disagg_two_leg_requests", "Requests that were answered in two legs.", ["model"]
+        )
         self.whole_requests = counter(
             "disagg_whole_requests",
-            "Requests of a disaggregated fleet that one worker served whole, by the reason.",
+            "Requests of a disaggregated fleet that could not go in two legs, by the reason.",
             ["model", "reason"],
         )
         self.leg_failures = counter(
@@ -166,6 +176,12 @@ class Metrics:
             of_worker,
             registry=self.registry,
         )
+        self.roles = Gauge(
+            "kvroute_worker_role",
+            "1 for the role that the worker has, where workers have roles: both, prefill, decode.",
+            [*of_worker, "role"],
+            registry=self.registry,
+        )
         self.decision_time = histogram(
             "decision_seconds",
             "Time to choose and book a worker.",
@@ -173,7 +189,9 @@ class Metrics:
             _DECISION_BUCKETS,
         )
         self.decisions = counter(
-            "decisions", "Requests booked, by the policy that decided.", ["model", "rule"]
+            "decisions",
+            "Requests booked, by the policy that decided and the phase: whole, prefill, decode.",
+            ["model", "rule", "phase"],
         )
         self.hit_tokens = histogram(
             "hit_tokens",

@@ -38,18 +38,12 @@ def policy_of(name: str, file: Path | None, flags: Mapping[str, Any]) -> PolicyS
     Raises ValueError for what is no policy, naming the file or the parameter.
     """
     spec: dict[str, Any] = {"name": name} if file is None else read_config_file(file)
+    unused = dict(flags)
     for flag, value in flags.items():
-        if value is None:
-            continue
         parameter, policies = _PARAMETERS[flag]
-        if file is None and name in policies:
-            spec[parameter] = value
-        else:
-            logger.warning(
-                "--%s changes nothing here: it is for the policies %s",
-                flag.replace("_", "-"),
-                ", ".join(policies),
-            )
+        if value is not None and file is None and name in policies:
+            spec[parameter] = unused.pop(flag)
+    warn_of_unused(unused)
     try:
         needs_tokens(spec)
     except ValueError as error:
@@ -59,6 +53,17 @@ def policy_of(name: str, file: Path | None, flags: Mapping[str, Any]) -> PolicyS
         text = str(error).removeprefix("policy.")
         raise ValueError(text.replace("policy:", "routing_logic:", 1)) from error
     return spec if len(spec) > 1 else name if file is None else spec
+
+
+def warn_of_unused(flags: Mapping[str, Any]) -> None:
+    """Says in the log which of these flags (of FLAGS; None: not given) change nothing."""
+    for flag, value in flags.items():
+        if value is not None:
+            logger.warning(
+                "--%s changes nothing here: it is for the policies %s",
+                flag.replace("_", "-"),
+                ", ".join(_PARAMETERS[flag][1]),
+            )
 
 
 def needs_tokens(policy: PolicySpec) -> bool:

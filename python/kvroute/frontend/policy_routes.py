@@ -7,54 +7,59 @@ import json
 import logging
 import time
 from collections.abc import Iterable
-from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from kvroute.frontend.errors import bad_request, forbidden, too_large
+from kvroute.frontend.errors import bad_request
 from kvroute.frontend.explanations import explained
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import ModelGroup
+from kvroute.frontend.permission import require_permission
 from kvroute.frontend.policy_choice import PolicySpec, as_json, needs_tokens
-from kvroute.frontend.routes import ServicesDep
+from kvroute.frontend.routes import (
+    ModelQuery,
+    ServicesDep,
+    groups_of,
+    json_response,
+    read_small_body,
+)
 
 logger = logging.getLogger("kvroute.frontend")
 policy_router = APIRouter()
-_MAX_POLICY_BYTES = 1 << 16
-
-ModelQuery = Annotated[str | None, Query()]
 
 
 @policy_router.get("/v1/kvroute/policy")
 async def policies(services: ServicesDep, model: ModelQuery = None) -> Response:
     """The policy of each model, or of one."""
-    return _policies(_groups(services.fleet, model))
+    return _policies(groups_of(services.fleet, model))
 
 
 @policy_router.put("/v1/kvroute/policy")
 async def change_policy(
-    request: Request, services: ServicesDep, model: ModelQuery = None
+    request: Request,
+    services: ServicesDep,
+    model: ModelQuery = None,
+    phase: Annotated[Literal["prefill", "decode"] | None, Query()] = None,
 ) -> Response:
     """Changes the policy of each model, or of one, between two requests. The body is the policy as
     JSON: a name, or an object with "name" and parameters; "inf" is infinity. Nothing of index or
     load is lost; the change lasts until the process ends. Without a configured key only clients of
-    this machine may.
+    this machine may. With a `phase` it is the policy of these legs alone.
     """
-    if not services.settings.api_key and not _is_local(request):
-        raise forbidden(
-            "without --api-key the policy is changed from this machine alone; start kvroute serve "
-            "with a key to change it from elsewhere"
-        )
-    policy = _parse_policy(await _body(request))
-    groups = _groups(services.fleet, model)
+    require_permission(request, services.settings.api_key)
+    if phase is not None and not services.settings.is_disaggregated:
+        raise bad_request("phase: expected none where workers have no roles", "phase")
+    policy = _parse_policy(await read_small_body(request))
+    groups = groups_of(services.fleet, model)
     try:
         needs_tokens(policy)
     except ValueError as error:
         raise bad_request(str(error), "policy") from error
     for group in groups:
-        logger.warning("model %s: the policy is now %s", group.name, json.dumps(policy))
-        group.set_policy(policy)
+        of = "" if phase is None else f" of the phase {phase}"
+        logger.warning("model %s: the policy%s is now %s", group.name, of, json.dumps(policy))
+        group.set_policy(policy, phase)
     return _policies(groups)
 
 
@@ -66,14 +71,14 @@ async def decisions(
 ) -> Response:
     """The last decisions of each model, or of one, that `decision_log` kept, the oldest first: who
     was chosen, and every target's every term then."""
-    groups = _groups(services.fleet, model)
+    groups = groups_of(services.fleet, model)
     now = time.monotonic()
     found = {
         # Terms are computed now, for each target of each decision: not on the event loop.
         group.name: await asyncio.to_thread(_decisions, group, limit, now)
         for group in groups
     }
-    return Response(orjson.dumps({"models": found}), media_type="application/json")
+    return json_response({"models": found})
 
 
 def _decisions(group: ModelGroup, limit: int, now: float) -> list[dict[str, Any]]:
@@ -89,31 +94,11 @@ def _decisions(group: ModelGroup, limit: int, now: float) -> list[dict[str, Any]
     ]
 
 
-def _is_local(request: Request) -> bool:
-    """Whether the client's address is a loopback one. Not known (a Unix socket): no."""
-    try:
-        address = ip_address(request.client.host if request.client is not None else "")
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def _groups(fleet: Fleet, model: str | None) -> list[ModelGroup]:
-    return list(fleet.groups.values()) if model is None else [fleet.group(model)]
-
-
 def _policies(groups: Iterable[ModelGroup]) -> Response:
-    body = orjson.dumps({"models": {group.name: as_json(group.policy) for group in groups}})
-    return Response(body, media_type="application/json")
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_POLICY_BYTES:
-            raise too_large("the body is", _MAX_POLICY_BYTES, 413)
-    return bytes(body)
+    groups = list(groups)
+    content = {"models": {group.name: as_json(group.policy) for group in groups}}
+    phases = {group.name: as_json(group.phase_policies) for group in groups if group.phase_policies}
+    return json_response({**content, "phases": phases} if phases else content)
 
 
 def _parse_policy(body: bytes) -> PolicySpec:

@@ -7,10 +7,12 @@ import time
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
+from kvroute.frontend.backend import Backend
 from kvroute.frontend.deadline import within
-from kvroute.frontend.fleet import Backend, ModelGroup
+from kvroute.frontend.errors import too_large
+from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.services import Services
 from kvroute.frontend.upstream import Upstream, UpstreamError, get
 
@@ -18,6 +20,7 @@ router = APIRouter()
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MODELS_TIMEOUT = 2.0
 _MAX_MODELS_BYTES = 1 << 20
+_MAX_BODY_BYTES = 1 << 16
 
 
 def _services(request: Request) -> Services:
@@ -28,8 +31,27 @@ def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def _json(content: Any, status: int = 200) -> Response:
+ModelQuery = Annotated[str | None, Query()]
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Any content as JSON."""
     return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def groups_of(fleet: Fleet, model: str | None) -> list[ModelGroup]:
+    """One model's group, or every model's. Raises ApiError 404."""
+    return list(fleet.groups.values()) if model is None else [fleet.group(model)]
+
+
+async def read_small_body(request: Request) -> bytes:
+    """The body of a request that tells what to change. Raises ApiError 413."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_BODY_BYTES:
+            raise too_large("the body is", _MAX_BODY_BYTES, 413)
+    return bytes(body)
 
 
 @router.get("/v1/models")
@@ -38,7 +60,7 @@ async def models(services: ServicesDep) -> Response:
     cards = await asyncio.gather(
         *(_card_of(services.upstream, group) for group in services.fleet.groups.values())
     )
-    return _json({"object": "list", "data": cards})
+    return json_response({"object": "list", "data": cards})
 
 
 @router.get("/health")
@@ -46,7 +68,7 @@ async def health(services: ServicesDep) -> Response:
     """200 while every model has an engine that takes requests, else 503."""
     workers = {name: group.states() for name, group in services.fleet.groups.items()}
     healthy = all(any(states.values()) for states in workers.values())
-    return _json(
+    return json_response(
         {"status": "healthy" if healthy else "unhealthy", "workers": workers},
         200 if healthy else 503,
     )
@@ -63,7 +85,7 @@ async def version() -> Response:
     """kvroute's version."""
     from kvroute import __version__
 
-    return _json({"version": __version__})
+    return json_response({"version": __version__})
 
 
 async def _card_of(upstream: Upstream, group: ModelGroup) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def serve(settings: Settings) -> int:
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # a client's address is the connection's, whatever headers say
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(settings.graceful_shutdown_seconds)),
     )

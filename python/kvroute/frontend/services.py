@@ -8,17 +8,18 @@ import logging
 from contextlib import AsyncExitStack
 
 from kvroute.disagg.connector import Connector
-from kvroute.disagg.legs import Worker
+from kvroute.frontend.backend import Backend
 from kvroute.frontend.completions import Completions
 from kvroute.frontend.deadline import within
 from kvroute.frontend.disaggregated import Disaggregated
 from kvroute.frontend.engine_stats import EngineStats
 from kvroute.frontend.engine_tokens import EngineTokens
 from kvroute.frontend.explanations import Explanations
-from kvroute.frontend.fleet import Backend, Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.intake import Intake, Parse, Serve
 from kvroute.frontend.prompts import parse_chat, parse_completion, parse_either
 from kvroute.frontend.protocols import RouterFactory
+from kvroute.frontend.roles import Roles
 from kvroute.frontend.sent_legs import SentLegs
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
@@ -67,7 +68,7 @@ class Services:
         completions = Completions(settings, self.fleet, self.tokens, self.admission, self.upstream)
         self._connector: Connector | None = None
         serve = completions.serve
-        if settings.routing_logic == "disaggregated_prefill_orchestrated":
+        if settings.splits_requests:
             self._connector = settings.connector()
             serve = Disaggregated(
                 settings,
@@ -78,8 +79,9 @@ class Services:
                 completions,
                 self._connector,
             ).serve
-        elif settings.routing_logic == "disaggregated_prefill":
+        elif settings.is_disaggregated:
             serve = SentLegs(completions).serve
+        self.roles = Roles(self.fleet, self._connector)
         self.posts: dict[str, tuple[Parse, Serve]] = {
             path: (parse, functools.partial(serve, path))
             for path, parse in (
@@ -106,15 +108,9 @@ class Services:
 
     async def open(self) -> None:
         """Opens what a connector between engines needs. Raises OSError, ValueError."""
-        if self._connector is None:
-            return
-        await self._connector.open(self._fetch)
-        for group in self.fleet.groups.values():
-            backends = group.backends.values()
-            self._connector.workers_are(
-                [Worker(backend.url) for backend in backends if backend.serves("prefill")],
-                [Worker(backend.url) for backend in backends if backend.serves("decode")],
-            )
+        if self._connector is not None:
+            self.roles.tell_connector()
+            await self._connector.open(self._fetch)
 
     async def _fetch(self, url: str) -> bytes:
         """The body of a GET's answer with status 200; OSError for any other."""

@@ -11,13 +11,17 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kvroute.disagg.legs import Worker
+from kvroute.disagg.registry import connector_type
 from kvroute.frontend.config_file import read_config_file
 from kvroute.frontend.disagg_settings import (
     DISAGGREGATED_LOGICS,
+    ORCHESTRATED,
     DisaggSettings,
     Role,
+    serves,
 )
-from kvroute.frontend.foreign_flags import REFUSED_ROUTING, REPLACED_SETTINGS, replaced
+from kvroute.frontend.foreign_flags import REPLACED_SETTINGS, replaced
 from kvroute.frontend.listed import OptionalList, listed
 from kvroute.frontend.policy_choice import (
     FLAGS,
@@ -25,6 +29,7 @@ from kvroute.frontend.policy_choice import (
     balances_by_statistics,
     name_of,
     policy_of,
+    warn_of_unused,
 )
 
 # Seconds for which a router takes an engine's report for true, unless it is told otherwise.
@@ -49,6 +54,8 @@ class BackendSettings(BaseModel):
     load_events: str | None = None
     total_blocks: int | None = None
     role: Role = "both"
+    decoder_serves_whole: bool = True
+    """Whether the engine can serve whole requests when its role is "decode"."""
 
 
 class Settings(DisaggSettings, BaseSettings):
@@ -207,13 +214,23 @@ class Settings(DisaggSettings, BaseSettings):
             )
         self._prefill_policy = None
         name = self.routing_logic
-        if self.policy_config is None and name in DISAGGREGATED_LOGICS:
+        flags = {flag: getattr(self, flag) for flag in FLAGS}
+        if self.is_disaggregated:
+            warn_of_unused(flags)
             self._policy, self._prefill_policy = self.strategy("decode"), self.strategy("prefill")
             return self
-        self._policy = policy_of(
-            name,
-            self.policy_config,
-            {name: getattr(self, name) for name in FLAGS},
+        self._policy = policy_of(name, self.policy_config, flags)
+        return self
+
+    @model_validator(mode="after")
+    def _disaggregation_fits(self) -> Settings:
+        self.check_use(None if self.policy_config is not None else self.routing_logic)
+        if not self.splits_requests:
+            return self
+        backends = self.backends()
+        self.connector().workers_are(
+            [Worker(backend.url) for backend in backends if serves(backend.role, "prefill")],
+            [Worker(backend.url) for backend in backends if serves(backend.role, "decode")],
         )
         return self
 
@@ -243,10 +260,31 @@ class Settings(DisaggSettings, BaseSettings):
         return self._prefill_policy
 
     @property
+    def is_disaggregated(self) -> bool:
+        """Whether workers have roles."""
+        return self.policy_config is None and self.routing_logic in DISAGGREGATED_LOGICS
+
+    @property
+    def splits_requests(self) -> bool:
+        """Whether the frontend itself makes two legs of a request."""
+        return self.is_disaggregated and self.routing_logic == ORCHESTRATED
+
+    @property
     def counts_tokens(self) -> bool:
-        """Whether a threshold or the queue counts tokens, whatever the policy does."""
-        return self.max_prefill_tokens is not None or (
-            self.queue_limit > 0 and self.queue_order == "shortest_uncached"
+        """Whether tokens are needed whatever the policies do: for a threshold, the queue, or two
+        legs. The estimate of a prompt's length asks for them where the tokenizer is our own."""
+        return (
+            self.max_prefill_tokens is not None
+            or (self.queue_limit > 0 and self.queue_order == "shortest_uncached")
+            or (self.splits_requests and (self.legs_need_tokens or self._estimates_exactly))
+        )
+
+    @property
+    def _estimates_exactly(self) -> bool:
+        return (
+            self.token_estimate == "auto"
+            and self.routing_threshold > 0
+            and self.tokenizer is not None
         )
 
     def router_options(self) -> dict[str, Any]:
@@ -275,6 +313,10 @@ class Settings(DisaggSettings, BaseSettings):
             self.static_models if len(self.static_models) > 1 else self.static_models * len(urls)
         )
 
+        decoders_serve_whole = (
+            not self.splits_requests or connector_type(self.disagg_connector_type).serves_whole
+        )
+
         def element(values: list[str | None], index: int) -> str | None:
             return values[index] if index < len(values) else None
 
@@ -292,6 +334,7 @@ class Settings(DisaggSettings, BaseSettings):
                 load_events=element(self.load_events, index),
                 total_blocks=number(self.total_blocks, index),
                 role=self.role(element(self.static_model_labels, index)),
+                decoder_serves_whole=decoders_serve_whole,
             )
             for index, url in enumerate(urls)
         ]
@@ -317,8 +360,4 @@ def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings
         if text := os.environ.get(variable):
             from_file[name] = text
     remaining = {key: value for key, value in from_file.items() if key not in from_environment}
-    settings = Settings(**{**remaining, **given})
-    refused = REFUSED_ROUTING.get(settings.routing_logic)
-    if refused is not None:
-        raise ValueError(f"routing_logic: {settings.routing_logic} is not supported: {refused}")
-    return settings
+    return Settings(**{**remaining, **given})

@@ -50,25 +50,19 @@ class TokenSource:
         self._watches = {name: TokenlessWatch(name) for name in fleet.groups}
 
     async def token_ids(
-        self,
-        group: ModelGroup,
-        request: PromptRequest,
-        *,
-        headers: Headers,
-        needed: bool = False,
+        self, group: ModelGroup, request: PromptRequest, *, headers: Headers
     ) -> list[TokenIds]:
         """Token ids of each prompt (one for a chat), empty for those that nobody can tell.
 
-        `headers` go along to an engine (authorization). `needed`: also where the group's policies
-        do without. Never raises for what a client sent: the engine itself will say what it thinks
-        of it.
+        `headers` go along to an engine (authorization). Never raises for what a client sent: the
+        engine itself will say what it thinks of it.
         """
         given = [prompt for prompt in request.prompts if not isinstance(prompt, str)]
         texts = [prompt for prompt in request.prompts if isinstance(prompt, str)]
         if request.messages is None and not texts:
             self._counted.labels(group.name, "request" if given[0] else "none").inc()
             return given
-        if not (needed or group.needs_tokens):
+        if not group.needs_tokens:
             return [NO_TOKENS] * max(1, len(texts))
         started = time.perf_counter()
         tokens = await self._local(request, texts)

@@ -15,7 +15,7 @@ from kvroute.frontend.settings import Settings
 
 _MAX_TENANT = 256
 # What a client is told to wait where there is no queue to estimate it by.
-_RETRY_AFTER = 1.0
+RETRY_AFTER = 1.0
 
 
 class Admission:
@@ -53,7 +53,7 @@ class Admission:
             try:
                 return attempt()
             except OverloadedError as error:
-                raise no_room(str(error), _RETRY_AFTER) from error
+                raise no_room(str(error), RETRY_AFTER) from error
         started = time.perf_counter()
         try:
             booking = await queue.admit(
@@ -91,7 +91,16 @@ class Admission:
         )
         elapsed = time.perf_counter() - started
         self._metrics.decision_time.labels(job.group.name).observe(elapsed)
+        self._count(job, booking, phase)
         return booking
+
+    def _count(self, job: Job, booking: Booking, phase: Phase) -> None:
+        choice, name = booking.choice, job.group.name
+        self._metrics.decisions.labels(name, choice.rule, phase).inc()
+        if phase != "decode" and job.prompts[0]:  # a decode leg gets its prompt's blocks
+            booking.backend.metrics.prompt_tokens.inc(len(job.prompts[0]))
+            booking.backend.metrics.overlap_tokens.inc(choice.cached_tokens)
+            self._metrics.hit_tokens.labels(name).observe(choice.cached_tokens)
 
 
 def _uncached_tokens(group: ModelGroup, job: Job) -> Callable[[], int]:

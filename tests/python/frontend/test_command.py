@@ -16,7 +16,7 @@ import pytest
 import typer
 from frontend_harness import EngineRequest, FakeEngine, answer, replies
 from kvroute.cli.serve import register
-from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REFUSED_ROUTING, REPLACED_FLAGS
+from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REPLACED_FLAGS
 from typer.testing import CliRunner
 
 MINIMAL = ["--static-backends", "http://127.0.0.1:1", "--static-models", "m"]
@@ -58,13 +58,6 @@ def test_one_of_them_without_a_value_is_refused() -> None:
     result = invoke(*MINIMAL, REPLACED_FLAGS[0])
     assert result.exit_code == 2
     assert f"{REPLACED_FLAGS[0]}: expected a value" in result.output
-
-
-@pytest.mark.parametrize("logic", sorted(REFUSED_ROUTING))
-def test_a_foreign_routing_logic_is_refused_with_the_reason(logic: str) -> None:
-    result = invoke(*MINIMAL, "--routing-logic", logic)
-    assert result.exit_code == 2
-    assert REFUSED_ROUTING[logic] in result.output
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kvroute.frontend.foreign_flags import REFUSED_ROUTING
 from kvroute.frontend.protocols import core_router
 from kvroute.frontend.settings import Settings, load_settings
 
@@ -169,18 +168,3 @@ def test_settings_of_lmcache_s_controller_are_left_out_with_one_warning(
     assert load_settings({}, file).port == 9
     (record,) = caplog.records
     assert "lmcache_controller_port, lmcache_worker_timeout are not used" in record.getMessage()
-
-
-@pytest.mark.parametrize("logic", sorted(REFUSED_ROUTING))
-@pytest.mark.parametrize("source", ["file", "environment"])
-def test_what_the_command_line_refuses_is_refused_elsewhere_too(
-    logic: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "settings.yaml"
-    file.write_text("static_backends: http://a:1\nstatic_models: m\n")
-    if source == "file":
-        file.write_text(file.read_text() + f"routing_logic: {logic}\n")
-    else:
-        monkeypatch.setenv("KVROUTE_ROUTING_LOGIC", logic)
-    with pytest.raises(ValueError, match=f"routing_logic: {logic} is not supported"):
-        load_settings({}, file)

@@ -94,6 +94,7 @@ class SglangConnector(Connector):
     name: ClassVar[str] = "sglang"
     options_type: ClassVar[type[Any]] = SglangOptions
     is_concurrent: ClassVar[bool] = True
+    serves_whole: ClassVar[bool] = False  # they want a bootstrap room
 
     def __init__(self, options: SglangOptions) -> None:
         self.options = options
