@@ -156,7 +156,7 @@ def test_options_of_a_connector_come_from_a_file_and_flags_win(tmp_path: Path) -
 def test_what_only_disaggregation_uses_is_refused_without_it(field: str, value: Any) -> None:
     plain = {"static_backends": BACKENDS, "static_models": "m", field: value}
     message = f"{field}: expected it with the routing_logic .*disaggregated.*, got kv_cost"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
         Settings(**plain)
     if "label" in field or "strategy" in field:
         return
@@ -223,7 +223,7 @@ def test_it_is_refused_beside_a_policy_s_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_named_at_the_start(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
         Settings(**{**SPLIT, **wrong})
 
 
