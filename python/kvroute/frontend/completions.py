@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 
 from kvroute.frontend.answer_tail import TAIL_BYTES, Tail, new_tail
 from kvroute.frontend.errors import connections_exhausted, engine_failed, gateway_error
@@ -56,10 +57,11 @@ class Completions:
         )
         await self.answer(path, job)
 
-    async def answer(self, path: str, job: Job) -> None:
-        """The same for a job whose prompts' tokens are there."""
+    async def answer(self, path: str, job: Job, lost: Collection[str] = ()) -> None:
+        """The same for a job whose prompts' tokens are there. The backends `lost` failed before,
+        and get it only where there is no other one."""
         exchange, group = job.exchange, job.group
-        failed: set[str] = set()
+        failed = set(lost) if len(lost) < group.count(job.phase) else set()
         last_error: UpstreamError | None = None
         for attempt in range(self._reroutes + 1):
             if failed and len(failed) == group.count(job.phase):

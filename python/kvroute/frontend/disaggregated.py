@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass, field
 
 from kvroute.disagg.condition import Condition
 from kvroute.disagg.connector import Connector, HandoffError
@@ -80,16 +81,17 @@ class Disaggregated:
             job.prompts[0],
             exchange.request_id,
         )
+        tried = _Tried()
         reason = self._reason_to_go_whole(job, request)
         if reason is None:
-            reason = await self._serve_in_two_legs(job, request)
+            reason = await self._serve_in_two_legs(job, request, tried)
         if reason is None:
             self._metrics.two_leg_requests.labels(group.name).inc()
             return
         self._metrics.whole_requests.labels(group.name, reason).inc()
         if group.count("decode") and not group.count("whole"):
-            raise _not_whole(self._connector.name, reason)
-        await self._whole.answer(path, job)
+            raise _not_whole(self._connector.name, reason, tried.last)
+        await self._whole.answer(path, job, tried.decode)
 
     def _reason_to_go_whole(self, job: Job, request: ClientRequest) -> str | None:
         group = job.group
@@ -114,45 +116,66 @@ class Disaggregated:
             return f"{_REFUSED}unknown_tokens"
         return None
 
-    async def _serve_in_two_legs(self, job: Job, request: ClientRequest) -> str | None:
+    async def _serve_in_two_legs(
+        self, job: Job, request: ClientRequest, tried: _Tried
+    ) -> str | None:
         """None when the request was answered; else why it has to go whole."""
         exchange, group = job.exchange, job.group
-        failed: set[str] = set()
-        lost: set[str] = set()
-        last: LegFailedError | None = None
         for attempt in range(self._attempts):
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
-            decode = await self._admission.book(job, lost, phase="decode")
             try:
-                prefill = self._book_prefill(job, failed, decode)
+                decode = await self._admission.book(job, tried.decode, phase="decode")
+            except ApiError:
+                if not tried.decode:
+                    raise
+                break  # nobody but those that failed
+            try:
+                prefill = self._book_prefill(job, tried.prefill, decode)
                 if isinstance(prefill, str):
                     return prefill
                 try:
                     await self._hand_over(job, request, prefill, decode)
                     return None
                 except UpstreamBusyError as error:
+                    if exchange.started:
+                        return None
                     raise connections_exhausted(str(error)) from error
                 except LegFailedError as error:
-                    last = error
-                    logger.warning("request %s: %s leg: %s", exchange.request_id, error.leg, error)
-                    self._metrics.leg_failures.labels(group.name, error.leg, error.reason).inc()
+                    for one in (error, error.also):
+                        if one is not None:
+                            self._note_failure(job, one, prefill, decode, tried)
+                    tried.last = error
                     if exchange.started:
-                        return None  # the connection ends without the answer's end
-                    leg, out = (prefill, failed) if error.leg == "prefill" else (decode, lost)
-                    out.add(leg.backend.url)
-                    if error.reason in ("unreachable", "status_5xx"):
-                        group.failed(leg.backend)
+                        return None  # the client has been told so in its stream
                 finally:
                     prefill.release()
             finally:
                 decode.release()
+        last = tried.last
         if last is None or last.leg == "prefill":
             return "prefill_failed"
         raise gateway_error(
             last.reason,
-            f"{self._attempts} attempts in two legs failed; the last, the {last.leg} leg: {last}",
+            f"{attempt + 1} attempts in two legs failed; the last, the {last.leg} leg: {last}",
         )
+
+    def _note_failure(
+        self, job: Job, error: LegFailedError, prefill: Booking, decode: Booking, tried: _Tried
+    ) -> None:
+        """Counts a leg's failure and leaves its worker out of further attempts, unless that may
+        not have been its doing and there is no other one."""
+        group = job.group
+        logger.warning("request %s: %s leg: %s", job.exchange.request_id, error.leg, error)
+        self._metrics.leg_failures.labels(group.name, error.leg, error.reason).inc()
+        booking, out = (
+            (prefill, tried.prefill) if error.leg == "prefill" else (decode, tried.decode)
+        )
+        is_certain = error.also is None and not error.was_silent
+        if is_certain or group.count_ready(error.leg) > len(out) + 1:
+            out.add(booking.backend.url)
+        if error.reason in ("unreachable", "status_5xx"):
+            group.failed(booking.backend)
 
     def _book_prefill(self, job: Job, failed: set[str], decode: Booking) -> Booking | str:
         """A booking on a prefill worker other than the decode leg's, or why there is none."""
@@ -193,10 +216,7 @@ class Disaggregated:
             began=began,
         )
         try:
-            if self._connector.is_concurrent:
-                await handover.run_concurrent()
-            else:
-                await handover.run_sequential()
+            await handover.run(concurrent=self._connector.is_concurrent)
         except LegFailedError:
             transfer.failed()
             raise
@@ -204,14 +224,26 @@ class Disaggregated:
             transfer.close()
 
 
-def _not_whole(connector: str, reason: str) -> ApiError:
+def _not_whole(connector: str, reason: str, last: LegFailedError | None) -> ApiError:
     """Why a request that no worker may serve whole is not served at all."""
     if reason.startswith(_REFUSED):
         name = reason.removeprefix(_REFUSED)
         message = f"{name}: {connector} serves no such request, and no worker has both roles"
         return bad_request(message, name)
+    if last is not None:
+        message = f"the {last.leg} leg: {last}; no worker is left that has both roles"
+        return gateway_error(last.reason, message)
     message = f"no prefill worker takes the request ({reason}), and no worker has both roles"
     return no_room(message, RETRY_AFTER) if reason == "prefill_saturated" else no_backend(message)
+
+
+@dataclass(slots=True)
+class _Tried:
+    """The workers at which legs of a request have failed, and the last failure."""
+
+    prefill: set[str] = field(default_factory=set)
+    decode: set[str] = field(default_factory=set)
+    last: LegFailedError | None = None
 
 
 def _worker(booking: Booking) -> Worker:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
+from kvroute.disagg import sse
 from kvroute.disagg.connector import AnswerRelay, HandoffError, Transfer
 from kvroute.frontend.errors import engine_failed
 from kvroute.frontend.exchange import Exchange
-from kvroute.frontend.legs import Leg, LegFailedError, WholeAnswer, document_of
-from kvroute.frontend.upstream import Headers, UpstreamError, UpstreamResponse, is_event_stream
+from kvroute.frontend.first_answer import end, first_answer
+from kvroute.frontend.legs import Begun, Leg, LegFailedError, WholeAnswer, document_of
+from kvroute.frontend.upstream import Headers, UpstreamBusyError, is_event_stream
 
 _MAX_WHOLE_ANSWER = 64 << 20
-_EVENT_END = b"\n\n"
+_PREFILL_ENDS = 1.0
+"""Seconds for a prefill leg to end by itself once the decode leg has: its blocks were read."""
 
 
 class Handover:
@@ -44,149 +46,136 @@ class Handover:
         self._answer_headers = answer_headers
         self._began = began
 
-    async def run_sequential(self) -> None:
-        """Prefill, then decode. Raises LegFailedError (another attempt may do better, unless the
-        client's answer has begun), UpstreamBusyError, ApiError."""
-        transfer = self._transfer
-        with _FailureOf(self._prefill):
-            await transfer.prepare()
-            answer = await self._prefill.ask(transfer.prefill(), self._prefill_timeout)
+    async def run(self, *, concurrent: bool) -> None:
+        """Both legs, at once or prefill first.
+
+        Raises LegFailedError (another attempt may do better, unless the client's answer has begun)
+        and UpstreamBusyError. Once a stream has begun, the client gets an error event and the
+        stream's end before that.
+        """
+        try:
+            with _FailureOf(self._prefill):
+                await self._transfer.prepare()
+            await (self._run_concurrent() if concurrent else self._run_sequential())
+        except (LegFailedError, UpstreamBusyError):
+            if self._exchange.started:
+                fault = engine_failed("the engine's answer broke off")
+                await self._exchange.send_chunk(b"data: " + fault.body() + b"\n\n")
+                await self._exchange.finish()
+            raise
+
+    async def _run_sequential(self) -> None:
+        transfer, prefill = self._transfer, self._prefill
+        answer = await prefill.ask(transfer.prefill(), self._prefill_timeout)
         if answer.status >= 400:  # it is about the request: no other engine would say otherwise
-            await self._pass_on(answer)
+            await self._give(answer)
             return
-        self._prefill.booking.first_token()
-        with _FailureOf(self._prefill):
-            transfer.prefilled(document_of(self._prefill, answer))
+        prefill.booking.first_token()
+        with _FailureOf(prefill):
+            transfer.prefilled(document_of(prefill, answer))
             finished = transfer.finished()
         if finished is not None:
-            self._prefill.booking.release()
-            await self._give_finished(answer, finished)
+            prefill.booking.release()
+            is_stream = finished.startswith(b"data:")
+            headers = _STREAM_HEADERS if is_stream else answer.headers
+            await self._give(WholeAnswer(200, headers, finished))
             return
         relay = transfer.relay()
         await self._send_head(relay)
-        with _FailureOf(self._prefill):
+        with _FailureOf(prefill):
             await transfer.ready()
-        response = await self._decode.send(transfer.decode())
+        begun = await self._decode.begin(transfer.decode())
         try:
-            await self._relay(response, relay, self._prefill.booking.release)
+            prefill.booking.release()
+            await self._relay(begun, relay)
         finally:
-            response.close()
+            begun.response.close()
 
-    async def run_concurrent(self) -> None:
-        """Both legs at once; the decode leg's answer is the client's. Raises as above."""
+    async def _run_concurrent(self) -> None:
         transfer = self._transfer
-        with _FailureOf(self._prefill):
-            await transfer.prepare()
-        prefill = asyncio.ensure_future(self._run_prefill_beside())
-        decode = asyncio.ensure_future(self._decode.send(transfer.decode()))
+        prefill = asyncio.ensure_future(self._prefill_beside())
+        decode = asyncio.ensure_future(self._decode.begin(transfer.decode()))
         try:
-            response = await _first_failure_or(decode, prefill)
-            try:
-                await self._relay(response, transfer.relay(), _nothing, beside=prefill)
-            finally:
-                response.close()
+            first = await first_answer(prefill, decode)
+            if isinstance(first, WholeAnswer):
+                await self._give(first)
+                return
+            await self._relay(first, transfer.relay())
+            await asyncio.wait({prefill}, timeout=_PREFILL_ENDS)
         finally:
             # The decode leg first: an engine that waits for a prefill that was ended may hang.
-            await _end(decode, lambda response: response.close())
-            await _end(prefill, lambda _: None)
+            try:
+                await end(decode, lambda begun: begun.response.close())
+            finally:
+                await end(prefill, lambda _: None)
 
-    async def _run_prefill_beside(self) -> None:
+    async def _prefill_beside(self) -> WholeAnswer:
         answer = await self._prefill.ask(self._transfer.prefill(), self._prefill_timeout)
-        if answer.status >= 400:
-            text = answer.body[:200].decode(errors="replace")
-            raise self._prefill.broken(f"it answered {answer.status}: {text}")
-        self._prefill.booking.first_token()
-        self._prefill.booking.release()
+        if answer.status < 400:
+            self._prefill.booking.first_token()
+            self._prefill.booking.release()
+        return answer
 
     async def _send_head(self, relay: AnswerRelay) -> None:
         """What a streaming client gets before the decode leg has answered."""
         head = relay.head()
-        if not head:
-            return
-        self._began(200)
-        self._decode.booking.first_token()
-        await self._exchange.start(200, _STREAM_HEADERS, self._answer_headers)
-        await self._exchange.send_chunk(head)
+        if head:
+            await self._start_stream(200, _STREAM_HEADERS)
+            await self._exchange.send_chunk(head)
 
-    async def _relay(
-        self,
-        response: UpstreamResponse,
-        relay: AnswerRelay,
-        transferred: Callable[[], None],
-        beside: asyncio.Future[None] | None = None,
-    ) -> None:
-        """The decode leg's answer to the client. `transferred` is called when it has begun."""
-        exchange, decode = self._exchange, self._decode
-        chunk = await _first_chunk(decode, response, beside)
-        transferred()
-        streamed = is_event_stream(response.headers)
-        if response.status >= 400 or (relay.is_identity and not streamed):
-            await self._forward(response, chunk)
+    async def _relay(self, begun: Begun, relay: AnswerRelay) -> None:
+        """The decode leg's answer to the client: a stream as it comes, any other one whole, so
+        that until its end another attempt may still be made."""
+        response, decode = begun.response, self._decode
+        status = response.status
+        if status >= 400 or not is_event_stream(response.headers):
+            body = begun.first + await decode.read_to_end(response, _MAX_WHOLE_ANSWER)
+            if self._exchange.started:
+                raise decode.broken(f"it answered {status} with no stream")
+            if status < 400 and not relay.is_identity:
+                body = relay.whole(body)
+            await self._give(WholeAnswer(status, response.headers, body))
             return
-        if not streamed:
-            body = chunk + await decode.read_to_end(response, _MAX_WHOLE_ANSWER)
-            self._began(response.status)
-            await exchange.start(
-                response.status, _without_length(response.headers), self._answer_headers
-            )
-            await exchange.send_chunk(relay.whole(body))
-            await exchange.finish()
-            return
-        if not exchange.started:
-            self._began(response.status)
-            decode.booking.first_token()
-            await exchange.start(response.status, response.headers, self._answer_headers)
-        await self._stream(response, relay, chunk)
+        if not self._exchange.started:
+            await self._start_stream(status, response.headers)
+        await self._stream(begun, relay)
 
-    async def _stream(self, response: UpstreamResponse, relay: AnswerRelay, chunk: bytes) -> None:
+    async def _stream(self, begun: Begun, relay: AnswerRelay) -> None:
+        """Whole events only: what comes after a failure is not in the middle of one."""
         exchange, decode = self._exchange, self._decode
+        splitter = sse.EventSplitter()
         tokens = 0
-        rest = b""
-        try:
-            while chunk:
-                if relay.is_identity:
-                    events, rest = chunk, b"" if chunk.endswith(_EVENT_END) else chunk
-                else:
-                    events, rest = _whole_events(rest + chunk)
-                    events = relay.chunk(events) if events else b""
-                if events:
-                    tokens += events.count(_EVENT_END)
-                    decode.booking.progress(tokens)
-                    await exchange.send_chunk(events)
-                chunk = await response.read_chunk()
-        except UpstreamError as error:
-            if not (relay.is_identity and rest):  # else the client is in the middle of an event
-                fault = engine_failed("the engine's answer broke off")
-                await exchange.send_chunk(b"data: " + fault.body() + _EVENT_END)
-            raise decode.failed(error) from error
+        chunk = begun.first
+        while chunk:
+            try:
+                events = splitter.feed(chunk)
+            except sse.EventTooLongError as error:
+                raise decode.broken(str(error)) from error
+            if events:
+                tokens += events.count(b"\n\n")
+                decode.booking.progress(tokens)
+                await self._send_events(relay, events)
+            chunk = await decode.read(begun.response)
+        await self._send_events(relay, splitter.rest())
         await exchange.finish()
 
-    async def _forward(self, response: UpstreamResponse, chunk: bytes) -> None:
-        """An answer as it is: an error about the request, or one that needs no change."""
-        self._began(response.status)
-        await self._exchange.start(response.status, response.headers, self._answer_headers)
-        try:
-            while chunk:
-                await self._exchange.send_chunk(chunk)
-                chunk = await response.read_chunk()
-        except UpstreamError as error:
-            raise self._decode.failed(error) from error
-        await self._exchange.finish()
+    async def _send_events(self, relay: AnswerRelay, events: bytes) -> None:
+        shown = events if relay.is_identity or not events else relay.chunk(events)
+        if shown:
+            await self._exchange.send_chunk(shown)
 
-    async def _pass_on(self, answer: WholeAnswer) -> None:
+    async def _start_stream(self, status: int, headers: Headers) -> None:
+        self._began(status)
+        self._decode.booking.first_token()
+        await self._exchange.start(status, headers, self._answer_headers)
+
+    async def _give(self, answer: WholeAnswer) -> None:
         self._began(answer.status)
-        await self._exchange.start(
-            answer.status, _without_length(answer.headers), self._answer_headers
-        )
+        kept = [(n, v) for n, v in answer.headers if n.lower() != b"content-length"]
+        if not is_event_stream(kept):
+            kept.append((b"content-length", b"%d" % len(answer.body)))
+        await self._exchange.start(answer.status, kept, self._answer_headers)
         await self._exchange.send_chunk(answer.body)
-        await self._exchange.finish()
-
-    async def _give_finished(self, answer: WholeAnswer, body: bytes) -> None:
-        self._began(200)
-        is_stream = body.startswith(b"data:")
-        headers = _STREAM_HEADERS if is_stream else _without_length(answer.headers)
-        await self._exchange.start(200, headers, self._answer_headers)
-        await self._exchange.send_chunk(body)
         await self._exchange.finish()
 
 
@@ -197,7 +186,7 @@ _STREAM_HEADERS: Headers = (
 
 
 class _FailureOf:
-    """Turns a connector's HandoffError into the leg's failure."""
+    """Turns a connector's HandoffError into the failure of the leg, or of the one it names."""
 
     def __init__(self, leg: Leg) -> None:
         self._leg = leg
@@ -208,61 +197,4 @@ class _FailureOf:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, HandoffError):
             reason = "timeout" if error.timed_out else "protocol"
-            raise LegFailedError(self._leg.name, reason, str(error)) from error
-
-
-async def _first_failure_or(
-    wanted: asyncio.Future[UpstreamResponse], beside: asyncio.Future[None]
-) -> UpstreamResponse:
-    """The result of `wanted`; what `beside` fails with, if that comes first."""
-    both: set[asyncio.Future[Any]] = {wanted, beside}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    if not wanted.done():
-        beside.result()  # raises what it failed with
-        await asyncio.wait({wanted})
-    return wanted.result()
-
-
-async def _first_chunk(
-    decode: Leg, response: UpstreamResponse, beside: asyncio.Future[None] | None
-) -> bytes:
-    reading = asyncio.ensure_future(_read(decode, response))
-    try:
-        if beside is None or beside.done():
-            return await reading
-        both: set[asyncio.Future[Any]] = {reading, beside}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            beside.result()
-        return await reading
-    finally:
-        await _end(reading, lambda _: None)
-
-
-async def _read(leg: Leg, response: UpstreamResponse) -> bytes:
-    try:
-        return await response.read_chunk()
-    except UpstreamError as error:
-        raise leg.failed(error) from error
-
-
-async def _end(task: asyncio.Future[Any], undo: Callable[[Any], None]) -> None:
-    """Cancels the task if it still runs, and waits for its end; `undo` gets a result it had."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled() and task.exception() is None:
-        undo(task.result())
-
-
-def _whole_events(data: bytes) -> tuple[bytes, bytes]:
-    """Server-sent events up to the last that is whole, and the rest."""
-    end = data.rfind(_EVENT_END)
-    return (b"", data) if end < 0 else (data[: end + 2], data[end + 2 :])
-
-
-def _without_length(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers if name.lower() != b"content-length"]
-
-
-def _nothing() -> None:
-    pass
+            raise LegFailedError(error.leg or self._leg.name, reason, str(error)) from error

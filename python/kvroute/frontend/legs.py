@@ -29,13 +29,21 @@ MAX_PREFILL_ANSWER = 16 << 20
 class LegFailedError(Exception):
     """One leg of this attempt failed, and another worker may do better.
 
-    `reason`: unreachable, timeout, broken, status_5xx, protocol.
+    Attributes:
+        reason: unreachable, timeout, broken, status_5xx, protocol.
+        was_silent: the connection ended before a byte of the answer had come: it may have been an
+            old one that the worker had just closed.
+        also: the other leg's failure, where both failed at once.
     """
 
-    def __init__(self, leg: LegName, reason: str, message: str) -> None:
+    def __init__(
+        self, leg: LegName, reason: str, message: str, *, was_silent: bool = False
+    ) -> None:
         super().__init__(message)
         self.leg = leg
         self.reason = reason
+        self.was_silent = was_silent
+        self.also: LegFailedError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,20 @@ class WholeAnswer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An answer whose body has begun, with what has come of it. Its response is to be closed."""
+
+    response: UpstreamResponse
+    first: bytes
+
+
 class Leg:
-    """One leg on the worker that is booked for it."""
+    """One leg on the worker that is booked for it.
+
+    A leg is sent once: under most protocols it has a name that an engine takes only once, so that
+    another try needs a whole new attempt.
+    """
 
     def __init__(self, name: LegName, booking: Booking, upstream: Upstream) -> None:
         self.name = name
@@ -59,14 +79,10 @@ class Leg:
         """The head of the worker's answer, of status below 500. Raises LegFailedError, and
         UpstreamBusyError where it is our own connections that are short."""
         backend = self.booking.backend
-        headers = list(request.headers)
-        if backend.dp_ranks > 1:
-            rank = b"%d" % self.booking.choice.dp_rank
-            headers.append((b"x-data-parallel-rank", rank))
         backend.metrics.requests.inc()
         try:
             response = await self._upstream.request(
-                "POST", backend.url + request.path, headers, request.body
+                "POST", backend.url + request.path, request.headers, request.body, resend=False
             )
         except UpstreamBusyError:
             raise
@@ -78,6 +94,15 @@ class Leg:
             backend.metrics.failure("status_5xx")
             raise LegFailedError(self.name, "status_5xx", f"{backend.url} answered {status}")
         return response
+
+    async def begin(self, request: LegRequest) -> Begun:
+        """The worker's answer when its body begins. Raises as `send`."""
+        response = await self.send(request)
+        try:
+            return Begun(response, await self.read(response))
+        except BaseException:
+            response.close()
+            raise
 
     async def ask(self, request: LegRequest, timeout: float) -> WholeAnswer:
         """The worker's answer, whole, within `timeout` seconds. Raises as `send`."""
@@ -102,21 +127,26 @@ class Leg:
         """Raises LegFailedError, also above `limit` bytes."""
         chunks: list[bytes] = []
         size = 0
+        while chunk := await self.read(response):
+            size += len(chunk)
+            if size > limit:
+                raise self.broken(f"an answer above {limit} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def read(self, response: UpstreamResponse) -> bytes:
+        """More of the answer, b"" at its end. Raises LegFailedError."""
         try:
-            while chunk := await response.read_chunk():
-                size += len(chunk)
-                if size > limit:
-                    raise self.broken(f"an answer above {limit} bytes")
-                chunks.append(chunk)
+            return await response.read_chunk()
         except UpstreamError as error:
             raise self.failed(error) from error
-        return b"".join(chunks)
 
     def failed(self, error: UpstreamError) -> LegFailedError:
         """The failure that an error of the client to the engines is, counted."""
         reason = failure_reason(error)
         self.booking.backend.metrics.failure(reason)
-        return LegFailedError(self.name, reason, str(error))
+        was_silent = reason == "broken" and not error.answered
+        return LegFailedError(self.name, reason, str(error), was_silent=was_silent)
 
     def broken(self, message: str) -> LegFailedError:
         """The worker answered, and not as the protocol says; counted."""

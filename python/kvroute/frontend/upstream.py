@@ -70,10 +70,11 @@ class Upstream(Protocol):
     """Sends requests to engines over kept connections. Cancelling a call ends its request."""
 
     async def request(
-        self, method: str, url: str, headers: Headers, body: bytes | None
+        self, method: str, url: str, headers: Headers, body: bytes | None, *, resend: bool = True
     ) -> UpstreamResponse:
         """Raises UpstreamError. A connection that ends before a byte of the answer came is tried
-        once more, on a fresh connection: a kept one may just have been closed by its peer."""
+        once more, on a fresh connection, unless `resend` is false: a kept one may just have been
+        closed by its peer."""
 
     async def close(self) -> None: ...
 
@@ -138,7 +139,7 @@ class AiohttpUpstream:
         self._urls: dict[str, URL] = {}
 
     async def request(
-        self, method: str, url: str, headers: Headers, body: bytes | None
+        self, method: str, url: str, headers: Headers, body: bytes | None, *, resend: bool = True
     ) -> UpstreamResponse:
         fields = CIMultiDict((name.decode("latin-1"), _text(value)) for name, value in headers)
         try:
@@ -148,7 +149,10 @@ class AiohttpUpstream:
                 f"all {self._slots.count} connections to engines are in use"
             ) from None
         try:
-            response = await self._send_twice(method, url, fields, body)
+            if resend:
+                response = await self._send_twice(method, url, fields, body)
+            else:
+                response = await self._send(self._kept, method, url, fields, body)
         except BaseException:
             self._slots.release()
             raise
