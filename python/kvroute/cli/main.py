@@ -67,7 +67,21 @@ def _load(name: str) -> Any:
         importlib.import_module(f"kvroute.cli.{name}").register(holder)
     except ImportError as error:
         _register_unavailable(holder, name, error)
-    return typer.main.get_group(holder).commands[name]
+    command = typer.main.get_group(holder).commands[name]
+    _show_brackets(command)
+    return command
+
+
+def _show_brackets(command: Any) -> None:
+    """Lets the help print a text such as "[info]", which rich takes for markup and leaves out."""
+    if command.rich_markup_mode == "rich":
+        from rich.markup import escape
+
+        for parameter in command.params:
+            if getattr(parameter, "help", None):
+                parameter.help = escape(parameter.help)
+    for inner in getattr(command, "commands", {}).values():
+        _show_brackets(inner)
 
 
 def _register_unavailable(holder: typer.Typer, name: str, error: ImportError) -> None:

@@ -12,7 +12,9 @@ import pytest
 from kvroute import __version__
 
 
-def kvroute(*arguments: str, before: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
+def kvroute(
+    *arguments: str, before: str = "", cwd: Path | None = None, columns: int = 100
+) -> tuple[int, str, str]:
     """Runs the command in a fresh interpreter after the Python text `before`."""
     script = textwrap.dedent(before) + "\nfrom kvroute.cli import main; main()"
     done = subprocess.run(
@@ -21,7 +23,7 @@ def kvroute(*arguments: str, before: str = "", cwd: Path | None = None) -> tuple
         text=True,
         timeout=60,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
+        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -49,6 +51,21 @@ def test_every_command_has_help_of_its_own(name: str) -> None:
     status, out, err = kvroute(name, "--help")
     assert (status, err) == (0, "")
     assert f"kvroute {name}" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("serve",), ("[info]", "[kv_cost]", "[inf]", "[none]", "[0.0.0.0]")),
+        (("traces", "download"), ("[default: its public source]",)),
+        (("demo",), ("[default: the conversation trace",)),
+    ],
+)
+def test_help_shows_defaults_in_brackets(command: tuple[str, ...], shown: tuple[str, ...]) -> None:
+    status, out, err = kvroute(*command, "--help", columns=200)
+    assert (status, err) == (0, "")
+    for text in shown:
+        assert text in out
 
 
 def test_python_m_kvroute_is_the_same_command() -> None:
