@@ -43,8 +43,7 @@ def connector_names() -> tuple[str, ...]:
 def connector_type(name: str) -> type[Connector]:
     """The class of a name; kvroute's own win over other packages'. Raises ConnectorError."""
     if name in _OWN:
-        module, _, attribute = _OWN[name].partition(":")
-        found = getattr(importlib.import_module(f"kvroute.disagg.connectors.{module}"), attribute)
+        found = _own(name)
     else:
         found = _load(_entry(name))
     if not (isinstance(found, type) and issubclass(found, Connector)):
@@ -82,6 +81,16 @@ def make_connector(name: str, options: Mapping[str, Any] | None = None) -> Conne
     connector = factory(made)
     assert isinstance(connector, Connector)
     return connector
+
+
+def _own(name: str) -> object:
+    module, _, attribute = _OWN[name].partition(":")
+    try:
+        return getattr(importlib.import_module(f"kvroute.disagg.connectors.{module}"), attribute)
+    except ModuleNotFoundError as error:
+        raise ConnectorError(
+            f"connector {name!r}: needs the package {error.name}: pip install 'kvroute[serve]'"
+        ) from error
 
 
 def _entries() -> tuple[EntryPoint, ...]:

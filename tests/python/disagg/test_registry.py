@@ -126,3 +126,11 @@ def test_an_option_of_another_connector_is_refused_and_none_is_not_given() -> No
     with pytest.raises(ConnectorError, match="no option 'entries'; it takes decoder_registry, "):
         make_connector("lmcache", {"entries": {}})
     assert option_names("sglang") == ("bootstrap_port", "bootstrap_ports")
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "kvroute.disagg.connectors.lmcache", raising=False)
+    monkeypatch.delitem(sys.modules, "kvroute.disagg.connectors.notices", raising=False)
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(ConnectorError, match=r"'lmcache': needs the package msgpack: .*\[serve\]"):
+        connector_type("lmcache")

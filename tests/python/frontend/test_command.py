@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import signal
 import sys
@@ -15,11 +16,15 @@ import aiohttp
 import pytest
 import typer
 from frontend_harness import EngineRequest, FakeEngine, answer, replies
-from kvroute.cli.serve import register
+from kvroute.cli.serve import register, serve
+from kvroute.engines import SimulatedEngineProcess
+from kvroute.frontend.disagg_settings import DisaggSettings
 from kvroute.frontend.foreign_flags import REFUSED_FLAGS, REPLACED_FLAGS
 from typer.testing import CliRunner
 
 MINIMAL = ["--static-backends", "http://127.0.0.1:1", "--static-models", "m"]
+
+SPLIT = ["--routing-logic", "disaggregated_prefill_orchestrated"]
 
 
 def invoke(*arguments: str) -> Any:
@@ -60,6 +65,14 @@ def test_one_of_them_without_a_value_is_refused() -> None:
     assert f"{REPLACED_FLAGS[0]}: expected a value" in result.output
 
 
+def test_every_setting_of_disaggregation_is_a_flag() -> None:
+    names = {parameter.name for parameter in inspect.signature(serve).parameters.values()}
+    assert DisaggSettings.model_fields.keys() <= names
+    documentation = (Path(__file__).parents[3] / "docs/frontend.md").read_text()
+    for name in DisaggSettings.model_fields:
+        assert f"`--{name.replace('_', '-')}`" in documentation, name
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,6 +83,13 @@ def test_one_of_them_without_a_value_is_refused() -> None:
         ([*MINIMAL, "--block-size", "0"], "--block-size"),
         ([*MINIMAL, "--kv-events", "a,b"], "kv_events: expected 1 elements, got 2"),
         ([*MINIMAL, "--config", "/does/not/exist"], "/does/not/exist: No such file"),
+        ([*MINIMAL, "--routing-threshold", "5"], "routing_threshold: expected it with"),
+        ([*MINIMAL, *SPLIT, "--proxy-port", "5"], "proxy_port: the connector nixl has no use"),
+        ([*MINIMAL, *SPLIT, "--disagg-connector-type", "smoke"], "there is none of this name"),
+        (
+            [*MINIMAL, *SPLIT, "--disagg-connector-type", "lmcache", "--decoder-registry", "{"],
+            "decoder_registry: expected JSON or @FILE",
+        ),
     ],
 )
 def test_wrong_arguments_end_the_command_with_a_line(arguments: list[str], message: str) -> None:
@@ -128,6 +148,49 @@ async def test_the_process_serves_and_ends_on_a_signal() -> None:
                     assert (await got.json())["version"]
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def test_simulated_engines_answer_a_streamed_chat_in_two_legs() -> None:
+    with (
+        SimulatedEngineProcess(model="m", kv_connector="nixl", kv_role="prefill") as prefill,
+        SimulatedEngineProcess(model="m", kv_connector="nixl", kv_role="decode") as decode,
+    ):
+        arguments = [
+            *("--static-backends", f"{prefill.http_url},{decode.http_url}"),
+            *("--static-models", "m", "--static-model-labels", "p,d"),
+            *("--prefill-model-labels", "p", "--decode-model-labels", "d"),
+            *("--load-balancing-strategy", "least_loaded"),
+            *("--prefill-load-balancing-strategy", "kv", "--disagg-connector-type", "nixl"),
+            *("--routing-threshold", "8", "--token-estimate", "chars"),
+        ]
+        async with (
+            serving(*arguments, *SPLIT) as (_, url),
+            aiohttp.ClientSession() as client,
+        ):
+
+            async def chat(at: str, content: str) -> tuple[str, Any]:
+                body = {
+                    "model": "m",
+                    "messages": [{"role": "user", "content": content}],
+                    "max_tokens": 9,
+                    "stream": True,
+                }
+                async with client.post(at + "/v1/chat/completions", json=body) as got:
+                    assert got.status == 200
+                    *events, last = (await got.text()).strip().split("\n\n")
+                    assert last == "data: [DONE]"
+                    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+                    deltas = [one["delta"].get("content") for c in chunks for one in c["choices"]]
+                    return "".join(filter(None, deltas)), got.headers
+
+            question = "Why does a long prompt go to two engines?"
+            text, headers = await chat(url, question)
+            assert headers["x-kvroute-prefill-worker"] == prefill.http_url
+            assert headers["x-kvroute-worker"] == decode.http_url
+            short, headers = await chat(url, "Why?")
+            assert "x-kvroute-prefill-worker" not in headers
+            assert text == (await chat(decode.http_url, question))[0]
+            assert short == (await chat(decode.http_url, "Why?"))[0]
 
 
 async def test_a_request_that_never_ends_does_not_hold_the_process_up() -> None:
