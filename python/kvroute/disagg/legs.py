@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Headers = Sequence[tuple[bytes, bytes]]
+RANK_HEADER = b"x-data-parallel-rank"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ class Disaggregated:
     one engine's content, and where no prefill worker is left: counted, with the reason.
 
     What fails, as long as the client's answer has not begun: a prefill leg is tried on another
-    prefill worker; a decode leg makes the whole plan anew without that decoder. There are
+    prefill worker; a decode leg makes the whole plan anew without that decoder. Where it has begun
+    with the prefill leg's token, another decode worker goes on after it. There are
     `max_instance_failover_reroute_attempts` more attempts in all. Every path releases both
     bookings.
     """
@@ -146,6 +147,11 @@ class Disaggregated:
                         if one is not None:
                             self._note_failure(job, one, prefill, decode, tried)
                     tried.last = error
+                    if error.resume is not None:
+                        prefill.release()
+                        decode.release()
+                        await self._resume(job, error, tried, self._attempts - attempt - 1)
+                        return None
                     if exchange.started:
                         return None  # the client has been told so in its stream
                 finally:
@@ -155,10 +161,33 @@ class Disaggregated:
         last = tried.last
         if last is None or last.leg == "prefill":
             return "prefill_failed"
-        raise gateway_error(
-            last.reason,
-            f"{attempt + 1} attempts in two legs failed; the last, the {last.leg} leg: {last}",
-        )
+        raise _gave_up(attempt + 1, last)
+
+    async def _resume(
+        self, job: Job, failure: LegFailedError, tried: _Tried, attempts: int
+    ) -> None:
+        """Has other decode workers go on with an answer that has begun; an error event ends it
+        where none does."""
+        for _ in range(attempts):
+            if failure.resume is None:
+                return  # it broke off further on, and the client was told
+            self._metrics.reroutes.labels(job.group.name).inc()
+            try:
+                decode = await self._admission.book(job, tried.decode, phase="decode")
+            except ApiError:
+                break  # nobody but those that failed
+            try:
+                await failure.resume(Leg("decode", decode, self._upstream))
+                return
+            except UpstreamBusyError:
+                return  # the client was told
+            except LegFailedError as error:
+                failure = error
+                self._note_failure(job, error, decode, decode, tried)
+            finally:
+                decode.release()
+        if failure.resume is not None:
+            await job.exchange.end_with_error(_gave_up(self._attempts, failure))
 
     def _note_failure(
         self, job: Job, error: LegFailedError, prefill: Booking, decode: Booking, tried: _Tried
@@ -222,6 +251,11 @@ class Disaggregated:
             raise
         finally:
             transfer.close()
+
+
+def _gave_up(attempts: int, last: LegFailedError) -> ApiError:
+    message = f"{attempts} attempts in two legs failed; the last, the {last.leg} leg: {last}"
+    return gateway_error(last.reason, message)
 
 
 def _not_whole(connector: str, reason: str, last: LegFailedError | None) -> ApiError:

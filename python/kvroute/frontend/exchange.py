@@ -152,6 +152,11 @@ class Exchange:
             await self._deliver(self._held_start)
         await self._deliver({"type": "http.response.body", "body": body, "more_body": False})
 
+    async def end_with_error(self, error: ApiError) -> None:
+        """Ends a stream of events, of which some were sent, with one of the error."""
+        await self.send_chunk(b"data: " + error.body() + b"\n\n")
+        await self.finish()
+
     async def _deliver(self, message: Message) -> None:
         self._waiting_since = time.monotonic()
         await self._send(message)

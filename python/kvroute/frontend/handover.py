@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
+from dataclasses import replace
+
+import orjson
 
 from kvroute.disagg import sse
 from kvroute.disagg.connector import AnswerRelay, HandoffError, Transfer
-from kvroute.frontend.errors import engine_failed
+from kvroute.disagg.legs import RANK_HEADER, LegRequest
+from kvroute.frontend.errors import ApiError, engine_failed
 from kvroute.frontend.exchange import Exchange
 from kvroute.frontend.first_answer import end, first_answer
 from kvroute.frontend.legs import Begun, Leg, LegFailedError, WholeAnswer, document_of
@@ -45,24 +50,47 @@ class Handover:
         self._prefill_timeout = prefill_timeout
         self._answer_headers = answer_headers
         self._began = began
+        self._headed: AnswerRelay | None = None
+        """The relay whose head the client has, while it has nothing else."""
 
     async def run(self, *, concurrent: bool) -> None:
         """Both legs, at once or prefill first.
 
         Raises LegFailedError (another attempt may do better, unless the client's answer has begun)
         and UpstreamBusyError. Once a stream has begun, the client gets an error event and the
-        stream's end before that.
+        stream's end before that, unless the failure's `resume` can still give it the rest.
         """
         try:
             with _FailureOf(self._prefill):
                 await self._transfer.prepare()
             await (self._run_concurrent() if concurrent else self._run_sequential())
-        except (LegFailedError, UpstreamBusyError):
-            if self._exchange.started:
-                fault = engine_failed("the engine's answer broke off")
-                await self._exchange.send_chunk(b"data: " + fault.body() + b"\n\n")
-                await self._exchange.finish()
+        except (LegFailedError, UpstreamBusyError) as error:
+            if self._headed is not None and isinstance(error, LegFailedError):
+                rest = self._transfer.decode()
+                error.resume = functools.partial(self._resume, rest, self._headed)
+            else:
+                await self._tell()
             raise
+
+    async def _resume(self, rest: LegRequest, relay: AnswerRelay, decode: Leg) -> None:
+        """Gives the client what comes after the head. Raises as `run`."""
+        self._decode = decode
+        headers = [header for header in rest.headers if header[0] != RANK_HEADER]
+        if decode.booking.backend.dp_ranks > 1:
+            headers.append((RANK_HEADER, b"%d" % decode.booking.choice.dp_rank))
+        try:
+            await self._run_decode(replace(rest, headers=headers), relay)
+        except (LegFailedError, UpstreamBusyError) as error:
+            if self._headed is not None and isinstance(error, LegFailedError):
+                error.resume = functools.partial(self._resume, rest, relay)
+            else:
+                await self._tell()
+            raise
+
+    async def _tell(self) -> None:
+        """Ends a stream that broke off."""
+        if self._exchange.started:
+            await self._exchange.end_with_error(engine_failed("the engine's answer broke off"))
 
     async def _run_sequential(self) -> None:
         transfer, prefill = self._transfer, self._prefill
@@ -84,9 +112,12 @@ class Handover:
         await self._send_head(relay)
         with _FailureOf(prefill):
             await transfer.ready()
-        begun = await self._decode.begin(transfer.decode())
+        await self._run_decode(transfer.decode(), relay)
+
+    async def _run_decode(self, request: LegRequest, relay: AnswerRelay) -> None:
+        begun = await self._decode.begin(request)
         try:
-            prefill.booking.release()
+            self._prefill.booking.release()
             await self._relay(begun, relay)
         finally:
             begun.response.close()
@@ -122,6 +153,7 @@ class Handover:
         if head:
             await self._start_stream(200, _STREAM_HEADERS)
             await self._exchange.send_chunk(head)
+            self._headed = relay
 
     async def _relay(self, begun: Begun, relay: AnswerRelay) -> None:
         """The decode leg's answer to the client: a stream as it comes, any other one whole, so
@@ -130,14 +162,18 @@ class Handover:
         status = response.status
         if status >= 400 or not is_event_stream(response.headers):
             body = begun.first + await decode.read_to_end(response, _MAX_WHOLE_ANSWER)
-            if self._exchange.started:
-                raise decode.broken(f"it answered {status} with no stream")
+            if self._headed is not None:
+                if status < 400:
+                    raise decode.broken("it answered with no stream")
+                await self._exchange.end_with_error(_refusal(status, body))
+                return
             if status < 400 and not relay.is_identity:
                 body = relay.whole(body)
             await self._give(WholeAnswer(status, response.headers, body))
             return
-        if not self._exchange.started:
+        if self._headed is None:
             await self._start_stream(status, response.headers)
+        self._headed = None
         await self._stream(begun, relay)
 
     async def _stream(self, begun: Begun, relay: AnswerRelay) -> None:
@@ -183,6 +219,18 @@ _STREAM_HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
 )
+
+
+def _refusal(status: int, body: bytes) -> ApiError:
+    """The error that an engine answered, for a client whose answer has begun."""
+    try:
+        error = orjson.loads(body)["error"]
+        return ApiError(
+            status, str(error["message"]), kind=str(error["type"]), param=error.get("param")
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        text = body[:200].decode(errors="replace")
+        return ApiError(status, text, kind="invalid_request_error")
 
 
 class _FailureOf:

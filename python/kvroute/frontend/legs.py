@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ class LegFailedError(Exception):
         was_silent: the connection ended before a byte of the answer had come: it may have been an
             old one that the worker had just closed.
         also: the other leg's failure, where both failed at once.
+        resume: where the client has the prefill leg's token and nothing else: gives it the rest,
+            from a decode leg on another worker, which computes what it does not hold.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class LegFailedError(Exception):
         self.reason = reason
         self.was_silent = was_silent
         self.also: LegFailedError | None = None
+        self.resume: Callable[[Leg], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

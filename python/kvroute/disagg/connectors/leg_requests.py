@@ -7,9 +7,8 @@ from typing import Any
 
 import orjson
 
-from kvroute.disagg.legs import ClientRequest, Headers, LegRequest, Worker
+from kvroute.disagg.legs import RANK_HEADER, ClientRequest, Headers, LegRequest, Worker
 
-RANK_HEADER = b"x-data-parallel-rank"
 _REPLACED = frozenset(
     (b"content-length", b"content-type", b"accept-encoding", b"x-request-id", RANK_HEADER)
 )
