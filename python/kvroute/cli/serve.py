@@ -29,9 +29,9 @@ def serve(
     config: Annotated[
         Path | None, _option("--config", text="YAML or JSON file of these settings.")
     ] = None,
-    host: Annotated[_Text, _option("--host", text="Address to listen on (0.0.0.0).")] = None,
+    host: Annotated[_Text, _option("--host", text="Address to listen on [0.0.0.0].")] = None,
     port: Annotated[
-        _Count, _option("--port", text="Port; 0 lets the system choose (8001).")
+        _Count, _option("--port", text="Port; 0 lets the system choose [8001].")
     ] = None,
     root_path: Annotated[
         _Text, _option("--root-path", text="Path under which a proxy shows this server.")
@@ -43,7 +43,7 @@ def serve(
             text="Bearer token asked for under /v1 (where the policy is changed) and /debug.",
         ),
     ] = None,
-    log_level: Annotated[_Text, _option("--log-level", text="Log level (info).")] = None,
+    log_level: Annotated[_Text, _option("--log-level", text="Log level [info].")] = None,
     service_discovery: Annotated[
         _Text, _option("--service-discovery", text="Only: static.")
     ] = None,
@@ -54,7 +54,7 @@ def serve(
         _Text, _option("--static-models", text="What each engine serves, or one name for all.")
     ] = None,
     dp_ranks: Annotated[
-        _Text, _option("--dp-ranks", text="Data-parallel ranks of each engine (1).")
+        _Text, _option("--dp-ranks", text="Data-parallel ranks of each engine [1].")
     ] = None,
     kv_events: Annotated[
         _Text, _option("--kv-events", text="KV event endpoint of each engine's rank 0.")
@@ -76,7 +76,7 @@ def serve(
         _Text,
         _option(
             "--routing-logic",
-            text="The policy, by its name (kv_cost), or disaggregated_prefill(_orchestrated).",
+            text="The policy, by its name [kv_cost], or disaggregated_prefill(_orchestrated).",
         ),
     ] = None,
     policy_config: Annotated[
@@ -89,11 +89,11 @@ def serve(
     ] = None,
     kv_aware_threshold: Annotated[
         _Number,
-        _option("--kv-aware-threshold", text="Tokens that a hit may miss of the prompt (2000)."),
+        _option("--kv-aware-threshold", text="Tokens that a hit may miss of the prompt [2000]."),
     ] = None,
     imbalanced_threshold: Annotated[
         _Number,
-        _option("--imbalanced-threshold", text="Requests between the queues that balance (inf)."),
+        _option("--imbalanced-threshold", text="Requests between the queues that balance [inf]."),
     ] = None,
     stats_missing: Annotated[
         _Text,
@@ -101,11 +101,11 @@ def serve(
     ] = None,
     prefix_min_match_length: Annotated[
         _Count,
-        _option("--prefix-min-match-length", text="Tokens that make a match of prefixaware (0)."),
+        _option("--prefix-min-match-length", text="Tokens that make a match of prefixaware [0]."),
     ] = None,
     loadaware_beta: Annotated[
         _Number,
-        _option("--loadaware-beta", text="What load weighs against the cache in loadaware (1)."),
+        _option("--loadaware-beta", text="What load weighs against the cache in loadaware [1]."),
     ] = None,
     static_model_labels: Annotated[
         _Text, _option("--static-model-labels", text="A label for each engine, with commas.")
@@ -131,7 +131,7 @@ def serve(
     ] = None,
     routing_threshold: Annotated[
         _Count,
-        _option("--routing-threshold", text="Prompt tokens from which on two engines serve (0)."),
+        _option("--routing-threshold", text="Prompt tokens from which on two engines serve [0]."),
     ] = None,
     token_estimate: Annotated[
         _Text,
@@ -140,7 +140,7 @@ def serve(
     uncached_threshold: Annotated[
         _Count,
         _option(
-            "--uncached-threshold", text="Tokens that the best decode engine must lack, too (none)."
+            "--uncached-threshold", text="Tokens that the best decode engine must lack, too [none]."
         ),
     ] = None,
     disagg_connector_type: Annotated[
@@ -168,35 +168,35 @@ def serve(
         _option("--decoder-registry", text="lmcache: all receivers, as JSON by URL, or @FILE."),
     ] = None,
     proxy_host: Annotated[
-        _Text, _option("--proxy-host", text="lmcache: where engines send notices (localhost).")
+        _Text, _option("--proxy-host", text="lmcache: where engines send notices [localhost].")
     ] = None,
-    proxy_port: Annotated[_Count, _option("--proxy-port", text="The port there (8500).")] = None,
+    proxy_port: Annotated[_Count, _option("--proxy-port", text="The port there [8500].")] = None,
     bootstrap_port: Annotated[
         _Count,
-        _option("--bootstrap-port", text="sglang, mooncake: of prefill engines (8998)."),
+        _option("--bootstrap-port", text="sglang, mooncake: of prefill engines [8998]."),
     ] = None,
     prefill_timeout_seconds: Annotated[
-        _Number, _option("--prefill-timeout-seconds", text="For a prefill engine's answer (300).")
+        _Number, _option("--prefill-timeout-seconds", text="For a prefill engine's answer [300].")
     ] = None,
     transfer_timeout_seconds: Annotated[
-        _Number, _option("--transfer-timeout-seconds", text="lmcache: for its notices (30).")
+        _Number, _option("--transfer-timeout-seconds", text="lmcache: for its notices [30].")
     ] = None,
     block_size: Annotated[
-        _Count, _option("--block-size", text="Tokens in a block of the engines' caches (16).")
+        _Count, _option("--block-size", text="Tokens in a block of the engines' caches [16].")
     ] = None,
     tokenizer: Annotated[
         Path | None,
         _option("--tokenizer", text="Tokenizer directory; without it engines are asked."),
     ] = None,
     tokenize_threads: Annotated[
-        _Count, _option("--tokenize-threads", text="Threads for large requests (2).")
+        _Count, _option("--tokenize-threads", text="Threads for large requests [2].")
     ] = None,
     tokenize_timeout_seconds: Annotated[
-        _Number, _option("--tokenize-timeout-seconds", text="For an engine's /tokenize (2).")
+        _Number, _option("--tokenize-timeout-seconds", text="For an engine's /tokenize [2].")
     ] = None,
     prefill_tokens_per_second: Annotated[
         _Number,
-        _option("--prefill-tokens-per-second", text="What policies predict prefills by (12000)."),
+        _option("--prefill-tokens-per-second", text="What policies predict prefills by [12000]."),
     ] = None,
     attention_seconds: Annotated[
         _Number,
@@ -204,50 +204,50 @@ def serve(
     ] = None,
     max_waiting: Annotated[
         _Count,
-        _option("--max-waiting", text="An engine with more requests queued gets none (none)."),
+        _option("--max-waiting", text="An engine with more requests queued gets none [none]."),
     ] = None,
     max_kv_usage: Annotated[
         _Number,
-        _option("--max-kv-usage", text="Nor one with a greater share of its cache used (none)."),
+        _option("--max-kv-usage", text="Nor one with a greater share of its cache used [none]."),
     ] = None,
     max_prefill_tokens: Annotated[
         _Count,
-        _option("--max-prefill-tokens", text="Nor one with more tokens booked to compute (none)."),
+        _option("--max-prefill-tokens", text="Nor one with more tokens booked to compute [none]."),
     ] = None,
     queue_limit: Annotated[
         _Count,
-        _option("--queue-limit", text="Requests that may wait while all are over a --max-* (0)."),
+        _option("--queue-limit", text="Requests that may wait while all are over a --max-* [0]."),
     ] = None,
     queue_order: Annotated[
         _Text,
         _option("--queue-order", text="Of those: fcfs (default), priority, shortest_uncached."),
     ] = None,
     queue_timeout: Annotated[
-        _Number, _option("--queue-timeout", text="Seconds that a request may wait (30).")
+        _Number, _option("--queue-timeout", text="Seconds that a request may wait [30].")
     ] = None,
     reservation_ttl: Annotated[
         _Number,
-        _option("--reservation-ttl", text="Silence that ends a request's booking (600)."),
+        _option("--reservation-ttl", text="Silence that ends a request's booking [600]."),
     ] = None,
     decision_log: Annotated[
-        _Count, _option("--decision-log", text="Decisions kept for /debug/decisions (0).")
+        _Count, _option("--decision-log", text="Decisions kept for /debug/decisions [0].")
     ] = None,
     request_stats_window: Annotated[
         _Number,
-        _option("--request-stats-window", text="Seconds that request rates are counted over (60)."),
+        _option("--request-stats-window", text="Seconds that request rates are counted over [60]."),
     ] = None,
     engine_stats_interval: Annotated[
         _Number,
         _option(
             "--engine-stats-interval",
-            text="Seconds between readings of each engine's own load; 0: none (5).",
+            text="Seconds between readings of each engine's own load; 0: none [5].",
         ),
     ] = None,
     max_instance_failover_reroute_attempts: Annotated[
         _Count,
         _option(
             "--max-instance-failover-reroute-attempts",
-            text="Other engines to try when one fails before its first byte (1).",
+            text="Other engines to try when one fails before its first byte [1].",
         ),
     ] = None,
     static_backend_health_checks: Annotated[
@@ -255,45 +255,45 @@ def serve(
     ] = False,
     static_backend_health_check_interval: Annotated[
         _Number,
-        _option("--static-backend-health-check-interval", text="Seconds between checks (60)."),
+        _option("--static-backend-health-check-interval", text="Seconds between checks [60]."),
     ] = None,
     static_backend_health_check_timeout_seconds: Annotated[
         _Number,
-        _option("--static-backend-health-check-timeout-seconds", text="Of one check (10)."),
+        _option("--static-backend-health-check-timeout-seconds", text="Of one check [10]."),
     ] = None,
     backend_cooldown_seconds: Annotated[
         _Number,
-        _option("--backend-cooldown-seconds", text="Rest of an unreachable engine (5)."),
+        _option("--backend-cooldown-seconds", text="Rest of an unreachable engine [5]."),
     ] = None,
     backend_connect_timeout_seconds: Annotated[
-        _Number, _option("--backend-connect-timeout-seconds", text="To connect (5).")
+        _Number, _option("--backend-connect-timeout-seconds", text="To connect [5].")
     ] = None,
     backend_read_timeout_seconds: Annotated[
         _Number,
-        _option("--backend-read-timeout-seconds", text="Longest silence of an engine (600)."),
+        _option("--backend-read-timeout-seconds", text="Longest silence of an engine [600]."),
     ] = None,
     max_backend_connections: Annotated[
-        _Count, _option("--max-backend-connections", text="To all engines together (4096).")
+        _Count, _option("--max-backend-connections", text="To all engines together [4096].")
     ] = None,
     max_backend_header_bytes: Annotated[
-        _Count, _option("--max-backend-header-bytes", text="One header of an engine (65536).")
+        _Count, _option("--max-backend-header-bytes", text="One header of an engine [65536].")
     ] = None,
     client_timeout_seconds: Annotated[
         _Number,
-        _option("--client-timeout-seconds", text="For a client that sends or reads nothing (120)."),
+        _option("--client-timeout-seconds", text="For a client that sends or reads nothing [120]."),
     ] = None,
     max_concurrent_requests: Annotated[
-        _Count, _option("--max-concurrent-requests", text="Above: 503 (4096).")
+        _Count, _option("--max-concurrent-requests", text="Above: 503 [4096].")
     ] = None,
     max_body_bytes: Annotated[
-        _Count, _option("--max-body-bytes", text="Of a request; above: 413 (33554432).")
+        _Count, _option("--max-body-bytes", text="Of a request; above: 413 [33554432].")
     ] = None,
     max_header_bytes: Annotated[
-        _Count, _option("--max-header-bytes", text="Of a request, together; above: 431 (32768).")
+        _Count, _option("--max-header-bytes", text="Of a request, together; above: 431 [32768].")
     ] = None,
     graceful_shutdown_seconds: Annotated[
         _Number,
-        _option("--graceful-shutdown-seconds", text="For running requests at the end (10)."),
+        _option("--graceful-shutdown-seconds", text="For running requests at the end [10]."),
     ] = None,
 ) -> None:
     """Route OpenAI completions and chats to the engine that has their prefix cached."""

@@ -42,10 +42,7 @@ def connector_names() -> tuple[str, ...]:
 
 def connector_type(name: str) -> type[Connector]:
     """The class of a name; kvroute's own win over other packages'. Raises ConnectorError."""
-    if name in _OWN:
-        found = _own(name)
-    else:
-        found = _load(_entry(name))
+    found = _own(name) if name in _OWN else _load(_entry(name))
     if not (isinstance(found, type) and issubclass(found, Connector)):
         raise ConnectorError(f"connector {name!r}: expected a subclass of Connector, got {found!r}")
     options = getattr(found, "options_type", None)

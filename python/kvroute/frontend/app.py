@@ -18,7 +18,7 @@ from kvroute.frontend.errors import (
     too_large,
     unauthorized,
 )
-from kvroute.frontend.exchange import Exchange, Receive, Scope, Send
+from kvroute.frontend.exchange import Exchange, Message, Receive, Scope, Send
 from kvroute.frontend.policy_routes import policy_router
 from kvroute.frontend.protocols import RouterFactory, core_router
 from kvroute.frontend.routes import router
@@ -34,6 +34,7 @@ class FrontendApp:
     def __init__(self, settings: Settings, make_router: RouterFactory) -> None:
         self.settings = settings
         self.services: Services | None = None
+        self._problem: str | None = None
         self._make_router = make_router
         self._tokenizer = (
             Tokenizer.from_directory(settings.tokenizer) if settings.tokenizer is not None else None
@@ -57,7 +58,11 @@ class FrontendApp:
         services = Services(self.settings, self._make_router, self._tokenizer)
         app.state.services = services
         try:
-            await services.open()
+            try:
+                await services.open()
+            except (OSError, ValueError) as error:
+                self._problem = str(error)
+                raise
             self.services = services
             yield
         finally:
@@ -66,7 +71,7 @@ class FrontendApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.fastapi(scope, receive, send)
+            await self.fastapi(scope, receive, self._told_in_a_line(send))
             return
         path = self._path(scope)
         try:
@@ -80,6 +85,16 @@ class FrontendApp:
             await services.intake(scope, receive, send, *post)
         else:
             await self.fastapi(scope, receive, send)
+
+    def _told_in_a_line(self, send: Send) -> Send:
+        """What keeps the frontend from starting, in place of a traceback."""
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._problem is not None:
+                message = {**message, "message": f"kvroute serve: {self._problem}"}
+            await send(message)
+
+        return tell
 
     def _path(self, scope: Scope) -> str:
         """The path below all root paths: the server's own, then the configured one.

@@ -55,17 +55,17 @@ def serves(role: Role, phase: Phase, *, decoder_serves_whole: bool = True) -> bo
 
 
 _STRATEGIES = ("round_robin", "roundrobin", "random", "qps", "least_loaded", "kv")
+_LEAST_LOADED: PolicySpec = {"name": "least_loaded", "stats_missing": "round_robin"}
 # What each strategy is as a policy. "kv": the prefill worker with the least time to the prompt's
-# end, by what it holds and its backlog; the decode worker with the fewest blocks.
-_POLICIES: Mapping[str, Mapping[str, PolicySpec]] = {
-    "prefill": {
-        "kv": "ttft",
-        "least_loaded": {"name": "least_loaded", "stats_missing": "round_robin"},
-    },
+# end, by what it holds and its backlog; the decode worker with the fewest blocks; for a whole
+# request both count.
+_POLICIES: Mapping[Phase, Mapping[str, PolicySpec]] = {
+    "prefill": {"kv": "ttft", "least_loaded": _LEAST_LOADED},
     "decode": {
         "kv": {"name": "kv_cost", "track_prefill_tokens": False, "decode_role": True},
-        "least_loaded": {"name": "least_loaded", "stats_missing": "round_robin"},
+        "least_loaded": _LEAST_LOADED,
     },
+    "whole": {"kv": "kv_cost", "least_loaded": _LEAST_LOADED},
 }
 
 # Settings that are options of some connector.
@@ -196,13 +196,15 @@ class DisaggSettings(BaseSettings):
             connector_type(self.disagg_connector_type).needs_token_ids
         )
 
-    def strategy(self, phase: Literal["prefill", "decode"]) -> PolicySpec:
-        """The policy that chooses the workers of a phase."""
-        own = {
-            "prefill": self.prefill_load_balancing_strategy,
-            "decode": self.decode_load_balancing_strategy,
-        }[phase]
+    def strategy(self, phase: Phase) -> PolicySpec:
+        """The policy that chooses the workers of a phase. Whole requests go as decode legs; with an
+        uncached threshold to who holds their prompt, since that may be why they are whole."""
+        own = self.decode_load_balancing_strategy
+        if phase == "prefill":
+            own = self.prefill_load_balancing_strategy
         name = own or self.load_balancing_strategy
+        if phase == "whole" and self.uncached_threshold:
+            name = "kv"
         return _POLICIES[phase].get(name, name)
 
     def role(self, label: str | None) -> Role:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from kvroute.frontend.errors import bad_request
 from kvroute.frontend.intake import Job
+from kvroute.frontend.protocols import Phase
 from kvroute.frontend.token_source import TokenSource
 
 
 class Explanations:
     """Takes the body of a completion or chat and tells every target's cost. Changes nothing."""
 
-    def __init__(self, tokens: TokenSource) -> None:
+    def __init__(self, tokens: TokenSource, phases: Sequence[Phase]) -> None:
+        """`phases`: those that workers have roles for."""
         self._tokens = tokens
+        self._phases = phases
 
     async def serve(self, job: Job) -> None:
         """Answers with JSON. Raises ApiError 400 for a prompt whose tokens nobody can tell."""
@@ -23,8 +27,15 @@ class Explanations:
         prompts = await self._tokens.token_ids(group, job.request, headers=exchange.authorization())
         if not prompts[0]:
             raise bad_request("the prompt's tokens could not be had", "prompt")
-        explanation = group.explain(prompts[0], job.session_id, job.request.salt)
-        body = orjson.dumps({"model": group.name, **explained(explanation)})
+        whole = group.explain(prompts[0], job.session_id, job.request.salt)
+        content = {"model": group.name, **explained(whole)}
+        if self._phases:
+            content["phases"] = {
+                phase: explained(group.explain(prompts[0], job.session_id, job.request.salt, phase))
+                for phase in self._phases
+                if group.count_ready(phase)
+            }
+        body = orjson.dumps(content)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

@@ -172,10 +172,24 @@ class ModelGroup:
         backend = self.backends[str(reservations[0].choice.worker)]
         return Booking(backend, reservations, self.made_room)
 
-    def explain(self, token_ids: TokenIds, session_id: str | None, salt: str | None) -> Any:
+    def explain(
+        self,
+        token_ids: TokenIds,
+        session_id: str | None,
+        salt: str | None,
+        phase: Phase = "whole",
+    ) -> Any:
         """The router's explanation for a prompt. Raises ApiError as `reserve`."""
         try:
-            return self.router.explain(token_ids, session_id=session_id, salt=salt)
+            if phase == "whole":
+                return self.router.explain(token_ids, session_id=session_id, salt=salt)
+            return self.router.explain(
+                token_ids,
+                self._allowed(set(), phase),
+                session_id=session_id,
+                salt=salt,
+                phase=phase,
+            )
         except Exception as error:
             refused = _refusal(error)
             if refused is not None:
@@ -254,6 +268,16 @@ class ModelGroup:
     def set_healthy(self, backend: Backend, healthy: bool) -> None:
         backend.set_healthy(healthy)
 
+    def takes_requests(self) -> bool:
+        """Whether a request would find backends that are healthy and do not rest."""
+        now = self._clock()
+        ready = [backend for backend in self.backends.values() if backend.takes_requests(now)]
+
+        def served(phase: Phase) -> bool:
+            return any(backend.serves(phase) for backend in ready)
+
+        return served("whole") or (served("prefill") and served("decode"))
+
     def states(self) -> dict[str, bool]:
         """By URL, whether a backend takes requests: healthy and not resting."""
         now = self._clock()
@@ -328,10 +352,8 @@ class Fleet:
             by_model.setdefault(backend.model, []).append(backend)
         for model, members in by_model.items():
             router = make_router(settings.block_size, settings.policy, **settings.router_options())
-            phase_policies: dict[Phase, PolicySpec] = {}
-            if settings.prefill_policy is not None:
-                phase_policies["prefill"] = settings.prefill_policy
-                router.set_policy(settings.prefill_policy, phase="prefill")
+            for phase, policy in settings.phase_policies.items():
+                router.set_policy(policy, phase=phase)
             for member in members:
                 router.add_worker(
                     member.url,
@@ -353,7 +375,7 @@ class Fleet:
                     for member in members
                 ],
                 policy=settings.policy,
-                phase_policies=phase_policies,
+                phase_policies=settings.phase_policies,
                 count_tokens=settings.counts_tokens,
                 cooldown=settings.backend_cooldown_seconds,
                 clock=clock,

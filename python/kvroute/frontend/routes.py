@@ -65,9 +65,10 @@ async def models(services: ServicesDep) -> Response:
 
 @router.get("/health")
 async def health(services: ServicesDep) -> Response:
-    """200 while every model has an engine that takes requests, else 503."""
-    workers = {name: group.states() for name, group in services.fleet.groups.items()}
-    healthy = all(any(states.values()) for states in workers.values())
+    """200 while every model has the engines that a request takes, else 503."""
+    groups = services.fleet.groups
+    workers = {name: group.states() for name, group in groups.items()}
+    healthy = all(group.takes_requests() for group in groups.values())
     return json_response(
         {"status": "healthy" if healthy else "unhealthy", "workers": workers},
         200 if healthy else 503,

@@ -89,7 +89,10 @@ class Services:
                 ("/v1/chat/completions", parse_chat),
             )
         }
-        self.posts["/v1/kvroute/explain"] = (parse_either, Explanations(self.tokens).serve)
+        self.posts["/v1/kvroute/explain"] = (
+            parse_either,
+            Explanations(self.tokens, list(settings.phase_policies)).serve,
+        )
         self._tasks = [asyncio.create_task(self.intake.expire_clients())]
         if settings.engine_stats_interval > 0:
             stats = EngineStats(

@@ -31,6 +31,7 @@ from kvroute.frontend.policy_choice import (
     policy_of,
     warn_of_unused,
 )
+from kvroute.frontend.protocols import Phase
 
 # Seconds for which a router takes an engine's report for true, unless it is told otherwise.
 _REPORT_LIFETIME = 60.0
@@ -126,7 +127,7 @@ class Settings(DisaggSettings, BaseSettings):
     graceful_shutdown_seconds: float = Field(default=10.0, ge=0)
 
     _policy: PolicySpec = PrivateAttr()
-    _prefill_policy: PolicySpec | None = PrivateAttr(default=None)
+    _phase_policies: dict[Phase, PolicySpec] = PrivateAttr(default_factory=dict)
 
     @field_validator(
         "static_backends",
@@ -212,12 +213,14 @@ class Settings(DisaggSettings, BaseSettings):
             raise ValueError(
                 "policy_config: expected it without routing_logic; it names the policy"
             )
-        self._prefill_policy = None
+        self._phase_policies = {}
         name = self.routing_logic
         flags = {flag: getattr(self, flag) for flag in FLAGS}
         if self.is_disaggregated:
             warn_of_unused(flags)
-            self._policy, self._prefill_policy = self.strategy("decode"), self.strategy("prefill")
+            self._policy = self.strategy("whole")
+            self._phase_policies["prefill"] = self.strategy("prefill")
+            self._phase_policies["decode"] = self.strategy("decode")
             return self
         self._policy = policy_of(name, self.policy_config, flags)
         return self
@@ -232,6 +235,16 @@ class Settings(DisaggSettings, BaseSettings):
             [Worker(backend.url) for backend in backends if serves(backend.role, "prefill")],
             [Worker(backend.url) for backend in backends if serves(backend.role, "decode")],
         )
+        return self
+
+    @model_validator(mode="after")
+    def _every_model_has_both_roles(self) -> Settings:
+        phases: tuple[Phase, ...] = ("prefill", "decode") if self.is_disaggregated else ()
+        backends = self.backends()
+        for phase in phases:
+            served = {backend.model for backend in backends if serves(backend.role, phase)}
+            for model in sorted({backend.model for backend in backends} - served):
+                logger.warning("the model %s has no %s worker yet", model, phase)
         return self
 
     @model_validator(mode="after")
@@ -255,9 +268,9 @@ class Settings(DisaggSettings, BaseSettings):
         return self._policy
 
     @property
-    def prefill_policy(self) -> PolicySpec | None:
-        """What chooses prefill workers; None where requests are not served in two legs."""
-        return self._prefill_policy
+    def phase_policies(self) -> dict[Phase, PolicySpec]:
+        """What chooses prefill and decode workers instead; empty where nobody has roles."""
+        return dict(self._phase_policies)
 
     @property
     def is_disaggregated(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -272,6 +273,22 @@ async def test_a_port_in_use_is_an_error_of_one_line() -> None:
         assert process.returncode == 1
         assert b"Address already in use" in errors
         assert b"Traceback" not in errors
+
+
+async def test_a_notice_port_in_use_is_an_error_of_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kvroute", "serve", "--host", "127.0.0.1", "--port", "0"),
+            *(*MINIMAL, *SPLIT, "--disagg-connector-type", "lmcache"),
+            *("--decoder-host", "d", "--decoder-init-port", "1", "--decoder-alloc-port", "2"),
+            *("--proxy-host", "127.0.0.1", "--proxy-port", port),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 3
+    assert b"proxy_port: cannot bind 127.0.0.1:" + port.encode() in errors
+    assert b"Traceback" not in errors
 
 
 def test_a_bad_tokenizer_directory_ends_the_command(tmp_path: Path) -> None:

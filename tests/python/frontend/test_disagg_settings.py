@@ -68,7 +68,8 @@ def test_roles_strategies_and_the_condition_come_from_everywhere(
     }
     settings = source(given, tmp_path, monkeypatch)
     assert [b.role for b in settings.backends()] == ["prefill", "decode", "decode"]
-    assert (settings.prefill_policy, settings.policy) == ("ttft", "qps")
+    assert settings.phase_policies == {"prefill": "ttft", "decode": "qps"}
+    assert settings.policy == "kv_cost"  # a whole request may be one whose prompt is held
     assert settings.routing_threshold == 256
     assert settings.token_estimate == "chars"
     assert settings.uncached_threshold == 64
@@ -231,6 +232,14 @@ def test_a_flag_of_a_policy_is_said_to_change_nothing(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, "kvroute.frontend"):
         Settings(**SPLIT, kv_aware_threshold=5)
     assert "--kv-aware-threshold changes nothing here" in caplog.text
+
+
+def test_a_model_without_a_role_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "kvroute.frontend"):
+        Settings(**{**SPLIT, "static_models": "m,m,n"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "the model n has no prefill worker yet"
+    ]
 
 
 @pytest.mark.parametrize(
