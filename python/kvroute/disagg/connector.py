@@ -132,6 +132,11 @@ class Connector(ABC):
         """Tells the fleet: before `open`, and when it changes. Raises ValueError where the
         configuration knows nothing of one of them, which concerns that worker's handoffs alone."""
 
+    def messages(self) -> Mapping[str, int]:
+        """For metrics: how many messages engines have sent to the connector itself, by what became
+        of them ("taken", "malformed"). None counts down."""
+        return {}
+
     @abstractmethod
     def refusal(self, request: ClientRequest) -> str | None:
         """Why the request cannot be served in two legs with one engine's content, as a short

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from kvroute.disagg.connector import Connector
 from kvroute.frontend.backend import Backend
 from kvroute.frontend.completions import Completions
+from kvroute.frontend.connector_metrics import ConnectorCollector
 from kvroute.frontend.deadline import within
 from kvroute.frontend.disaggregated import Disaggregated
 from kvroute.frontend.engine_stats import EngineStats
@@ -70,6 +71,7 @@ class Services:
         serve = completions.serve
         if settings.splits_requests:
             self._connector = settings.connector()
+            self.fleet.metrics.registry.register(ConnectorCollector(self._connector))
             serve = Disaggregated(
                 settings,
                 self.fleet,

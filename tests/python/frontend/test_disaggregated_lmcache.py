@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,9 @@ async def test_forged_and_broken_notices_are_counted_and_dropped(tmp_path: Path)
                 await asyncio.sleep(0.01)
         finally:
             context.destroy(linger=0)
-        assert (counts.unknown, counts.malformed, counts.taken) == (500, 500, 6)
+        for outcome, count in (("unknown", 500), ("malformed", 500), ("taken", 6), ("late", 0)):
+            name = "kvroute_disagg_messages_total"
+            assert await fleet.frontend.metric(name, outcome=outcome) == count
         assert notices.expected == 0
 
 
@@ -157,6 +160,25 @@ async def test_notices_of_both_names_are_taken(tmp_path: Path) -> None:
     async with deployment("lmcache", 1, 1, tmp_path, engines=engines) as fleet:
         await check(fleet, COMPLETION, False, prompt=PROMPT, max_tokens=9)
         assert notices_of(fleet).counts.taken == 2
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+async def test_receivers_may_be_named_or_have_ipv6_addresses(tmp_path: Path, host: str) -> None:
+    if not has_address(host):
+        pytest.skip(f"this machine has no {host}")
+    async with deployment("lmcache", 1, 1, tmp_path, engines={**RANKS, "host": host}) as fleet:
+        await check(fleet, COMPLETION, False, prompt=PROMPT, max_tokens=9)
+        assert received(fleet.decode) == [1]
+
+
+def has_address(host: str) -> bool:
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 async def test_one_decoder_needs_no_registry(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ answer does not tell that from the end of its own limit: the decode engine refus
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from kvroute.disagg.connector import AnswerRelay, Connector, Fetch, HandoffError, Transfer
@@ -189,6 +189,9 @@ class LmcacheConnector(Connector):
 
     def workers_are(self, prefill: Sequence[Worker], decode: Sequence[Worker]) -> None:  # noqa: ARG002 - senders need no entry
         self._decoders.decoders_are(worker.url for worker in decode)
+
+    def messages(self) -> Mapping[str, int]:
+        return asdict(self.notices.counts)
 
     def refusal(self, request: ClientRequest) -> str | None:
         reason = shared_refusal(request) or first_token_refusal(request)

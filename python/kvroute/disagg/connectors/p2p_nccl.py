@@ -106,6 +106,9 @@ class P2pNcclConnector(Connector):
     async def close(self) -> None:
         await self.registrations.close()
 
+    def messages(self) -> Mapping[str, int]:
+        return {"taken": self.registrations.taken, "malformed": self.registrations.malformed}
+
     def refusal(self, request: ClientRequest) -> str | None:
         return shared_refusal(request)
 

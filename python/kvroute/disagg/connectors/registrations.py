@@ -42,8 +42,9 @@ class Registrations:
         lifetime: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.taken = 0
         self.malformed = 0
-        """Messages that were no registration."""
+        """Messages that were a registration, and that were none."""
         self._fixed = {http_address(url): address for url, address in fixed.items()}
         self._lifetime = lifetime
         self._clock = clock
@@ -92,6 +93,7 @@ class Registrations:
         if not (is_address(engine) and is_address(address)):
             self.malformed += 1
             return
+        self.taken += 1
         key = str(engine).lower()
         self._heard[key] = (self._clock(), str(address))
         self._heard.move_to_end(key)
