@@ -15,6 +15,8 @@ class SentLegs:
     async def serve(self, path: str, job: Job) -> None:
         """As `Completions.serve`."""
         fields = job.request.fields
-        limit = fields.get("max_completion_tokens", fields.get("max_tokens"))
+        limit = fields.get("max_completion_tokens")
+        if limit is None:
+            limit = fields.get("max_tokens")
         job.phase = "prefill" if limit == 1 else "decode"
         await self._completions.serve(path, job)
