@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kvroute/base/error.h"
+#include "phase_name.h"
 #include "pybind.h"
 
 namespace kvroute::python {
@@ -25,6 +26,12 @@ py::handle g_unknown_worker;
 py::handle g_no_eligible_worker;
 py::handle g_overloaded;
 
+void set_error(py::handle type, const NoEligibleWorker& error) {
+  const py::object instance = type(error.what());
+  if (error.phase() != Phase::kWhole) instance.attr("_phase") = name_of(error.phase());
+  PyErr_SetObject(type.ptr(), instance.ptr());
+}
+
 }  // namespace
 
 void bind_errors(py::module_& module) {
@@ -43,6 +50,10 @@ void bind_errors(py::module_& module) {
   g_no_eligible_worker =
       make_error(module, "NoEligibleWorker", py::make_tuple(root, builtin(PyExc_RuntimeError)),
                  "There is nobody to choose.");
+  const py::handle property(reinterpret_cast<PyObject*>(&PyProperty_Type));
+  g_no_eligible_worker.attr("_phase") = py::none();
+  g_no_eligible_worker.attr("phase") =
+      property(py::module_::import("operator").attr("attrgetter")("_phase"));
   g_overloaded =
       make_error(module, "Overloaded",
                  py::make_tuple(py::reinterpret_borrow<py::object>(g_no_eligible_worker)),
@@ -56,9 +67,9 @@ void bind_errors(py::module_& module) {
     } catch (const UnknownWorker& error) {
       PyErr_SetString(g_unknown_worker.ptr(), error.what());
     } catch (const Overloaded& error) {
-      PyErr_SetString(g_overloaded.ptr(), error.what());
+      set_error(g_overloaded, error);
     } catch (const NoEligibleWorker& error) {
-      PyErr_SetString(g_no_eligible_worker.ptr(), error.what());
+      set_error(g_no_eligible_worker, error);
     } catch (const Error& error) {
       PyErr_SetString(g_error.ptr(), error.what());
     }

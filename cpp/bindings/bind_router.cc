@@ -74,6 +74,7 @@ void bind_router(py::module_& module) {
       py::arg("fallback_policy") = "kv_cost");
   bind_membership(router);
   bind_decisions(router);
+  bind_pairs(router);
   router
       .def_property_readonly("block_size", [](const RouterFace& r) { return r.use().block_size(); })
       .def_property_readonly("policy", &RouterFace::policy)

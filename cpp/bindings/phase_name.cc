@@ -5,6 +5,15 @@
 
 namespace kvroute::python {
 
+const char* name_of(Phase phase) noexcept {
+  switch (phase) {
+    case Phase::kWhole: return "whole";
+    case Phase::kPrefill: return "prefill";
+    case Phase::kDecode: return "decode";
+  }
+  return "";
+}
+
 Phase phase_of(py::handle name) {
   if (name.is_none()) return Phase::kWhole;
   const auto text = PyUnicode_Check(name.ptr()) != 0 ? text_or_none(name, "phase") : std::nullopt;

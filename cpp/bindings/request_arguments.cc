@@ -45,11 +45,12 @@ void for_each_label(py::handle mapping, const char* field, const char* expected,
 }  // namespace
 
 PythonRequest::PythonRequest(const TokenIds& tokens, py::handle allowed,
-                             py::handle expected_output_tokens, const RequestArguments& arguments) {
+                             py::handle expected_output_tokens, const RequestArguments& arguments,
+                             const char* allowed_field) {
   request_.token_ids = tokens.values();
   request_.expected_output_tokens =
       unsigned_32_or_none(expected_output_tokens, "expected_output_tokens");
-  allow(allowed);
+  allow(allowed, allowed_field);
   take(arguments);
 }
 
@@ -78,14 +79,14 @@ void PythonRequest::take(const RequestArguments& arguments) {
   request_.phase = phase_of(arguments.phase);
 }
 
-void PythonRequest::allow(py::handle allowed) {
+void PythonRequest::allow(py::handle allowed, const char* field) {
   if (allowed.is_none()) return;
   if (py::isinstance<AllowedFace>(allowed)) {
     allowed_set_ = allowed.cast<const AllowedFace&>().allowed;
     request_.allowed_set = allowed_set_.get();
     return;
   }
-  allowed_ = worker_refs(allowed, "allowed");
+  allowed_ = worker_refs(allowed, field);
   request_.allowed = &allowed_;
 }
 

@@ -41,7 +41,7 @@ class PythonRequest {
  public:
   /// \throws InvalidArgument
   PythonRequest(const TokenIds& tokens, py::handle allowed, py::handle expected_output_tokens,
-                const RequestArguments& arguments);
+                const RequestArguments& arguments, const char* allowed_field = "allowed");
   PythonRequest(const HashInput& hashes, std::uint64_t num_tokens, py::handle allowed,
                 py::handle expected_output_tokens, const RequestArguments& arguments);
   PythonRequest(const PythonRequest&) = delete;
@@ -55,7 +55,7 @@ class PythonRequest {
 
  private:
   void take(const RequestArguments& arguments);
-  void allow(py::handle allowed);
+  void allow(py::handle allowed, const char* field = "allowed");
   void require(py::handle labels);
   void prefer(py::handle labels);
 

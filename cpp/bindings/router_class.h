@@ -10,6 +10,7 @@ namespace kvroute::python {
 using RouterClass = py::class_<RouterFace>;
 
 void bind_decisions(RouterClass& router);
+void bind_pairs(RouterClass& router);
 void bind_reservation(py::module_& module);
 void bind_allowed_set(py::module_& module);
 

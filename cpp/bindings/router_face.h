@@ -37,6 +37,28 @@ struct RouterArguments {
   py::handle fallback_policy;
 };
 
+/// What `KvRouter.reserve_pair` and `explain_pair` take.
+struct PairArguments {
+  py::handle token_ids;
+  py::handle expected_output_tokens;
+  py::handle prefill_allowed;
+  py::handle decode_allowed;
+  py::handle lora;
+  py::handle salt;
+  py::handle name_space;
+  py::handle labels;
+  py::handle model;
+};
+
+/// What `KvRouter.set_pair_choice` takes.
+struct PairOptionArguments {
+  py::handle same_host;
+  py::handle same_zone;
+  py::handle elsewhere;
+  py::handle step;
+  py::handle decode_steps;
+};
+
 /// kvroute.KvRouter: conversions in and out, the GIL released in between.
 class RouterFace {
  public:
@@ -74,6 +96,10 @@ class RouterFace {
                                                          py::handle expected_output_tokens,
                                                          py::handle allowed,
                                                          const RequestArguments& arguments);
+  [[nodiscard]] py::tuple reserve_pair(py::handle request_id, const PairArguments& arguments);
+  [[nodiscard]] py::tuple explain_pair(const PairArguments& arguments) const;
+  void set_pair_choice(const PairOptionArguments& arguments);
+  [[nodiscard]] py::dict pair_choice() const;
   [[nodiscard]] Explanation explain(py::handle token_ids, py::handle allowed,
                                     py::handle expected_output_tokens,
                                     const RequestArguments& arguments) const;

@@ -74,7 +74,12 @@ class KvRouteError(Exception):
 
 class InvalidArgument(KvRouteError, ValueError): ...
 class UnknownWorker(KvRouteError, KeyError): ...
-class NoEligibleWorker(KvRouteError, RuntimeError): ...
+
+class NoEligibleWorker(KvRouteError, RuntimeError):
+    @property
+    def phase(self) -> str | None:
+        """Of "prefill" and "decode", the one that nobody is there for; None: the whole request."""
+
 class Overloaded(NoEligibleWorker): ...
 
 def hash_blocks(
@@ -550,6 +555,77 @@ class KvRouter:
     ) -> Reservation:
         """Select, book and predict in one critical section. `request_id` must be unique among
         running reservations (InvalidArgument otherwise); None makes one up."""
+
+    def reserve_pair(
+        self,
+        token_ids: TokenIds,
+        request_id: str | None = None,
+        expected_output_tokens: int | None = None,
+        *,
+        prefill_allowed: Sequence[WorkerRef] | AllowedSet | None = None,
+        decode_allowed: Sequence[WorkerRef] | AllowedSet | None = None,
+        lora: str | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        model: str | None = None,
+    ) -> tuple[Reservation, Reservation]:
+        """Chooses who computes the prompt and who gives the answer together, by the predicted time
+        to first token (`set_pair_choice`) in place of the phases' policies. Both are booked, as
+        `reserve` books the phases "prefill" and "decode", in one critical section. Of both choices
+        `cost` is that time in seconds and `rule` is "joint". A `request_id` gets "/prefill" and
+        "/decode" at its end.
+
+        As `reserve` otherwise; NoEligibleWorker and Overloaded name the leg in `phase`, and then
+        nothing is booked. O(blocks + targets)."""
+
+    def explain_pair(
+        self,
+        token_ids: TokenIds,
+        *,
+        expected_output_tokens: int | None = None,
+        prefill_allowed: Sequence[WorkerRef] | AllowedSet | None = None,
+        decode_allowed: Sequence[WorkerRef] | AllowedSet | None = None,
+        lora: str | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        model: str | None = None,
+    ) -> tuple[Explanation, Explanation]:
+        """What `reserve_pair` would choose by, prefill and decode: each candidate's costs beside
+        the target that it would choose for the other leg. Changes nothing; raises as it does."""
+
+    def set_pair_choice(
+        self,
+        *,
+        same_host: float = 1.8e-7,
+        same_zone: float = 1.6e-6,
+        elsewhere: float = 1.3e-5,
+        step: float = 2.4e-8,
+        decode_steps: float = 1.0,
+    ) -> None:
+        """What pairs are chosen by, from the next one on, in seconds:
+
+            backlog of the prefill target + prefill of what it does not hold
+            + tokens that the decode target does not hold * same_host, same_zone or elsewhere
+            + decode_steps * step * tokens in use there, with the prompt
+
+        Where workers are, their labels "host" and "zone" say. To and from a worker that has neither
+        a token takes the mean of the candidates' known pairs, or `same_zone` where there is none;
+        from a target to itself it takes no time. A decode target without room for prompt and
+        expected output is chosen only if nobody has any. Pairs whose two halves (the first line;
+        the rest) are each within 5 % and 1 ms of the best pair's are equal: the decode target with
+        the fewest tokens in use is taken, and the prefill target chosen least of late.
+
+        The rates are seconds a token; defaults: 327,680 bytes (70 billion parameters, 80 layers, 8
+        heads of 128, 16 bits) over NVLink of four H100, four 400 Gbit/s links, one of 200 Gbit/s,
+        and out of the four's memory. `decode_steps`: 1 counts the first token alone, the answer's
+        length its whole decode. InvalidArgument: a number outside 0 to 1e6, or a nearer way that
+        takes longer than a farther one."""
+
+    @property
+    def pair_choice(self) -> dict[str, float]:
+        """As `set_pair_choice` takes it."""
 
     def explain(
         self,

@@ -15,12 +15,9 @@ struct KvDelay::Shared {
         scales(input),
         mean_seconds(input.fleet->prefill_seconds.value()),
         decode_seconds(input.fleet->decode_seconds.value()),
-        output_tokens(input.expected_output_tokens ? *input.expected_output_tokens
-                                                   : input.fleet->output_tokens.value()),
         arrivals(input.fleet->arrivals_per_target(input.now)),
         memory(input.fleet->memory_of_a_target()),
-        full_blocks(input),
-        output_blocks(output_tokens / input.block_size),
+        needed(input),
         utilization(std::min(arrivals * scales.of_fleet() * mean_seconds, options.max_utilization)),
         delayed(options.fleet_share * arrivals / (1 - utilization)) {}
 
@@ -28,11 +25,9 @@ struct KvDelay::Shared {
   detail::PrefillScales scales;
   double mean_seconds;    // predicted, before the scale
   double decode_seconds;  // S
-  double output_tokens;   // that the request is expected to give
   double arrivals;        // a second and target
   double memory;          // of a target's own arrivals
-  detail::FullBlocks full_blocks;
-  double output_blocks;  // of the router's size
+  detail::BlocksNeeded needed;
   double utilization;
   double delayed;  // the fleet's part of K
 };
@@ -72,11 +67,7 @@ KvDelay::Parts KvDelay::parts(const ScoreInput& input, const Shared& shared,
               (shared.per_token + input.fleet->prefill.attention_seconds * (tokens + known) / 2);
   parts.backlog = detail::backlog_left(load, input.now, parts.scale);
 
-  const std::uint32_t block_size = input.block_sizes[slot];
-  parts.used =
-      static_cast<double>(load.active_blocks() + load.expected_output_blocks +
-                          shared.full_blocks.added(slot)) +
-      (block_size == input.block_size ? shared.output_blocks : shared.output_tokens / block_size);
+  parts.used = shared.needed(slot);
   if (const std::uint64_t capacity = input.total_blocks[slot]; capacity > 0) {
     parts.room = shared.decode_seconds *
                  std::max(0.0, parts.used / static_cast<double>(capacity) - options_.kv_room);
@@ -120,7 +111,7 @@ std::vector<CostTerm> KvDelay::terms(const ScoreInput& input, Slot slot) const {
           {"used_blocks", p.used},
           {"total_blocks", static_cast<double>(input.total_blocks[slot])},
           {"decode_seconds", shared.decode_seconds},
-          {"output_tokens", shared.output_tokens},
+          {"output_tokens", shared.needed.output_tokens()},
           {"fleet_arrivals_per_second", shared.arrivals},
           {"fleet_utilization", shared.utilization},
           {"own_arrivals_per_second", 1 / p.between},

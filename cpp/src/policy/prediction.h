@@ -103,6 +103,33 @@ class FullBlocks {
   std::uint64_t usual_;
 };
 
+/// Blocks that a target needs with the request: those in use, those that its bookings are still
+/// expected to grow by, and of the request the prompt's that are not active there and those of its
+/// expected output. That is what the caller said, else the fleet's mean.
+class BlocksNeeded {
+ public:
+  explicit BlocksNeeded(const ScoreInput& input) noexcept
+      : input_(input),
+        full_blocks_(input),
+        output_tokens_(input.expected_output_tokens ? *input.expected_output_tokens
+                                                    : input.fleet->output_tokens.value()),
+        output_blocks_(output_tokens_ / input.block_size) {}
+  [[nodiscard]] double operator()(Slot slot) const noexcept {
+    const TargetLoad& load = input_.loads[slot];
+    const std::uint32_t size = input_.block_sizes[slot];
+    return static_cast<double>(load.active_blocks() + load.expected_output_blocks +
+                               full_blocks_.added(slot)) +
+           (size == input_.block_size ? output_blocks_ : output_tokens_ / size);
+  }
+  [[nodiscard]] double output_tokens() const noexcept { return output_tokens_; }
+
+ private:
+  const ScoreInput& input_;
+  FullBlocks full_blocks_;
+  double output_tokens_;
+  double output_blocks_;  // of the router's size
+};
+
 /// Engines' own figures, each as long as it is fresh, as `ScoreInput::reported`, for many of them.
 class FreshReports {
  public:

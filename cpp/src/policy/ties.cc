@@ -13,23 +13,14 @@ std::size_t pick_nearly_least(const ScoreInput& input, std::span<const double> c
   };
   double least = kInfinity;
   for (std::size_t i = 0; i < costs.size(); ++i) least = std::min(least, cost_at(i));
-  const double most = least + kNearShare * std::abs(least) + kNearSeconds;
+  const double most = nearly(least);
   const TokensInUse tokens_in_use{input};
-  std::size_t best = 0;
-  std::pair<double, std::uint64_t> best_use;
-  std::uint64_t ties = 0;
+  LeastUsed<std::pair<double, std::uint64_t>> best;
   for (std::size_t i = 0; i < costs.size(); ++i) {
     if (cost_at(i) > most) continue;
-    const std::pair use(sent_of_late(input, input.candidates[i]), tokens_in_use(i));
-    if (ties == 0 || use < best_use) {
-      ties = 1;
-      best = i;
-      best_use = use;
-    } else if (use == best_use && random.below(++ties) == 0) {
-      best = i;
-    }
+    best.consider(i, {sent_of_late(input, input.candidates[i]), tokens_in_use(i)}, random);
   }
-  return best;
+  return best.at();
 }
 
 }  // namespace kvroute::detail

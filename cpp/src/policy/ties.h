@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 
@@ -27,6 +28,33 @@ struct TokensInUse {
 /// who loses by less would never be measured again.
 inline constexpr double kNearShare = 0.05;
 inline constexpr double kNearSeconds = 0.001;
+
+/// The most that counts as equal to `least`.
+[[nodiscard]] inline double nearly(double least) noexcept {
+  return least + kNearShare * std::abs(least) + kNearSeconds;
+}
+
+/// Of those considered, the one with the least measure; of equals any, evenly.
+template <typename Measure>
+class LeastUsed {
+ public:
+  void consider(std::size_t at, const Measure& measure, Random& random) noexcept {
+    if (ties_ == 0 || measure < least_) {
+      ties_ = 1;
+      at_ = at;
+      least_ = measure;
+    } else if (measure == least_ && random.below(++ties_) == 0) {
+      at_ = at;
+    }
+  }
+  /// 0 where none was considered.
+  [[nodiscard]] std::size_t at() const noexcept { return at_; }
+
+ private:
+  std::uint64_t ties_ = 0;
+  std::size_t at_ = 0;
+  Measure least_{};
+};
 
 /// Of costs in seconds within 5 % and 1 ms of the least: position of the target that was chosen
 /// least of late (`sent_of_late`), of equals that with the fewest tokens in use,

@@ -11,6 +11,15 @@ namespace {
 
 constexpr std::string_view kModelLabel = "model";
 
+std::string workers_for(Phase phase) {
+  switch (phase) {
+    case Phase::kWhole: return "worker";
+    case Phase::kPrefill: return "worker for the prefill";
+    case Phase::kDecode: return "worker for the decode";
+  }
+  return "worker";
+}
+
 auto is_one_of(std::span<const Slot> slots) {
   return [slots](Slot slot) { return std::binary_search(slots.begin(), slots.end(), slot); };
 }
@@ -73,22 +82,24 @@ void Eligibility::drop_overloaded(const OverloadLimits& limits, const ScoreInput
 void Eligibility::require_somebody(const Request& request, const TargetTable& targets) {
   if (!eligible_.slots().empty()) return;
   if (targets.listed().empty()) {
-    throw NoEligibleWorker("no workers: add one with add_worker before selecting");
+    throw NoEligibleWorker("no workers: add one with add_worker before selecting", request.phase);
   }
+  const std::string worker = workers_for(request.phase);
   if (some_were_overloaded_) {
-    throw Overloaded("overloaded: every eligible worker is beyond a limit of its load");
+    throw Overloaded("overloaded: every eligible " + worker + " is beyond a limit of its load",
+                     request.phase);
   }
   find(request, targets, true);
   std::map<Exclusion, std::size_t> counts;
   for (const auto& [slot, why] : eligible_.excluded()) ++counts[why];
   std::string message =
-      "no eligible worker among " + std::to_string(targets.listed().size()) + " targets";
+      "no eligible " + worker + " among " + std::to_string(targets.listed().size()) + " targets";
   const char* separator = ": ";
   for (const auto& [why, count] : counts) {
     message += separator + std::to_string(count) + " " + std::string(reason_of(why));
     separator = ", ";
   }
-  throw NoEligibleWorker(message);
+  throw NoEligibleWorker(message, request.phase);
 }
 
 void find_preferences(const Request& request, const TargetTable& targets,

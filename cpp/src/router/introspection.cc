@@ -38,6 +38,16 @@ Router::Impl::SeenLoads Router::Impl::see_loads() const {
   return seen;
 }
 
+ScoreInput Router::Impl::input_of(const detail::Decision& decision, const Request& request,
+                                  const SeenLoads& seen) const {
+  ScoreInput input = decision.input(request, options_.block_size, targets_, nullptr, seen.now);
+  input.loads = seen.loads;
+  input.histories = seen.histories;
+  input.fleet = &seen.fleet;
+  input.report_lifetime_seconds = seen.fleet.report_lifetime_seconds;
+  return input;
+}
+
 // Under no lock is an explanation made, which takes much longer than scoring: of a copy of all that
 // a policy may look at.
 Explanation Router::Impl::explain(const Request& request) const {
@@ -52,11 +62,7 @@ Explanation Router::Impl::explain(const Request& request) const {
   expire_bookings();
   decision.match(targets_, indexes_);
   const SeenLoads seen = see_loads();
-  ScoreInput input = decision.input(request, options_.block_size, targets_, nullptr, seen.now);
-  input.loads = seen.loads;
-  input.histories = seen.histories;
-  input.fleet = &seen.fleet;
-  input.report_lifetime_seconds = seen.fleet.report_lifetime_seconds;
+  ScoreInput input = input_of(decision, request, seen);
   decision.eligibility().drop_overloaded(options_.overload, input);
   const auto eligible = decision.eligibility().slots();
   const std::vector<Slot> candidates(eligible.begin(), eligible.end());

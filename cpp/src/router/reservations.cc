@@ -27,27 +27,32 @@ ReservationHandle Router::Impl::reserve(const Request& request, std::string requ
   (void)end_expired(1);
   std::string id = free_request_id(std::move(request_id));
   decision.match(targets_, indexes_);
-  return book(decision, request, std::move(id), std::move(note));
+  note.request_id = id;
+  const Pick picked = pick(decision, request, note);
+  const Slot slot = decision.eligibility().slots()[picked.position];
+  return book(decision, request, slot, selection(decision, request, picked), std::move(id));
 }
 
-std::string Router::Impl::free_request_id(std::string wanted) {
+std::string Router::Impl::free_request_id(std::string wanted,
+                                          std::initializer_list<std::string_view> ends) {
+  const auto is_running = [&] {
+    return std::ranges::any_of(
+        ends, [&](std::string_view end) { return load_.is_running(wanted + std::string(end)); });
+  };
   if (!wanted.empty()) {
-    if (!load_.is_running(wanted)) return wanted;
+    if (!is_running()) return wanted;
     throw InvalidArgument("request_id: expected one that is not running, got '" + wanted + "'");
   }
   do {
     wanted = "kvroute-" + std::to_string(++made_up_ids_);
-  } while (load_.is_running(wanted));
+  } while (is_running());
   return wanted;
 }
 
-ReservationHandle Router::Impl::book(Decision& decision, const Request& request,
-                                     std::string request_id, LogNote note) {
-  note.request_id = request_id;
-  const Pick picked = pick(decision, request, note);
-  const Slot slot = decision.eligibility().slots()[picked.position];
+ReservationHandle Router::Impl::book(const Decision& decision, const Request& request, Slot slot,
+                                     Selection selection, std::string request_id) {
   ReservationHandle handle;
-  handle.selection = selection(decision, request, picked);
+  handle.selection = std::move(selection);
   handle.request_id = request_id;
   handle.block_size = targets_.block_sizes()[slot];
   handle.seed = namespace_seed(request.name);

@@ -19,6 +19,8 @@ void Router::set_policy(const std::optional<PolicySpec>& spec, Phase phase) {
 std::optional<PolicySpec> Router::policy_spec(Phase phase) const {
   return impl_->policy_spec(phase);
 }
+PairOptions Router::pair_options() const { return impl_->pair_options(); }
+void Router::set_pair_options(const PairOptions& options) { impl_->set_pair_options(options); }
 
 void Router::add_worker(const WorkerSpec& spec) { impl_->add_worker(spec); }
 void Router::remove_worker(const WorkerName& name) { impl_->remove_worker(name); }
@@ -41,6 +43,9 @@ Selection Router::select(const Request& request) { return impl_->select(request)
 ReservationHandle Router::reserve(const Request& request, std::string request_id) {
   return impl_->reserve(request, std::move(request_id));
 }
+ReservedPair Router::reserve_pair(const PairRequest& request, std::string request_id) {
+  return impl_->reserve_pair(request, std::move(request_id));
+}
 void Router::first_token(BookingId id) { impl_->first_token(id); }
 void Router::progress(BookingId id, std::uint64_t output_tokens) {
   impl_->progress(id, output_tokens);
@@ -55,6 +60,9 @@ std::vector<DecisionRecord> Router::recent_decisions(std::size_t limit) const {
   return impl_->recent_decisions(limit);
 }
 Explanation Router::explain(const Request& request) const { return impl_->explain(request); }
+PairExplanation Router::explain_pair(const PairRequest& request) const {
+  return impl_->explain_pair(request);
+}
 std::vector<std::pair<TargetId, std::uint64_t>> Router::overlaps(const Request& request,
                                                                  Tier tier) const {
   return impl_->overlaps(request, tier);

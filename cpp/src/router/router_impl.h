@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -51,12 +52,14 @@ class Router::Impl {
 
   [[nodiscard]] Selection select(const Request& request);
   [[nodiscard]] ReservationHandle reserve(const Request& request, std::string request_id);
+  [[nodiscard]] ReservedPair reserve_pair(const PairRequest& request, std::string request_id);
   void first_token(BookingId id);
   void progress(BookingId id, std::uint64_t output_tokens);
   bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens);
 
   [[nodiscard]] Features features(const Request& request) const;
   [[nodiscard]] Explanation explain(const Request& request) const;
+  [[nodiscard]] PairExplanation explain_pair(const PairRequest& request) const;
   [[nodiscard]] std::vector<DecisionRecord> recent_decisions(std::size_t limit) const;
   [[nodiscard]] std::vector<std::pair<TargetId, std::uint64_t>> overlaps(const Request& request,
                                                                          Tier tier) const;
@@ -69,6 +72,8 @@ class Router::Impl {
   [[nodiscard]] std::string policy_name() const;
   [[nodiscard]] std::optional<PolicySpec> policy_spec(Phase phase) const;
   void set_policy(const std::optional<PolicySpec>& spec, Phase phase);
+  [[nodiscard]] PairOptions pair_options() const;
+  void set_pair_options(const PairOptions& options);
 
  private:
   /// How one worker's events come in.
@@ -121,11 +126,21 @@ class Router::Impl {
     std::uint64_t policy_fallbacks = 0;
   };
   [[nodiscard]] SeenLoads see_loads() const;
+  [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request,
+                                    const SeenLoads& seen) const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
                                     Pick pick) const;
-  [[nodiscard]] ReservationHandle book(detail::Decision& decision, const Request& request,
-                                       std::string request_id, LogNote note);
-  [[nodiscard]] std::string free_request_id(std::string wanted);
+  [[nodiscard]] ReservationHandle book(const detail::Decision& decision, const Request& request,
+                                       Slot slot, Selection selection, std::string request_id);
+  /// An id that no booking runs under, with any of these ends.
+  [[nodiscard]] std::string free_request_id(std::string wanted,
+                                            std::initializer_list<std::string_view> ends = {""});
+
+  void begin_pair(const PairRequest& request, bool reasons) const;
+  /// Whom this thread's pair may be chosen of, without those who are overloaded.
+  [[nodiscard]] PairInput pairs_of(const PairRequest& request, const ScoreInput& input) const;
+  void record_pair(const PairInput& pairs, const PairPick& pick, const LogNote& note,
+                   const std::string& request_id);
   void expire(Nanoseconds now) const;
   bool end_expired(std::size_t more = 0) const;
   bool expire_bookings() const;
@@ -158,6 +173,7 @@ class Router::Impl {
   mutable std::mutex load_mutex_;
   mutable LoadModel load_;                      // whoever looks at it first drops what has expired
   std::array<PickState, kPhases> pick_states_;  // by the phase whose policy decides
+  PairOptions pair_options_;
   detail::DecisionLog log_;
   std::uint64_t selections_ = 0;
   std::uint64_t policy_fallbacks_ = 0;

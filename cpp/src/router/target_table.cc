@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string_view>
 #include <utility>
 
 #include "kvroute/base/error.h"
@@ -15,6 +16,17 @@ void sort_once_each(std::vector<Slot>& slots) {
   slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
 }
 
+std::string_view label_of(const Worker& worker, const char* name) {
+  const auto found = worker.labels.find(name);
+  return found == worker.labels.end() ? std::string_view() : std::string_view(found->second);
+}
+
+// The number of a key, which is the next one if it is new; 0 is nobody's.
+template <typename Key>
+std::uint32_t number_of(std::map<Key, std::uint32_t>& numbers, const Key& key) {
+  return numbers.emplace(key, static_cast<std::uint32_t>(numbers.size() + 1)).first->second;
+}
+
 std::uint64_t next_membership() {
   static std::atomic<std::uint64_t> memberships{0};
   return ++memberships;
@@ -22,7 +34,8 @@ std::uint64_t next_membership() {
 
 }  // namespace
 
-TargetTable::TargetTable() : membership_(next_membership()) {}
+TargetTable::TargetTable()
+    : places_(std::make_shared<const std::vector<Place>>()), membership_(next_membership()) {}
 
 std::vector<Slot> TargetTable::take_slots(const WorkerName& name, std::uint32_t ranks,
                                           std::uint32_t block_size) {
@@ -103,6 +116,22 @@ void TargetTable::rebuild_listed() {
   std::vector<Slot> by_name = listed_;
   std::ranges::sort(by_name, {}, [this](Slot slot) -> const TargetId& { return targets_[slot]; });
   for (std::uint32_t turn = 0; turn < by_name.size(); ++turn) turns_[by_name[turn]] = turn;
+  rebuild_places();
+}
+
+void TargetTable::rebuild_places() {
+  auto places = std::make_shared<std::vector<Place>>(targets_.size());
+  std::map<std::string_view, std::uint32_t> zones;
+  std::map<std::pair<std::uint32_t, std::string_view>, std::uint32_t> hosts;
+  for (const auto& [name, listing] : workers_) {
+    const std::string_view zone = label_of(listing.worker, "zone");
+    const std::string_view host = label_of(listing.worker, "host");
+    if (zone.empty() && host.empty()) continue;
+    Place place{.zone = number_of(zones, zone), .host = 0};
+    if (!host.empty()) place.host = number_of(hosts, std::pair(place.zone, host));
+    for (const Slot slot : listing.worker.slots) (*places)[slot] = place;
+  }
+  places_ = std::move(places);
 }
 
 const Worker* TargetTable::find(const WorkerName& name) const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kvroute/base/ids.h"
+#include "kvroute/policy/pair_choice.h"
 #include "kvroute/router/allowed_set.h"
 #include "kvroute/router/worker_spec.h"
 #include "router/target_marks.h"
@@ -80,6 +81,11 @@ class TargetTable {
   /// Place in the order of the names and ranks of listed targets; one that has left keeps its own
   /// until its slot is taken again.
   [[nodiscard]] std::span<const std::uint32_t> turns() const noexcept { return turns_; }
+  /// Where each target is, by its worker's labels "zone" and "host". One with a host and without a
+  /// zone is in the zone "".
+  [[nodiscard]] const std::shared_ptr<const std::vector<Place>>& places() const noexcept {
+    return places_;
+  }
   [[nodiscard]] std::size_t slot_count() const noexcept { return targets_.size(); }
 
  private:
@@ -89,6 +95,7 @@ class TargetTable {
   };
 
   void rebuild_listed();
+  void rebuild_places();
 
   std::unordered_map<WorkerName, Listing> workers_;
   std::vector<TargetId> targets_;
@@ -96,6 +103,7 @@ class TargetTable {
   std::vector<std::uint64_t> total_blocks_;
   std::vector<std::uint64_t> identities_;
   std::vector<std::uint32_t> turns_;
+  std::shared_ptr<const std::vector<Place>> places_;
   std::vector<bool> taken_;
   std::vector<Slot> listed_;
   TargetMarks marks_;

@@ -164,6 +164,87 @@ TEST(RouterConcurrency, AnExplanationKeepsNoChangeWaiting) {
   EXPECT_LT(static_cast<std::size_t>(long_ones), kExplanations / 2);
 }
 
+// Pairs among all else, while the labels that place workers come and go. Run under
+// ThreadSanitizer.
+TEST(RouterConcurrency, PairsAreBookedAndReleasedWhole) {
+  RouterFixture fixture("kv_cost", 50);
+  for (std::int64_t worker = 0; worker < 6; ++worker) fixture.add(worker);
+  const auto prefill = fixture.router.allowed_set({{std::int64_t{0}, {}}, {std::int64_t{1}, {}}});
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> requests;
+  for (std::uint64_t thread = 0; thread < 3; ++thread) {
+    requests.emplace_back([&, thread] {
+      Random random(thread);
+      for (int round = 0; round < 200; ++round) {
+        const auto tokens =
+            tokens_from(static_cast<std::uint32_t>(random.below(4)), 16 + random.below(200));
+        PairRequest request{.prefill = request_for(tokens), .decode = request_for(tokens)};
+        request.prefill.allowed_set = prefill.get();
+        const ReservedPair pair = fixture.router.reserve_pair(request, "");
+        fixture.router.first_token(pair.prefill.id);
+        EXPECT_TRUE(fixture.router.release(pair.prefill));
+        const bool released = fixture.router.release(pair.decode, std::span(tokens).first(5));
+        EXPECT_TRUE(released || pair.decode.selection.target.worker == WorkerName{100});
+        (void)fixture.router.release(fixture.router.reserve(request.decode, ""));
+      }
+    });
+  }
+  std::thread owner([&] {
+    for (std::size_t turn = 0; !stop; ++turn) {
+      fixture.router.set_pair_options({.decode_steps = turn % 2 == 0 ? 1.0 : 100.0});
+      (void)fixture.router.pair_options();
+      fixture.router.add_worker({.name = std::int64_t{100},
+                                 .block_size = {},
+                                 .kv_events = {},
+                                 .kv_replay = {},
+                                 .load_events = {},
+                                 .total_blocks = {},
+                                 .labels = {{"host", std::to_string(turn % 3)}}});
+      fixture.router.remove_worker(std::int64_t{100});
+    }
+  });
+  std::thread watcher([&] {
+    const auto tokens = tokens_from(0, 100);
+    while (!stop) {
+      (void)fixture.router.explain_pair(
+          {.prefill = request_for(tokens), .decode = request_for(tokens)});
+      for (const DecisionRecord& record : fixture.router.recent_decisions(20)) {
+        EXPECT_FALSE(record.explanation.targets.empty());
+      }
+    }
+  });
+  for (auto& thread : requests) thread.join();
+  stop = true;
+  owner.join();
+  watcher.join();
+  const RouterStats stats = fixture.router.stats();
+  EXPECT_EQ(stats.reservations, 0U);
+  for (const TargetStats& target : stats.targets) EXPECT_EQ(target.load.active_blocks(), 0U);
+}
+
+TEST(RouterConcurrency, SimultaneousPairsSeeEachOther) {
+  RouterFixture fixture;
+  for (std::int64_t worker = 0; worker < 8; ++worker) fixture.add(worker);
+  const auto workers = [](std::int64_t first) {
+    return std::vector<WorkerRef>{{first, {}}, {first + 1, {}}, {first + 2, {}}, {first + 3, {}}};
+  };
+  const auto prefill = workers(0);
+  const auto decode = workers(4);
+  std::vector<std::optional<ReservedPair>> pairs(8);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    threads.emplace_back([&, i] {
+      const auto tokens = tokens_from(static_cast<std::uint32_t>(100'000 * i), 16'000);
+      pairs[i] = fixture.router.reserve_pair(
+          {.prefill = request_for(tokens, &prefill), .decode = request_for(tokens, &decode)}, "");
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const TargetStats& target : fixture.router.stats().targets) {
+    EXPECT_EQ(target.load.requests, 2U);
+  }
+}
+
 TEST(RouterConcurrency, SimultaneousReservationsSeeEachOther) {
   RouterFixture fixture;
   for (std::int64_t worker = 0; worker < 4; ++worker) fixture.add(worker);

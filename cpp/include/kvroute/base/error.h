@@ -3,6 +3,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "kvroute/base/phase.h"
+
 namespace kvroute {
 
 /// Root of what the core throws for a caller's mistake. Expected conditions of a stream (a
@@ -30,7 +32,14 @@ class UnknownWorker : public Error {
 /// In Python: `NoEligibleWorker(KvRouteError, RuntimeError)`.
 class NoEligibleWorker : public Error {
  public:
-  using Error::Error;
+  explicit NoEligibleWorker(const std::string& message, Phase phase = Phase::kWhole)
+      : Error(message), phase_(phase) {}
+
+  /// What of a request nobody is there for.
+  [[nodiscard]] Phase phase() const noexcept { return phase_; }
+
+ private:
+  Phase phase_;
 };
 
 /// All who would be eligible are overloaded; a later try may find room.

@@ -62,4 +62,12 @@ struct Request {
   bool scoring_failed = false;
 };
 
+/// One request in two legs, of which each may go to other targets. Both have the tokens, or hashes,
+/// and the namespace of `prefill`. What is only for policies (session, overrides, preferences,
+/// costs) is not looked at, nor are the phases: they go by the names.
+struct PairRequest {
+  Request prefill;
+  Request decode;
+};
+
 }  // namespace kvroute

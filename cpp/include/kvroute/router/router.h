@@ -16,6 +16,7 @@
 #include "kvroute/load/load_model.h"
 #include "kvroute/load/prefill_model.h"
 #include "kvroute/policy/filters.h"
+#include "kvroute/policy/pair_choice.h"
 #include "kvroute/policy/policy_spec.h"
 #include "kvroute/router/allowed_set.h"
 #include "kvroute/router/decision_record.h"
@@ -53,6 +54,12 @@ struct ReservationHandle {
   std::uint64_t seed = 0;                   ///< of the request's namespace
   std::vector<std::uint64_t> local_hashes;  ///< of the prompt's full blocks
   std::vector<std::uint32_t> tail;          ///< its tokens after them
+};
+
+/// The two legs of one request: its prompt on one target, its answer from another, or the same.
+struct ReservedPair {
+  ReservationHandle prefill;
+  ReservationHandle decode;
 };
 
 /// Chooses, for each request, the target that already holds its KV cache and has room.
@@ -116,6 +123,17 @@ class Router {
   /// the router's own. \throws also InvalidArgument for one that is running
   [[nodiscard]] ReservationHandle reserve(const Request& request, std::string request_id);
 
+  /// Chooses the targets of both legs together, by PairChooser instead of the phases' policies, and
+  /// books both in one critical section: so simultaneous requests see each other's legs. Ids are
+  /// `request_id` with "/prefill" and "/decode". Of both selections the rule is "joint", and the
+  /// cost the pair's predicted seconds to first token. Filters and limits as in `reserve`, for each
+  /// leg by itself; errors name the leg (NoEligibleWorker::phase). Nothing is booked if it throws.
+  [[nodiscard]] ReservedPair reserve_pair(const PairRequest& request, std::string request_id);
+
+  /// What `reserve_pair` rests on, from the next pair on. \throws InvalidArgument
+  void set_pair_options(const PairOptions& options);
+  [[nodiscard]] PairOptions pair_options() const;
+
   /// A booking's course. Each does nothing once the booking has ended, in whatever way.
   void first_token(BookingId id);
   void progress(BookingId id, std::uint64_t output_tokens);
@@ -131,6 +149,10 @@ class Router {
 
   /// Every target and every term of its cost, or the filter that excludes it. Changes nothing.
   [[nodiscard]] Explanation explain(const Request& request) const;
+
+  /// The pair that `reserve_pair` would choose now, and what each candidate of a leg would cost
+  /// beside the chosen target of the other. Changes nothing. \throws as `reserve_pair` does
+  [[nodiscard]] PairExplanation explain_pair(const PairRequest& request) const;
 
   /// The last decisions, at most `limit` of those that RouterOptions::decision_log keeps, the
   /// oldest first. It keeps fewer where loads change much between decisions, or where they would

@@ -25,6 +25,9 @@ struct Selection {
   std::string_view rule;             ///< name of the policy that decided: a constant
 };
 
+/// `Selection::rule` of the legs of a pair.
+inline constexpr std::string_view kJointRule = "joint";
+
 /// One target's part in a decision.
 struct TargetExplanation {
   TargetId target;
@@ -44,6 +47,14 @@ struct Explanation {
 
   /// A table for people: one line a target, one column a term.
   [[nodiscard]] std::string text() const;
+};
+
+/// A decision on a pair of targets.
+struct PairExplanation {
+  TargetId prefill_target;
+  TargetId decode_target;
+  Explanation prefill;
+  Explanation decode;
 };
 
 }  // namespace kvroute

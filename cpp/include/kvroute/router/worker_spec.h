@@ -22,6 +22,8 @@ struct WorkerSpec {
   /// KV blocks of each rank. Without KV events they bound what is predicted, in place of a time
   /// (PrefixTree::set_capacity).
   std::optional<std::uint64_t> total_blocks;
+  /// For filters. "model": what it serves; "zone" and "host": where it is, for pairs of targets.
+  /// Hosts of one name in two zones are two; who names a host and no zone is in the zone "".
   std::map<std::string, std::string> labels;
 };
 
