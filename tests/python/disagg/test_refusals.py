@@ -74,6 +74,11 @@ def image() -> dict[str, Any]:
         ({"bad_words": ["x"]}, "bad_words"),
         ({"return_token_ids": True}, "token_ids_asked"),
         ({"truncate_prompt_tokens": 8}, "truncation"),
+        ({"min_tokens": "3"}, "min_tokens"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 9, "max_completion_tokens": 8}, "min_tokens"),
+        ({"stream_options": True}, "stream_options"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options"),
         ({"messages": [image()]}, "media"),
         ({"messages": None}, "media"),
     ],
@@ -96,5 +101,8 @@ def test_what_changes_nothing_keeps_no_chat_from_two_legs() -> None:
         "guided_json": None,
         "chat_template_kwargs": {"enable_thinking": False},
         "repetition_penalty": 1.2,
+        "min_tokens": 3,
+        "max_tokens": 3,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": None},
     }
     assert connector("lmcache").refusal(client_request(chat, chat=True)) is None

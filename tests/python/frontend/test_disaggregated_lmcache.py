@@ -244,3 +244,78 @@ def static_settings(
         "transfer_timeout_seconds": 0.1,
         "max_instance_failover_reroute_attempts": 0,
     }
+
+
+@both_paths
+async def test_a_request_that_the_engine_refuses_is_refused_in_its_words(
+    tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    async with deployment("lmcache", 1, 1, tmp_path) as fleet:
+        for wrong in (
+            {"min_tokens": "x"},
+            {"seed": "x"},
+            {"stop": [1]},
+            {"stream": True, "stream_options": {"include_usage": "x"}},
+        ):
+            refused = {"model": "m", **body, **wrong}
+            answers = []
+            for url in (fleet.single.http_url, fleet.frontend.url):
+                async with fleet.frontend.client.post(url + path, json=refused) as response:
+                    answers.append((response.status, await response.json()))
+            assert answers[0][0] == 400
+            assert answers[1] == answers[0]
+            await fleet.settled()
+
+
+@both_ways
+async def test_a_decode_leg_that_is_refused_is_one_clear_error(
+    tmp_path: Path, stream: bool
+) -> None:
+    """After the first token no room is left: the prefill leg could not tell."""
+    limit = {"max_model_len": len(PROMPT) + 1}
+    async with deployment("lmcache", 1, 2, tmp_path, engines=limit) as fleet:
+        body = {"prompt": PROMPT, "max_tokens": None}
+        if stream:
+            status, answer, done = await fleet.stream(COMPLETION, **body)
+            *before, last = answer
+            assert (status, len(before), done) == (200, 1, False)
+            assert last["error"]["code"] == 400
+        else:
+            status, last, _ = await fleet.ask(COMPLETION, **body)
+            assert status == 400
+        assert last["error"]["message"].startswith("prompt: ")
+        name = "kvroute_disagg_leg_failures_total"
+        assert await fleet.frontend.metric(name) == 0
+        await fleet.settled()
+
+
+@both_ways
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+@pytest.mark.parametrize("is_only", [False, True], ids=["another-there", "no-other"])
+async def test_an_engine_that_is_not_there(
+    tmp_path: Path, role: str, is_only: bool, stream: bool
+) -> None:
+    sizes = (1, 1) if is_only else (2, 2)
+    async with deployment("lmcache", *sizes, tmp_path) as fleet:
+        engines = fleet.prefill if role == "prefill" else fleet.decode
+        await engines[0].__aexit__(None, None, None)
+        if is_only and role == "decode":
+            body = {"model": "m", "prompt": PROMPT, "max_tokens": 9, "stream": stream}
+            async with fleet.frontend.client.post(
+                fleet.frontend.url + COMPLETION, json=body
+            ) as response:
+                answer = await response.read()
+            # The receiver is not there either, so the prefill leg fails before the first token.
+            assert response.status == 503, answer
+            assert engines[0].http_url.encode() in answer
+            return
+        for number in range(2):  # one of them meets it
+            prompt = [number, *PROMPT]
+            wanted = await fleet.single_answer(COMPLETION, prompt=prompt, max_tokens=9)
+            body = {"prompt": prompt, "max_tokens": 9}
+            if stream:
+                status, answer, done = await fleet.stream(COMPLETION, **body)
+                assert done, answer
+            else:
+                status, answer, _ = await fleet.ask(COMPLETION, **body)
+            assert (status, text_of(answer)) == (200, text_of(wanted))

@@ -64,9 +64,14 @@ def first_token_refusal(request: ClientRequest) -> str | None:
     The second engine takes the first token for a part of the prompt, and both see a completion
     where the client asked for a chat. Reasons: "tools", "reasoning", "response_format",
     "structured_outputs", "penalties", "logits_processors", "bad_words", "media", "token_ids_asked"
-    (``return_token_ids``), "truncation".
+    (``return_token_ids``), "truncation"; and "min_tokens" and "stream_options" where their values
+    cannot be: only the second engine would see them, when the client has the first token.
     """
     fields = request.fields
+    if not _can_be_least(fields):
+        return "min_tokens"
+    if not _are_flags(fields.get("stream_options")):
+        return "stream_options"
     if fields.get("tools") or fields.get("functions"):
         return "tools"
     if _asks_for_reasoning(fields):
@@ -90,6 +95,22 @@ def first_token_refusal(request: ClientRequest) -> str | None:
     if fields.get("truncate_prompt_tokens") is not None:
         return "truncation"
     return "media" if request.is_chat and _has_media(fields.get("messages")) else None
+
+
+def _can_be_least(fields: Mapping[str, Any]) -> bool:
+    least = fields.get("min_tokens")
+    if least is None:
+        return True
+    limits = [fields[name] for name in _LIMITS if type(fields.get(name)) is int]
+    return type(least) is int and 0 <= least <= min(limits, default=least)
+
+
+def _are_flags(options: object) -> bool:
+    if options is None:
+        return True
+    return isinstance(options, dict) and all(
+        value is None or isinstance(value, bool) for value in options.values()
+    )
 
 
 def _asks_for_reasoning(fields: Mapping[str, Any]) -> bool:
