@@ -13,7 +13,7 @@ from kvroute.engines.errors import EngineStoppedError
 from kvroute.engines.generation import Generation
 from kvroute.engines.http_exchange import ClientGoneError, Exchange
 from kvroute.engines.openai_responses import DONE, ResponseWriter
-from kvroute.engines.transfer.faults import DroppedError
+from kvroute.engines.transfer.faults import DroppedError, MalformedError
 from kvroute.engines.transfer.role import Call, Leg
 
 _T = TypeVar("_T")
@@ -118,19 +118,24 @@ class Answer:
         params = await unless_gone(watch, self._leg.answer())
         if self._leg.is_prefill:
             extra = {"kv_transfer_params": params}
-        if self._request.stream:
-            await unless_gone(watch, faults.reach("answer"))
-            await self._exchange.start_stream()
-            await self._exchange.end(self._writer.chunks() + self._usage() + DONE)
-            return
-        body = self._writer.body(extra)
+        stream = self._request.stream
+        body = self._stream_body() if stream else self._writer.body(extra)
         if self._leg.is_prefill:
             try:
                 await unless_gone(watch, faults.reach("answer"))
             except DroppedError:
                 await self._exchange.drop(body[: len(body) // 2])
                 raise ClientGoneError from None
-        await self._exchange.respond(200, body)
+            except MalformedError:
+                body = body[: len(body) // 2]
+        if stream:
+            await self._exchange.start_stream()
+            await self._exchange.end(body)
+        else:
+            await self._exchange.respond(200, body)
+
+    def _stream_body(self) -> bytes:
+        return self._writer.chunks() + self._usage() + DONE
 
     def _usage(self) -> bytes:
         return self._writer.usage_chunk() if self._request.include_usage else b""

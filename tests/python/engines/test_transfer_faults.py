@@ -79,6 +79,12 @@ async def test_a_delay_only_delays(engines: Pair) -> None:
     assert loop.time() - began >= 0.05
 
 
+async def test_a_malformed_answer_is_half_of_one(engines: Pair) -> None:
+    await engines.fault(engines.prefill, "answer", "malformed")
+    with pytest.raises(orjson.JSONDecodeError):
+        await engines.post(engines.prefill, PREFILL)
+
+
 async def read_stream(engines: Pair) -> bytes:
     url = f"{engines.decode.http_url}/v1/completions"
     async with engines.session.post(url, json={**DECODE, "stream": True}) as response:
@@ -121,6 +127,7 @@ async def test_a_transfer_that_fails_fails_the_decode_leg(action: str) -> None:
         ({"step": "prefill", "action": "x"}, "action"),
         ({"step": "prefill", "action": "close", "count": 0}, "count"),
         ({"step": "prefill", "action": "close", "seconds": 1}, "seconds"),
+        ({"step": "prefill", "action": "malformed"}, "step"),
         ({"step": "prefill", "action": "delay"}, "seconds"),
         ({"step": "prefill", "action": "delay", "seconds": -1}, "seconds"),
         ({"step": "prefill", "action": "close", "often": 2}, "often"),

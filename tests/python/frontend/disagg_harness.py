@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 from frontend_harness import Frontend, running_frontend
 from kvroute.engines import CostModel, SimulatedEngine, running
@@ -20,6 +22,7 @@ from kvroute.frontend.protocols import core_router
 BLOCK = 16
 FAST = CostModel(speed=1000)
 PROMPT = [(7 * number) % 250 for number in range(6 * BLOCK + 5)]
+CONNECTORS = ("nixl", "lmcache", "sglang", "mooncake", "p2p_nccl", "shared_storage")
 CHAT = [{"role": "user", "content": "What is the capital of France, and why is it not Lyon?"}]
 
 
@@ -40,10 +43,17 @@ class Deployment:
             return response.status, orjson.loads(await response.read()), headers
 
     async def stream(self, path: str, **body: Any) -> tuple[int, list[Any], bool]:
-        """Status, the JSON of every event, and whether [DONE] came."""
+        """Status, the JSON of every event (of an error its body's), and whether [DONE] came. What
+        breaks off is returned as far as it came."""
         url = self.frontend.url + path
         async with self.frontend.client.post(url, data=_body({**body, "stream": True})) as response:
-            return response.status, *events(await response.read())
+            content = bytearray()
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                async for part in response.content.iter_any():
+                    content += part
+            if response.status != 200:
+                return response.status, [orjson.loads(content)], False
+            return response.status, *events(bytes(content))
 
     async def single_answer(self, path: str, **body: Any) -> Any:
         """What the engine that serves everything answers."""
@@ -61,21 +71,31 @@ class Deployment:
         async with self.frontend.client.post(url, data=body) as response:
             assert response.status == 200, await response.text()
 
-    async def settled(self) -> None:
-        """Returns when nothing is booked, and no engine holds or computes anything."""
-        while not self._is_settled():  # noqa: ASYNC110 - engines tell nobody
-            await asyncio.sleep(0.01)
+    async def settled(self, seconds: float = 10.0) -> None:
+        """Returns when nothing is booked, and no engine holds or computes anything; TimeoutError
+        saying what is left, after `seconds`."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while left := self._left():
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"left after {seconds:g} s: {left}")
+            await asyncio.sleep(0.02)
 
-    def _is_settled(self) -> bool:
+    def _left(self) -> dict[str, Any]:
         assert self.frontend.app.services is not None
         (group,) = self.frontend.app.services.fleet.groups.values()
-        stats = group.router.stats()
-        return stats.reservations == 0 and all(
-            engine.core.cache.usage == 0.0
-            and engine.core.transfers.state()["held_blocks"] == 0
-            and engine.core.transfers.state()["waiting"] == 0
-            for engine in (*self.prefill, *self.decode)
-        )
+        found: dict[str, Any] = {}
+        if group.router.stats().reservations:
+            found["reservations"] = group.router.stats().reservations
+        for engine in (*self.prefill, *self.decode):
+            core = engine.core
+            if (
+                core.cache.usage
+                or core.scheduler.has_work
+                or core.transfers.holds.num_handoffs
+                or (core.transfers.role is not None and core.transfers.role.waiting())
+            ):
+                found[engine.http_url] = core.transfers.state()
+        return found
 
 
 def _body(fields: dict[str, Any]) -> bytes:
@@ -140,7 +160,8 @@ def _connector_settings(
             engine.http_url: (engine.kv_transfer or {})["port"] for engine in prefill
         }
     if connector == "p2p_nccl":
-        options["registration_port"] = None
+        options["registration_host"] = "127.0.0.1"
+        options["registration_port"] = proxy_port
         options["addresses"] = {
             engine.http_url: (engine.kv_transfer or {})["zmq_address"]
             for engine in (*prefill, *decode)
@@ -150,6 +171,15 @@ def _connector_settings(
     file = folder / f"{connector}.json"
     file.write_text(json.dumps(options))
     return {"disagg_options": file}
+
+
+def _event_settings(engines: Sequence[SimulatedEngine]) -> dict[str, Any]:
+    if any(engine.kv_events is None for engine in engines):
+        return {}
+    return {
+        "kv_events": [engine.kv_events for engine in engines],
+        "kv_replay": [engine.kv_replay for engine in engines],
+    }
 
 
 def _receiver(engine: SimulatedEngine) -> dict[str, Any]:
@@ -195,8 +225,7 @@ async def deployment(
             *(engine.http_url for engine in made),
             make_router=core_router,
             block_size=BLOCK,
-            kv_events=[engine.kv_events for engine in made],
-            kv_replay=[engine.kv_replay for engine in made],
+            **_event_settings(made),
             routing_logic="disaggregated_prefill_orchestrated",
             static_model_labels=["p"] * prefills + ["d"] * decodes,
             prefill_model_labels=["p"],

@@ -19,7 +19,7 @@ STEPS = (
     "decode_start",
     "decode_midway",
 )
-ACTIONS = ("error500", "close", "hang", "delay")
+ACTIONS = ("error500", "close", "hang", "delay", "malformed")
 _MAX_COUNT = 1_000_000
 _MAX_SECONDS = 3600.0
 
@@ -30,6 +30,10 @@ class FaultError(EngineError, RuntimeError):
 
 class DroppedError(EngineError, RuntimeError):
     """A failure that was asked for: the connection is closed without another byte."""
+
+
+class MalformedError(EngineError, RuntimeError):
+    """A failure that was asked for: the engine answers what is none."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class Faults:
         for name, known in (("step", STEPS), ("action", ACTIONS)):
             if fields.get(name) not in known:
                 raise refused(name, "one of " + ", ".join(known), fields.get(name))
+        if document["action"] == "malformed" and document["step"] != "answer":
+            raise refused("step", "answer, where the action is malformed", document["step"])
         count = fields.integer("count", 1, _MAX_COUNT) if "count" in fields else 1
         seconds = fields.get("seconds")
         if document["action"] != "delay":
@@ -77,7 +83,8 @@ class Faults:
         return any(fault.step == step for fault in self._faults)
 
     async def reach(self, step: str) -> None:
-        """A request is at `step`: raises FaultError or DroppedError, waits, or does nothing."""
+        """A request is at `step`: raises FaultError, DroppedError or MalformedError, waits, or does
+        nothing."""
         fault = next((one for one in self._faults if one.step == step), None)
         if fault is None:
             return
@@ -88,6 +95,8 @@ class Faults:
             raise FaultError(f"engine: asked to fail at {step}")
         if fault.action == "close":
             raise DroppedError(f"engine: asked to close at {step}")
+        if fault.action == "malformed":
+            raise MalformedError(f"engine: asked for a malformed {step}")
         if fault.action == "hang":
             await asyncio.Event().wait()
         await asyncio.sleep(fault.seconds)
