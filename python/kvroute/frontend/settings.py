@@ -238,13 +238,23 @@ class Settings(DisaggSettings, BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _every_model_has_both_roles(self) -> Settings:
+    def _say_what_roles_are_missing(self) -> Settings:
         phases: tuple[Phase, ...] = ("prefill", "decode") if self.is_disaggregated else ()
         backends = self.backends()
         for phase in phases:
             served = {backend.model for backend in backends if serves(backend.role, phase)}
             for model in sorted({backend.model for backend in backends} - served):
                 logger.warning("the model %s has no %s worker yet", model, phase)
+        thresholds = self.routing_threshold or self.uncached_threshold
+        serve_whole = {b.model for b in backends if b.decoder_serves_whole or b.role == "both"}
+        for model in sorted({backend.model for backend in backends} - serve_whole):
+            if thresholds:
+                logger.warning(
+                    "the model %s has no worker of both roles, and decode workers of %s serve "
+                    "nothing whole: thresholds count for nothing",
+                    model,
+                    self.disagg_connector_type,
+                )
         return self
 
     @model_validator(mode="after")
@@ -258,6 +268,12 @@ class Settings(DisaggSettings, BaseSettings):
         if balances_by_statistics(self._policy) and not has_statistics:
             logger.warning(
                 "load_balanced_kvaware will never balance: no engine's load is known, with "
+                "--engine-stats-interval 0 and without --load-events"
+            )
+        phases = map(name_of, self._phase_policies.values())
+        if "least_loaded" in phases and not has_statistics:
+            logger.warning(
+                "least_loaded goes by turns: no engine's load is known, with "
                 "--engine-stats-interval 0 and without --load-events"
             )
         return self

@@ -243,6 +243,36 @@ def test_a_model_without_a_role_is_named_in_the_log(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"load_balancing_strategy": "least_loaded"}, None),
+        ({"load_balancing_strategy": "least_loaded", "engine_stats_interval": 0}, "by turns"),
+        ({"routing_threshold": 5}, None),
+        ({"disagg_connector_type": "sglang"}, None),
+        ({"disagg_connector_type": "sglang", "routing_threshold": 5}, "thresholds count for"),
+        ({"disagg_connector_type": "p2p_nccl", "uncached_threshold": 5}, "thresholds count for"),
+        (
+            {
+                "disagg_connector_type": "sglang",
+                "routing_threshold": 5,
+                "prefill_model_labels": "prefill,both",
+                "decode_model_labels": "decode,both",
+                "static_model_labels": "prefill,decode,both",
+            },
+            None,
+        ),
+    ],
+)
+def test_what_comes_to_nothing_is_said_in_the_log(
+    given: dict[str, Any], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "kvroute.frontend"):
+        Settings(**{**SPLIT, **given})
+    assert len(caplog.records) == (said is not None)
+    assert (said or "") in caplog.text
+
+
+@pytest.mark.parametrize(
     ("wanting", "needed"),
     [
         ({}, False),
