@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,11 +133,15 @@ def reason_of(answer: Any) -> str | None:
     return next((c["finish_reason"] for c in reversed(choices) if c.get("finish_reason")), None)
 
 
-def free_port() -> int:
-    """A port that is free now: the engines must know it before the frontend listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that the engines may know before the frontend listens there. While this lasts the
+    system gives it to nobody; one who names it may listen, as ZMQ's sockets do, since nobody does.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def _connector_settings(
@@ -200,7 +204,6 @@ async def deployment(
     **settings: Any,
 ) -> AsyncIterator[Deployment]:
     """`prefills` prefill and `decodes` decode engines behind a frontend that makes two legs."""
-    proxy_port = free_port()
     common: dict[str, Any] = {
         "model": "m",
         "block_size": BLOCK,
@@ -211,27 +214,31 @@ async def deployment(
         "transfer_expiry": 5.0,
         **(engines or {}),
     }
-    if connector == "lmcache":
-        common["kv_proxy_port"] = proxy_port
     if connector == "shared_storage":
         common["kv_shared_path"] = folder
-    roles = [KvRole.PREFILL] * prefills + [KvRole.DECODE] * decodes
-    made = [SimulatedEngine(**common, kv_role=role) for role in roles]
-    prefill, decode = made[:prefills], made[prefills:]
-    single = SimulatedEngine(**{**common, "kv_connector": None})
-    async with (
-        running(*made, single),
-        running_frontend(
-            *(engine.http_url for engine in made),
-            make_router=core_router,
-            block_size=BLOCK,
-            **_event_settings(made),
-            routing_logic="disaggregated_prefill_orchestrated",
-            static_model_labels=["p"] * prefills + ["d"] * decodes,
-            prefill_model_labels=["p"],
-            decode_model_labels=["d"],
-            disagg_connector_type=connector,
-            **{**_connector_settings(connector, prefill, decode, proxy_port, folder), **settings},
-        ) as frontend,
-    ):
-        yield Deployment(frontend, prefill, decode, single)
+    with reserved_port() as proxy_port:
+        if connector == "lmcache":
+            common["kv_proxy_port"] = proxy_port
+        roles = [KvRole.PREFILL] * prefills + [KvRole.DECODE] * decodes
+        made = [SimulatedEngine(**common, kv_role=role) for role in roles]
+        prefill, decode = made[:prefills], made[prefills:]
+        single = SimulatedEngine(**{**common, "kv_connector": None})
+        async with (
+            running(*made, single),
+            running_frontend(
+                *(engine.http_url for engine in made),
+                make_router=core_router,
+                block_size=BLOCK,
+                **_event_settings(made),
+                routing_logic="disaggregated_prefill_orchestrated",
+                static_model_labels=["p"] * prefills + ["d"] * decodes,
+                prefill_model_labels=["p"],
+                decode_model_labels=["d"],
+                disagg_connector_type=connector,
+                **{
+                    **_connector_settings(connector, prefill, decode, proxy_port, folder),
+                    **settings,
+                },
+            ) as frontend,
+        ):
+            yield Deployment(frontend, prefill, decode, single)

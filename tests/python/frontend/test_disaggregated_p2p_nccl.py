@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from disagg_harness import CHAT, PROMPT, Deployment, deployment, free_port, reason_of, text_of
+from disagg_harness import CHAT, PROMPT, Deployment, deployment, reason_of, reserved_port, text_of
 from kvroute.disagg.connectors.p2p_nccl import P2pNcclConnector
 from kvroute.disagg.connectors.registrations import Registrations
 from kvroute.engines import SimulatedEngine
@@ -28,13 +29,14 @@ def registrations_of(fleet: Deployment) -> Registrations:
     return services._connector.registrations
 
 
-def registering(folder: Path) -> dict[str, Any]:
+@pytest.fixture
+def registering(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What a deployment is given for engines that register."""
-    port = free_port()
-    file = folder / "registering.json"
-    options = {"registration_host": "127.0.0.1", "registration_port": port, "addresses": {}}
-    file.write_bytes(orjson.dumps(options))
-    return {"engines": {"kv_proxy_port": port}, "disagg_options": file}
+    with reserved_port() as port:
+        file = tmp_path / "registering.json"
+        options = {"registration_host": "127.0.0.1", "registration_port": port, "addresses": {}}
+        file.write_bytes(orjson.dumps(options))
+        yield {"engines": {"kv_proxy_port": port}, "disagg_options": file}
 
 
 async def have_registered(fleet: Deployment, *engines: SimulatedEngine) -> None:
@@ -56,8 +58,10 @@ async def check(fleet: Deployment, path: str, stream: bool, **body: Any) -> None
 
 
 @both_ways
-async def test_engines_that_register_hand_over(tmp_path: Path, stream: bool) -> None:
-    async with deployment("p2p_nccl", 2, 4, tmp_path, **registering(tmp_path)) as fleet:
+async def test_engines_that_register_hand_over(
+    tmp_path: Path, registering: dict[str, Any], stream: bool
+) -> None:
+    async with deployment("p2p_nccl", 2, 4, tmp_path, **registering) as fleet:
         await have_registered(fleet, *fleet.prefill, *fleet.decode)
         for number in range(4):
             await check(fleet, COMPLETION, stream, prompt=[number, *PROMPT], max_tokens=9)
@@ -71,9 +75,9 @@ async def test_engines_that_register_hand_over(tmp_path: Path, stream: bool) -> 
 @both_ways
 @pytest.mark.parametrize("role", ["prefill", "decode"])
 async def test_an_engine_that_has_not_registered_is_done_without(
-    tmp_path: Path, role: str, stream: bool
+    tmp_path: Path, registering: dict[str, Any], role: str, stream: bool
 ) -> None:
-    async with deployment("p2p_nccl", 2, 2, tmp_path, **registering(tmp_path)) as fleet:
+    async with deployment("p2p_nccl", 2, 2, tmp_path, **registering) as fleet:
         await have_registered(fleet, *fleet.prefill, *fleet.decode)
         engine = (fleet.prefill if role == "prefill" else fleet.decode)[0]
         del registrations_of(fleet)._heard[engine.http_url.removeprefix("http://")]
@@ -85,10 +89,11 @@ async def test_an_engine_that_has_not_registered_is_done_without(
         assert failed <= 2  # none where it has registered again in the meantime
 
 
-async def test_where_no_engine_has_registered_the_error_says_so(tmp_path: Path) -> None:
-    settings = registering(tmp_path)
-    del settings["engines"]
-    async with deployment("p2p_nccl", 1, 1, tmp_path, **settings) as fleet:
+async def test_where_no_engine_has_registered_the_error_says_so(
+    tmp_path: Path, registering: dict[str, Any]
+) -> None:
+    del registering["engines"]
+    async with deployment("p2p_nccl", 1, 1, tmp_path, **registering) as fleet:
         status, answer, _ = await fleet.ask(COMPLETION, prompt=PROMPT, max_tokens=9)
         assert status == 502
         assert re.search("prefill worker .* has not registered", answer["error"]["message"])
