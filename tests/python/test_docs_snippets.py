@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kvroute
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "docs/embedding.md", "docs/index.md", "docs/simulated_engines.md")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+POLICY = re.compile(r"^```(?:json|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^ *```.*?^ *```$|`[^`]*`", re.MULTILINE | re.DOTALL)
 SHOUTED = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 LEFT_OUT = re.compile(r"\b(?:FIGURE|FIXME|PLACEHOLDER|TBD|TODO|XXX)\b")
@@ -99,6 +102,16 @@ def test_the_python_of_a_document_runs(document: str, tmp_path: Path) -> None:
         timeout=60,
     )
     assert result.returncode == 0, f"{document}:\n{result.stdout}{result.stderr}"
+
+
+def test_the_policies_of_the_documentation_are_policies() -> None:
+    found: list[str] = []
+    for document in ("docs/policies.md", "docs/frontend.md"):
+        found += POLICY.findall((ROOT / document).read_text(encoding="utf-8"))
+    assert len(found) >= 5
+    for block in found:
+        policy = yaml.safe_load(block)  # JSON is YAML
+        assert kvroute.KvRouter(block_size=16, policy=policy).policy == policy["name"]
 
 
 def test_the_embedding_page_has_python_to_run() -> None:
