@@ -55,6 +55,13 @@ def mock(
         Path | None, typer.Option(help="A tokenizer's directory; bytes are the tokens without.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Divides every duration of the cost model.")] = 1.0,
+    base_step: Annotated[float, typer.Option(help="Seconds that every step takes.")] = 0.012,
+    prefill_tokens_per_second: Annotated[
+        float, typer.Option(help="Throughput of prefill without attention.")
+    ] = 12_000.0,
+    per_attention_pair: Annotated[
+        float, typer.Option(help="Seconds for a prefilled token and each one before it.")
+    ] = 1.7e-9,
     max_num_seqs: Annotated[int, typer.Option(help="Most sequences in a batch.")] = 256,
     max_num_batched_tokens: Annotated[int, typer.Option(help="Most tokens in a step.")] = 8192,
     max_model_len: Annotated[
@@ -98,6 +105,9 @@ def mock(
     transfer_bandwidth: Annotated[
         float, typer.Option(help="Bytes a second from engine to engine, at speed 1.")
     ] = 50e9,
+    kv_bytes_per_token: Annotated[
+        float, typer.Option(help="Bytes of one token's KV cache, for transfers.")
+    ] = 327_680.0,
 ) -> None:
     """Run a simulated engine: OpenAI HTTP, KV events with replay, load events.
 
@@ -132,7 +142,14 @@ def mock(
             tokens_per_chunk=tokens_per_chunk,
             buffer_steps=buffer_steps,
             report_cached=report_cached.value,
-            cost=CostModel(speed=speed, transfer_bandwidth=transfer_bandwidth),
+            cost=CostModel(
+                base_step=base_step,
+                prefill_tokens_per_second=prefill_tokens_per_second,
+                per_attention_pair=per_attention_pair,
+                kv_bytes_per_token=kv_bytes_per_token,
+                transfer_bandwidth=transfer_bandwidth,
+                speed=speed,
+            ),
             kv_connector=kv_connector,
             kv_role=KvRole.parse(kv_role),
             kv_port=kv_port,

@@ -20,14 +20,17 @@ class CompletionError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What one request got. `time_to_first_token` is in seconds from before it was sent.
+    """What one request got. `time_to_first_token` and `seconds`, to its end, count from before it
+    was sent.
 
-    `worker` is the `x-kvroute-worker` header, None without one; the token counts are those of the
-    engine's `usage`.
+    `worker` and `prefill_worker` are the headers `x-kvroute-worker` and `x-kvroute-prefill-worker`,
+    None without one; the token counts are those of the engine's `usage`.
     """
 
     worker: str | None
+    prefill_worker: str | None
     time_to_first_token: float
+    seconds: float
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -67,7 +70,9 @@ async def stream_completion(
             else:
                 first = first or time.perf_counter()
                 last = event
+        seconds = time.perf_counter() - started
         worker = response.headers.get("x-kvroute-worker")
+        prefill_worker = response.headers.get("x-kvroute-prefill-worker")
     if not done:
         raise CompletionError("the stream ended without its end mark")
     prompt, cached, generated = _usage(last)
@@ -76,7 +81,7 @@ async def stream_completion(
             f"expected usage of {len(token_ids)} prompt and {max_tokens} completion tokens, "
             f"got {prompt} and {generated}"
         )
-    return Completion(worker, first - started, prompt, cached, generated)
+    return Completion(worker, prefill_worker, first - started, seconds, prompt, cached, generated)
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

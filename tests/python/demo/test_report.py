@@ -40,7 +40,7 @@ def summary(policy: str, *, cached: int, ttft: float, failures: int = 0) -> Poli
     result = ReplayResult(wall_seconds=10.0, loop_lags=[0.001] * 99 + [0.5])
     for number in range(10):
         worker = ENGINES[number % 2] if number else "http://elsewhere"
-        result.completions.append(Completion(worker, ttft, 100, cached, 5))
+        result.completions.append(Completion(worker, None, ttft, 2 * ttft, 100, cached, 5))
     for _ in range(failures):
         result.add_failure("status 500: [no] engine")
     decisions = Histogram(((100e-6, 9.0), (200e-6, 10.0)), 0.0)
