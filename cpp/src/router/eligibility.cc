@@ -49,9 +49,9 @@ void Eligibility::find(const Request& request, const TargetTable& targets, bool 
     eligible_.keep_if(is_one_of(pinned_), Exclusion::pinned);
   }
   if (request.dp_ranks) {
-    const auto [first, last] = *request.dp_ranks;
     eligible_.keep_if(
         [&](Slot slot) {
+          const auto [first, last] = *request.dp_ranks;
           const std::uint32_t rank = targets.target(slot).dp_rank;
           return rank >= first && rank <= last;
         },
