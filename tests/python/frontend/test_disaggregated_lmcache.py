@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import orjson
 import pytest
 import zmq
 import zmq.asyncio
-from disagg_harness import CHAT, PROMPT, Deployment, deployment, reason_of, text_of
+from disagg_harness import CHAT, PROMPT, Deployment, deployment, events, reason_of, text_of
 from frontend_harness import running_app
 from kvroute.disagg.connectors.lmcache import LmcacheConnector
 from kvroute.disagg.connectors.notices import Notices
@@ -244,6 +245,27 @@ def static_settings(
         "transfer_timeout_seconds": 0.1,
         "max_instance_failover_reroute_attempts": 0,
     }
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["", "after-a-failover"])
+async def test_an_old_client_gets_the_stream_whole(tmp_path: Path, fails: bool) -> None:
+    """HTTP/1.0 has no chunks: the first token waits for the others."""
+    async with deployment("lmcache", 1, 2, tmp_path) as fleet:
+        if fails:
+            await fleet.fault(fleet.decode[0], "decode_start", "error500")
+        wanted = await fleet.single_answer(COMPLETION, prompt=PROMPT, max_tokens=9)
+        for _ in range(2):  # one of them meets the failure
+            body = orjson.dumps({"model": "m", "prompt": PROMPT, "max_tokens": 9, "stream": True})
+            head = f"POST {COMPLETION} HTTP/1.0\r\ncontent-length: {len(body)}\r\n\r\n"
+            reader, writer = await fleet.frontend.connect()
+            writer.write(head.encode() + body)
+            answer = await reader.read()
+            writer.close()
+            assert b" 200 " in answer.split(b"\r\n")[0]
+            found, done = events(answer.partition(b"\r\n\r\n")[2])
+            assert done
+            assert text_of(found) == text_of(wanted)
+        await fleet.settled()
 
 
 @both_paths
