@@ -71,7 +71,7 @@ $(STAMPS)/installed: $(SOURCES) $(STAMPS)/group-build | system
 
 # --- Tests ---------------------------------------------------------------------------------------
 
-.PHONY: test-cpp test-sanitizers test-python test-transfer
+.PHONY: test-cpp test-sanitizers test-python
 test-cpp: system ## the C++ tests
 	cmake --preset dev
 	timeout 1500 cmake --build --preset dev
@@ -87,13 +87,8 @@ test-asan-ubsan test-tsan: test-%: system
 	timeout 1500 cmake --build --preset $*
 	timeout 900 $(FIXED_LAYOUT) ctest --preset $* --parallel $(JOBS) --timeout 300
 
-# Each of these starts several engines, which takes a second: a suite of its own.
-TRANSFER_TESTS := $(wildcard tests/python/engines/test_transfer_*.py) \
-  tests/python/frontend/test_disaggregated.py
 test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name"
-	timeout 1200 $(BIN)/python -m pytest $(TRANSFER_TESTS:%=--ignore=%) $(ARGS)
-test-transfer: install $(STAMPS)/group-test ## blocks between simulated engines, a few minutes
-	timeout 1200 $(BIN)/python -m pytest $(TRANSFER_TESTS) $(ARGS)
+	timeout 1200 $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: soak fuzz
 # Both print how many operations were compared with the reference model.

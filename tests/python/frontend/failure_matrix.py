@@ -19,6 +19,7 @@ PATIENCE = 1.0
 _PATH = "/v1/completions"
 _BODY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 8}
 _MARKS = ("<!-- matrix -->\n", "<!-- end of the matrix -->\n")
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
@@ -162,15 +163,15 @@ def _same(answer: Any, wanted: Any) -> None:
 
 @asynccontextmanager
 async def together(
-    contexts: Mapping[Column, AbstractAsyncContextManager[_T]],
-) -> AsyncIterator[dict[Column, _T]]:
+    contexts: Mapping[_K, AbstractAsyncContextManager[_T]],
+) -> AsyncIterator[dict[_K, _T]]:
     """All of them entered, and left, at once."""
     made = await asyncio.gather(
         *(context.__aenter__() for context in contexts.values()), return_exceptions=True
     )
     entered = {
-        column: one
-        for column, one in zip(contexts, made, strict=True)
+        key: one
+        for key, one in zip(contexts, made, strict=True)
         if not isinstance(one, BaseException)
     }
     try:
@@ -178,7 +179,7 @@ async def together(
             raise next(one for one in made if isinstance(one, BaseException))
         yield entered
     finally:
-        await asyncio.gather(*(contexts[column].__aexit__(None, None, None) for column in entered))
+        await asyncio.gather(*(contexts[key].__aexit__(None, None, None) for key in entered))
 
 
 @asynccontextmanager

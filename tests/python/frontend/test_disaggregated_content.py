@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import pytest_asyncio
-from client_view import view_stream, view_whole
+from answer_check import check, view
 from disagg_harness import CHAT, PROMPT, Deployment, deployment
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
@@ -34,29 +33,6 @@ async def fleet(
         request.param, 1, 2, folder, engines={"transfer_expiry": EXPIRY, "words": WORDS}
     ) as made:
         yield made
-
-
-async def view(fleet: Deployment, url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """What a client makes of the answer, without what only one engine's own cache tells."""
-    content = orjson.dumps({"model": "m", **body})
-    async with fleet.frontend.client.post(url + path, data=content) as response:
-        answer = await response.read()
-        assert response.status == 200, answer
-        assert ("x-kvroute-prefill-worker" in response.headers) == (url == fleet.frontend.url)
-    seen = view_stream(answer) if body.get("stream") else view_whole(answer)
-    counts = seen.pop("counts", [])
-    assert counts == sorted(counts)  # how many there are depends on the borders of chunks
-    if seen["usage"] is not None:
-        seen["usage"].pop("prompt_tokens_details")
-    return seen
-
-
-async def check(fleet: Deployment, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Asks both ways; what the one engine's client sees."""
-    wanted = await view(fleet, fleet.single.http_url, path, body)
-    assert await view(fleet, fleet.frontend.url, path, body) == wanted
-    await fleet.settled()
-    return wanted
 
 
 USAGE = {"include_usage": True}
