@@ -10,45 +10,24 @@
 #include <string>
 #include <vector>
 
+#include "benchmarked_router.h"
 #include "kvroute/base/random.h"
 #include "kvroute/policy/policy.h"
-#include "kvroute/router/router.h"
 
-namespace kvroute {
+namespace kvroute::bench {
 namespace {
 
-constexpr std::uint32_t kBlockSize = 16;
 constexpr std::size_t kTokens = 8'192;
 constexpr std::size_t kLogged = 1'000;
-
-const std::vector<std::uint32_t>& prompt() {
-  static const std::vector<std::uint32_t> tokens = [] {
-    Random random(42);
-    std::vector<std::uint32_t> ids(kTokens);
-    for (auto& id : ids) id = static_cast<std::uint32_t>(random.below(150'000));
-    return ids;
-  }();
-  return tokens;
-}
 
 /// Workers that have reported their load and run some requests; each fourth has begun the prompt.
 std::unique_ptr<Router> fleet_at_work(std::int64_t workers, const std::string& policy,
                                       std::size_t decision_log) {
-  auto router = std::make_unique<Router>(RouterOptions{.block_size = kBlockSize,
-                                                       .policy = policy,
-                                                       .memory_limit = {},
-                                                       .seed = 1,
-                                                       .clock = std::make_shared<VirtualClock>(),
-                                                       .decision_log = decision_log});
+  auto router = empty_router(policy, decision_log);
+  const auto tokens = prompt(kTokens);
   Random random(7);
   for (std::int64_t worker = 0; worker < workers; ++worker) {
-    router->add_worker({.name = worker,
-                        .block_size = {},
-                        .kv_events = {},
-                        .kv_replay = {},
-                        .load_events = {},
-                        .total_blocks = 16'384,
-                        .labels = {}});
+    add_worker(*router, worker, 16'384);
     router->update_load(worker, 0,
                         {.waiting = static_cast<std::uint32_t>(random.below(5)),
                          .running = static_cast<std::uint32_t>(random.below(20)),
@@ -57,7 +36,7 @@ std::unique_ptr<Router> fleet_at_work(std::int64_t workers, const std::string& p
     Request request;
     request.allowed = &only;
     if (worker % 4 == 0) {
-      request.token_ids = std::span(prompt()).first(1 + random.below(kTokens));
+      request.token_ids = std::span(tokens).first(1 + random.below(kTokens));
       (void)router->release(router->reserve(request, ""));
     }
     const std::vector<std::uint32_t> other(1 + random.below(kTokens), 1);
@@ -70,8 +49,9 @@ std::unique_ptr<Router> fleet_at_work(std::int64_t workers, const std::string& p
 void decide(benchmark::State& state, const std::string& policy, std::size_t decision_log) {
   static std::unique_ptr<Router> router;
   if (state.thread_index() == 0) router = fleet_at_work(state.range(0), policy, decision_log);
+  const auto tokens = prompt(kTokens);
   Request request;
-  request.token_ids = prompt();
+  request.token_ids = tokens;
   request.session_id = "a conversation";
   for (auto _ : state) (void)router->release(router->reserve(request, ""));
   if (state.thread_index() == 0) state.SetItemsProcessed(state.iterations() * state.threads());
@@ -95,4 +75,4 @@ const bool registered = [] {
 }();
 
 }  // namespace
-}  // namespace kvroute
+}  // namespace kvroute::bench

@@ -12,21 +12,11 @@
 #include <thread>
 #include <vector>
 
-#include "kvroute/base/random.h"
+#include "benchmarked_router.h"
 #include "kvroute/hash/block_hash.h"
-#include "kvroute/router/router.h"
 
-namespace kvroute {
+namespace kvroute::bench {
 namespace {
-
-constexpr std::uint32_t kBlockSize = 16;
-
-std::vector<std::uint32_t> prompt(std::size_t tokens) {
-  Random random(42);
-  std::vector<std::uint32_t> ids(tokens);
-  for (auto& id : ids) id = static_cast<std::uint32_t>(random.below(150'000));
-  return ids;
-}
 
 Request request(const std::vector<std::uint32_t>& tokens,
                 const std::vector<WorkerRef>* allowed = nullptr) {
@@ -39,20 +29,9 @@ Request request(const std::vector<std::uint32_t>& tokens,
 std::unique_ptr<Router> filled_router(std::int64_t workers,
                                       const std::vector<std::uint32_t>& tokens,
                                       const std::string& policy, std::size_t decision_log = 0) {
-  auto router = std::make_unique<Router>(RouterOptions{.block_size = kBlockSize,
-                                                       .policy = policy,
-                                                       .memory_limit = {},
-                                                       .seed = 1,
-                                                       .clock = std::make_shared<VirtualClock>(),
-                                                       .decision_log = decision_log});
+  auto router = empty_router(policy, decision_log);
   for (std::int64_t worker = 0; worker < workers; ++worker) {
-    router->add_worker({.name = worker,
-                        .block_size = {},
-                        .kv_events = {},
-                        .kv_replay = {},
-                        .load_events = {},
-                        .total_blocks = {},
-                        .labels = {}});
+    add_worker(*router, worker);
     const std::vector<WorkerRef> only{{worker, {}}};
     (void)router->release(router->reserve(request(tokens, &only), ""));
   }
@@ -178,4 +157,4 @@ BENCHMARK(select_from_threads)
     ->UseRealTime();
 
 }  // namespace
-}  // namespace kvroute
+}  // namespace kvroute::bench
