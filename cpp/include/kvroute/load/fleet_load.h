@@ -13,7 +13,7 @@ namespace kvroute {
 /// Means are over about the last 64 requests, rates over about 32 arrivals a target.
 struct FleetLoad {
   PrefillModel prefill;
-  std::uint32_t targets = 0;            ///< that take part
+  std::uint32_t targets = 0;            ///< that take part, those that only decode included
   ArrivalRate arrivals;                 ///< of bookings
   double arrival_memory = 32;           ///< arrivals that `arrivals` remembers: 32 a target
   RunningMean prefill_seconds;          ///< of booked requests, as `prefill` predicts them
@@ -34,7 +34,8 @@ struct FleetLoad {
     const double age = ns_to_seconds(std::max<Nanoseconds>(now - measured_at, 0));
     return std::clamp(1.5 * (1 - age / window_seconds), 0.0, 1.0);
   }
-  /// Arrivals a second and target.
+  /// Arrivals a second and target. Where some targets only decode, too few for those that take
+  /// prompts: legs of phase kDecode are no arrivals, but their targets are counted.
   [[nodiscard]] double arrivals_per_target(Nanoseconds now) const noexcept {
     return targets == 0 ? 0 : arrivals.per_second(now, arrival_memory) / targets;
   }

@@ -28,7 +28,9 @@ struct KvDelayOptions {
 /// token to end. l is the arrivals a second and target, W the mean of w over booked requests; l_e
 /// and W_e are the target's own; l*W and l_e*W_e are held at `max_utilization`. The expected output
 /// is what the caller said, else the fleet's mean. How far s is the target's own, and
-/// which costs count as equal, is as in `Ttft`.
+/// which costs count as equal, is as in `Ttft`. Over pools of prefill and decode, l counts the
+/// targets of both (FleetLoad::arrivals_per_target), and the fleet's part of K is too small by as
+/// much; l_e is right.
 ///
 /// `u + w` is the request's own time to first token. `K * (u*w + w^2/2)` is the delay that w
 /// seconds of work put on those who come after, as the theory of the M/G/1 queue gives it
