@@ -1,8 +1,9 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <optional>
+
+#include "policy/range.h"
 
 namespace kvroute::detail {
 
@@ -13,20 +14,19 @@ class KnownMean {
   void add(std::optional<double> value) noexcept {
     if (!value) return;
     sum_ += *value;
-    least_ = std::min(least_, *value);
-    most_ = std::max(most_, *value);
+    range_.add(*value);
     ++count_;
   }
   [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+  [[nodiscard]] const Range& range() const noexcept { return range_; }
   [[nodiscard]] double value() const noexcept {
-    return count_ > 0 ? std::clamp(sum_ / count_, least_, most_) : 0;
+    return count_ > 0 ? std::clamp(sum_ / count_, range_.least, range_.most) : 0;
   }
 
  private:
   double sum_ = 0;
   double count_ = 0;
-  double least_ = std::numeric_limits<double>::infinity();
-  double most_ = -std::numeric_limits<double>::infinity();
+  Range range_;
 };
 
 }  // namespace kvroute::detail

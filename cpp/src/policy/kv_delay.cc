@@ -56,8 +56,10 @@ std::unique_ptr<Policy> KvDelay::from(detail::SpecReader& reader) {
       reader.pick_rule());
 }
 
-KvDelay::Parts KvDelay::parts(const ScoreInput& input, const Shared& shared,
-                              Slot slot) const noexcept {
+// Inline, so that scores alone are computed where nobody asks for the rest.
+[[gnu::always_inline]] inline KvDelay::Parts KvDelay::parts(const ScoreInput& input,
+                                                            const Shared& shared,
+                                                            Slot slot) const noexcept {
   const TargetLoad& load = input.loads[slot];
   Parts parts;
   parts.scale = shared.scales(slot);
@@ -69,8 +71,11 @@ KvDelay::Parts KvDelay::parts(const ScoreInput& input, const Shared& shared,
 
   parts.used = shared.needed(slot);
   if (const std::uint64_t capacity = input.total_blocks[slot]; capacity > 0) {
-    parts.room = shared.decode_seconds *
-                 std::max(0.0, parts.used / static_cast<double>(capacity) - options_.kv_room);
+    // Most have room, and a division costs as much as the rest of this.
+    if (const auto blocks = static_cast<double>(capacity);
+        parts.used > (1 - 1e-9) * options_.kv_room * blocks) {
+      parts.room = shared.decode_seconds * std::max(0.0, parts.used / blocks - options_.kv_room);
+    }
   }
 
   // l/(1 - l*W), l*W held below 1, by one division.

@@ -27,7 +27,7 @@ struct LeastLoad::Shared {
       : reports(input), waiting(input), scales(input) {
     detail::KnownMean told;
     detail::KnownMean booked;
-    for (const Slot slot : input.candidates) told.add(reports(slot).kv_usage);
+    for (const Slot slot : input.candidates) told.add(reports.kv_usage(slot));
     somebody_tells = !told.empty();
     if (!somebody_tells) {
       for (const Slot slot : input.candidates) booked.add(booked_usage(input, slot));
@@ -36,7 +36,7 @@ struct LeastLoad::Shared {
   }
   // Figures of one kind are compared: what bookings use is less than what an engine reports.
   [[nodiscard]] double usage(const ScoreInput& input, Slot slot) const noexcept {
-    const auto own = somebody_tells ? reports(slot).kv_usage : booked_usage(input, slot);
+    const auto own = somebody_tells ? reports.kv_usage(slot) : booked_usage(input, slot);
     return own.value_or(usual_usage);
   }
   detail::FreshReports reports;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "policy/least_cost.h"
+
 namespace kvroute {
 namespace {
 
@@ -118,9 +120,12 @@ Turns& PickState::turns_of(const Policy& policy) {
 }
 
 std::size_t pick_least(std::span<const double> costs, Random& random) noexcept {
-  const double least = range_of(costs).least;
-  std::uint64_t ties = 0;
-  for (const double cost : costs) ties += comparable(cost) == least ? 1U : 0U;
+  const double least = detail::least_cost(costs);
+  std::uint64_t ties = costs.size();
+  if (least < kInfinity) {
+    ties = 0;
+    for (const double cost : costs) ties += cost == least ? 1U : 0U;
+  }
   std::uint64_t skip = ties > 1 ? random.below(ties) : 0;
   for (std::size_t i = 0; i < costs.size(); ++i) {
     if (comparable(costs[i]) == least && skip-- == 0) return i;

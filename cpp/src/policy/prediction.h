@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <span>
 
 #include "kvroute/policy/score_input.h"
@@ -28,21 +29,28 @@ class PrefillScales {
       : loads_(input.loads),
         now_(input.now),
         fleet_(input.fleet),
+        surely_fresh_(seconds_to_ns(0.333 * input.fleet->window_seconds)),
         of_fleet_(std::clamp(input.fleet->prefill_scale.value(1), kLeastScale, kMostScale)) {}
   [[nodiscard]] double operator()(Slot slot) const noexcept {
     const TargetLoad& load = loads_[slot];
     if (load.prefill_scale.empty()) return of_fleet_;
     const double own = std::clamp(load.prefill_scale.value(), kLeastScale, kMostScale);
-    const double trust = std::min(1.0, load.prefill_scale.count() / kTrusted) *
-                         fleet_->freshness(load.prefill_measured_at, now_);
+    const double trust = std::min(1.0, load.prefill_scale.count() / kTrusted) * freshness(load);
     return trust == 1 ? own : of_fleet_ + (own - of_fleet_) * trust;
   }
   [[nodiscard]] double of_fleet() const noexcept { return of_fleet_; }
 
  private:
+  // A division costs as much as the rest.
+  [[nodiscard]] double freshness(const TargetLoad& load) const noexcept {
+    if (now_ - load.prefill_measured_at < surely_fresh_) return 1;
+    return fleet_->freshness(load.prefill_measured_at, now_);
+  }
+
   std::span<const TargetLoad> loads_;
   Nanoseconds now_;
   const FleetLoad* fleet_;
+  Nanoseconds surely_fresh_;  // a measurement counts in full, by FleetLoad::freshness
   double of_fleet_;
 };
 
@@ -130,15 +138,19 @@ class BlocksNeeded {
   double output_blocks_;  // of the router's size
 };
 
-/// Engines' own figures, each as long as it is fresh, as `ScoreInput::reported`, for many of them.
+/// Engines' own figures, each as long as it is fresh, as `ScoreInput::reported`, one figure of many
+/// engines.
 class FreshReports {
  public:
   explicit FreshReports(const ScoreInput& input) noexcept
       : loads_(input.loads),
         now_(input.now),
         lifetime_(seconds_to_ns(input.report_lifetime_seconds)) {}
-  [[nodiscard]] EngineLoad operator()(Slot slot) const noexcept {
-    return loads_[slot].reported_within(lifetime_, now_);
+  [[nodiscard]] std::optional<std::uint32_t> running(Slot slot) const noexcept {
+    return loads_[slot].running_within(lifetime_, now_);
+  }
+  [[nodiscard]] std::optional<double> kv_usage(Slot slot) const noexcept {
+    return loads_[slot].kv_usage_within(lifetime_, now_);
   }
 
  private:

@@ -2,57 +2,29 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 
 #include "policy/known_mean.h"
 #include "policy/prediction.h"
+#include "policy/range.h"
 #include "policy/rendezvous.h"
 #include "policy/waiting_requests.h"
 
 namespace kvroute::detail {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kMostTokens = 4'194'304;
 constexpr double kMostWaiting = 128;
-
-struct Range {
-  double least = kInfinity;
-  double most = -kInfinity;
-  void add(double value) noexcept {
-    least = std::min(least, value);
-    most = std::max(most, value);
-  }
-  // 1 for the least, 0 for the most.
-  [[nodiscard]] double lowness(double value) const noexcept {
-    return most > least ? (most - value) / (most - least) : 1;
-  }
-};
-
-// From a count of requests to a score: 1 for the least, 0 for the most. `count(slot)`.
-template <typename Count>
-class Lowness {
- public:
-  Lowness(const ScoreInput& input, const Count& count) noexcept : count_(count) {
-    for (const Slot slot : input.candidates) range_.add(count_(slot));
-  }
-  [[nodiscard]] double operator()(Slot slot) const noexcept { return range_.lowness(count_(slot)); }
-
- private:
-  const Count& count_;
-  Range range_;
-};
 
 // Requests in an engine's running batch, as reported; their mean where it is silent.
 class RunningRequests {
  public:
   explicit RunningRequests(const ScoreInput& input) noexcept : reports_(input) {
     KnownMean mean;
-    for (const Slot slot : input.candidates) mean.add(reports_(slot).running);
+    for (const Slot slot : input.candidates) mean.add(reports_.running(slot));
     usual_ = mean.value();
   }
   [[nodiscard]] double operator()(Slot slot) const noexcept {
-    const auto running = reports_(slot).running;
+    const auto running = reports_.running(slot);
     return running ? *running : usual_;
   }
 
@@ -69,6 +41,15 @@ void add_each(const ScoreInput& input, double weight, std::span<double> sums,
   }
 }
 
+// Adds 1 for the least of a measure, 0 for the most. `measure(slot)`.
+template <typename Measure>
+void add_lowness(const ScoreInput& input, double weight, std::span<double> sums,
+                 const Measure& measure) noexcept {
+  Range range;
+  for (const Slot slot : input.candidates) range.add(measure(slot));
+  add_each(input, weight, sums, [&](Slot slot) { return range.lowness(measure(slot)); });
+}
+
 }  // namespace
 
 void add_prefix(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
@@ -83,12 +64,12 @@ void add_prefix(const ScoreInput& input, double weight, std::span<double> sums) 
 
 void add_queue(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
   const WaitingRequests waiting(input);
-  add_each(input, weight, sums, Lowness(input, waiting));
+  const Range range = waiting.range();
+  add_each(input, weight, sums, [&](Slot slot) { return range.lowness(waiting(slot)); });
 }
 
 void add_running(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
-  const RunningRequests running(input);
-  add_each(input, weight, sums, Lowness(input, running));
+  add_lowness(input, weight, sums, RunningRequests(input));
 }
 
 void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums) noexcept {
@@ -97,14 +78,14 @@ void add_kv_usage(const ScoreInput& input, double weight, std::span<double> sums
   KnownMean mean;
   bool all_known = true;
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    const auto usage = reports(input.candidates[i]).kv_usage;
+    const auto usage = reports.kv_usage(input.candidates[i]);
     all_known = all_known && usage.has_value();
     mean.add(usage);
     if (usage) sums[i] += weight * free(*usage);
   }
   if (all_known) return;
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    if (!reports(input.candidates[i]).kv_usage) sums[i] += weight * free(mean.value());
+    if (!reports.kv_usage(input.candidates[i])) sums[i] += weight * free(mean.value());
   }
 }
 
@@ -153,12 +134,9 @@ void add_no_hit_lru(const ScoreInput& input, double weight, std::span<double> su
     add_each(input, weight, sums, [](Slot) { return 0.5; });
     return;
   }
-  const auto recent = [&](Slot slot) {
+  add_lowness(input, weight, sums, [&](Slot slot) {
     return input.loads[slot].recent_tokens.value(input.now, input.fleet->recent_time_constant);
-  };
-  Range range;
-  for (const Slot slot : input.candidates) range.add(recent(slot));
-  add_each(input, weight, sums, [&](Slot slot) { return range.lowness(recent(slot)); });
+  });
 }
 
 std::span<const NamedScore> named_scores() noexcept {

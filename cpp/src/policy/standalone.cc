@@ -1,31 +1,26 @@
 #include "kvroute/policy/standalone.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "policy/known_mean.h"
+#include "policy/prediction.h"
 #include "policy/spec_reader.h"
 #include "policy/waiting_requests.h"
 
 namespace kvroute {
 namespace {
 
-std::optional<double> usage(const ScoreInput& input, Slot slot) noexcept {
-  return input.reported(slot).kv_usage;
-}
-
 /// What one candidate's cost takes from all of them.
 struct Fleet {
-  explicit Fleet(const ScoreInput& input) noexcept : queue(input) {
+  explicit Fleet(const ScoreInput& input) noexcept : queue(input), reports(input) {
     detail::KnownMean usages;
-    for (const Slot slot : input.candidates) {
-      usages.add(usage(input, slot));
-      most_waiting = std::max(most_waiting, queue(slot));
-    }
+    for (const Slot slot : input.candidates) usages.add(reports.kv_usage(slot));
     usual_usage = usages.value();
+    most_waiting = queue.range().most;
   }
 
   detail::WaitingRequests queue;
+  detail::FreshReports reports;
   double usual_usage = 0;
   double most_waiting = 0;
 };
@@ -39,7 +34,7 @@ struct Parts {
 
 Parts parts(const ScoreInput& input, Slot slot, const Fleet& fleet) noexcept {
   return {static_cast<double>(input.cached_tokens(slot)) / static_cast<double>(input.num_tokens),
-          usage(input, slot).value_or(fleet.usual_usage),
+          fleet.reports.kv_usage(slot).value_or(fleet.usual_usage),
           fleet.most_waiting > 0 ? fleet.queue(slot) / fleet.most_waiting : 0.0};
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "policy/least_cost.h"
+
 namespace kvroute::detail {
 
 std::size_t pick_nearly_least(const ScoreInput& input, std::span<const double> costs,
@@ -11,8 +13,7 @@ std::size_t pick_nearly_least(const ScoreInput& input, std::span<const double> c
   const auto cost_at = [&](std::size_t at) {
     return std::isnan(costs[at]) ? kInfinity : costs[at];
   };
-  double least = kInfinity;
-  for (std::size_t i = 0; i < costs.size(); ++i) least = std::min(least, cost_at(i));
+  const double least = least_cost(costs);
   const double most = nearly(least);
   const TokensInUse tokens_in_use{input};
   LeastUsed<std::pair<double, std::uint64_t>> best;

@@ -10,22 +10,31 @@ namespace kvroute::detail {
 WaitingRequests::WaitingRequests(const ScoreInput& input) noexcept
     : input_(input), oldest_(input.now - seconds_to_ns(input.report_lifetime_seconds)) {
   KnownMean queues;
-  bool all_report = true;
   for (const Slot slot : input.candidates) {
     const TargetLoad& load = input.loads[slot];
     if (reports(load)) {
       queues.add(reported(load));
     } else {
-      all_report = false;
+      all_report_ = false;
     }
   }
   usual_ = queues.value();
-  if (all_report || usual_ == 0) return;
+  reported_ = queues.range();
+  if (all_report_ || usual_ == 0) return;
   KnownMean all_sent;
   for (const Slot slot : input.candidates) {
     if (reports(input.loads[slot])) all_sent.add(sent_of_late(input, slot));
   }
   usual_sent_ = all_sent.value();
+}
+
+Range WaitingRequests::range() const noexcept {
+  if (all_report_) return reported_;
+  Range range = reported_;
+  for (const Slot slot : input_.candidates) {
+    if (!reports(input_.loads[slot])) range.add(silent(slot));
+  }
+  return range;
 }
 
 double WaitingRequests::silent(Slot slot) const noexcept {

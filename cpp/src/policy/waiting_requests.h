@@ -2,6 +2,7 @@
 
 #include "kvroute/policy/score_input.h"
 #include "policy/prediction.h"
+#include "policy/range.h"
 
 namespace kvroute::detail {
 
@@ -29,6 +30,9 @@ class WaitingRequests {
     return reports(load) ? reported(load) : silent(slot);
   }
 
+  /// The least and the most of all candidates. O(1) where all report.
+  [[nodiscard]] Range range() const noexcept;
+
  private:
   [[nodiscard]] bool reports(const TargetLoad& load) const noexcept {
     return load.reported.waiting && load.reported_times.waiting >= oldest_;
@@ -39,7 +43,9 @@ class WaitingRequests {
   [[nodiscard]] double silent(Slot slot) const noexcept;
 
   const ScoreInput& input_;
-  Nanoseconds oldest_;     // report that counts
+  Nanoseconds oldest_;  // report that counts
+  Range reported_;      // of those who report
+  bool all_report_ = true;
   double usual_ = 0;       // mean of those who report
   double usual_sent_ = 0;  // the same; 0 where all do
 };

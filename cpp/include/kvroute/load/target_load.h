@@ -72,13 +72,32 @@ struct TargetLoad {
   [[nodiscard]] std::uint64_t active_blocks() const noexcept {
     return prompt_blocks + output_blocks;
   }
-  /// The figures of `reported` that are at most `lifetime` old.
+  /// The figures of `reported`, each where it is at most `lifetime` old.
+  [[nodiscard]] std::optional<std::uint32_t> waiting_within(Nanoseconds lifetime,
+                                                            Nanoseconds now) const noexcept {
+    return within(reported.waiting, reported_times.waiting, lifetime, now);
+  }
+  [[nodiscard]] std::optional<std::uint32_t> running_within(Nanoseconds lifetime,
+                                                            Nanoseconds now) const noexcept {
+    return within(reported.running, reported_times.running, lifetime, now);
+  }
+  [[nodiscard]] std::optional<double> kv_usage_within(Nanoseconds lifetime,
+                                                      Nanoseconds now) const noexcept {
+    return within(reported.kv_usage, reported_times.kv_usage, lifetime, now);
+  }
   [[nodiscard]] EngineLoad reported_within(Nanoseconds lifetime, Nanoseconds now) const noexcept {
-    EngineLoad fresh = reported;
-    if (now > after(reported_times.waiting, lifetime)) fresh.waiting.reset();
-    if (now > after(reported_times.running, lifetime)) fresh.running.reset();
-    if (now > after(reported_times.kv_usage, lifetime)) fresh.kv_usage.reset();
-    return fresh;
+    return {.waiting = waiting_within(lifetime, now),
+            .running = running_within(lifetime, now),
+            .kv_usage = kv_usage_within(lifetime, now)};
+  }
+
+ private:
+  template <typename Figure>
+  [[nodiscard]] static std::optional<Figure> within(const std::optional<Figure>& figure,
+                                                    Nanoseconds told_at, Nanoseconds lifetime,
+                                                    Nanoseconds now) noexcept {
+    if (!figure || now > after(told_at, lifetime)) return std::nullopt;
+    return *figure;
   }
 };
 
