@@ -1,6 +1,5 @@
 #include "policy/ties.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "policy/least_cost.h"
