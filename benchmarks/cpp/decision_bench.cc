@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "benchmarked_router.h"
@@ -57,7 +58,36 @@ void decide(benchmark::State& state, const std::string& policy, std::size_t deci
   if (state.thread_index() == 0) state.SetItemsProcessed(state.iterations() * state.threads());
 }
 
+/// Both legs of a request, half of the workers being for either.
+void decide_pair(benchmark::State& state) {
+  const std::int64_t of_a_role = state.range(0);
+  const auto router = fleet_at_work(2 * of_a_role, "kv_cost", 0);
+  const auto workers_from = [&](std::int64_t first) {
+    std::vector<WorkerRef> workers(static_cast<std::size_t>(of_a_role));
+    for (std::size_t i = 0; i < workers.size(); ++i) {
+      workers[i].worker = first + static_cast<std::int64_t>(i);
+    }
+    return router->allowed_set(std::move(workers));
+  };
+  const auto prefill_set = workers_from(0);
+  const auto decode_set = workers_from(of_a_role);
+  PairRequest request;
+  request.prefill.token_ids = prompt();
+  request.prefill.allowed_set = prefill_set.get();
+  request.decode.allowed_set = decode_set.get();
+  for (auto _ : state) {
+    const ReservedPair pair = router->reserve_pair(request, "");
+    (void)router->release(pair.prefill);
+    (void)router->release(pair.decode);
+  }
+}
+
 const bool registered = [] {
+  benchmark::RegisterBenchmark("reserve_pair", &decide_pair)
+      ->ArgName("targets_of_a_role")
+      ->Arg(8)
+      ->Arg(64)
+      ->Arg(256);
   for (const std::string_view name : policy_names()) {
     const std::string policy(name);
     const auto with = [&](const char* label, std::size_t log) {

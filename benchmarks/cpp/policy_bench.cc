@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "kvroute/base/random.h"
+#include "kvroute/policy/pair_choice.h"
 #include "kvroute/policy/policy.h"
 
 namespace kvroute {
@@ -120,7 +122,32 @@ void score_and_pick(benchmark::State& state, const std::string& name) {
   }
 }
 
+/// So many targets prefill and as many decode, eight a host and eight hosts a zone.
+void choose_pair(benchmark::State& state) {
+  const auto of_a_role = static_cast<std::uint32_t>(state.range(0));
+  const Fleet fleet(2UL * of_a_role);
+  std::vector<Slot> slots(2UL * of_a_role);
+  std::iota(slots.begin(), slots.end(), 0U);
+  std::vector<Place> places;
+  for (const Slot slot : slots) {
+    const std::uint32_t host = slot % of_a_role / 8;
+    places.push_back({.zone = 1 + host / 8, .host = 1 + host});
+  }
+  const PairInput input{.request = fleet.input(),
+                        .prefill = std::span(slots).first(of_a_role),
+                        .decode = std::span(slots).last(of_a_role),
+                        .places = places};
+  PairChooser chooser;
+  Random random(1);
+  for (auto _ : state) benchmark::DoNotOptimize(chooser.choose(input, PairOptions{}, random));
+}
+
 const bool registered = [] {
+  benchmark::RegisterBenchmark("choose_pair", &choose_pair)
+      ->ArgName("targets_of_a_role")
+      ->Arg(8)
+      ->Arg(64)
+      ->Arg(256);
   for (const std::string_view name : policy_names()) {
     benchmark::RegisterBenchmark(
         ("score_and_pick/" + std::string(name)).c_str(),

@@ -129,6 +129,24 @@ def serve(
     decode_load_balancing_strategy: Annotated[
         _Text, _option("--decode-load-balancing-strategy", text="Of decode engines instead.")
     ] = None,
+    pair_choice: Annotated[
+        _Text,
+        _option(
+            "--pair-choice",
+            text="Both engines: independent (default), joint (by predicted time; needs kv).",
+        ),
+    ] = None,
+    static_topology: Annotated[
+        _Text,
+        _option("--static-topology", text="joint: ZONE/HOST of each engine, with commas."),
+    ] = None,
+    transfer_seconds_per_token: Annotated[
+        _Text,
+        _option(
+            "--transfer-seconds-per-token",
+            text="joint: to the same host, the same zone, elsewhere [1.8e-7,1.6e-6,1.3e-5].",
+        ),
+    ] = None,
     routing_threshold: Annotated[
         _Count,
         _option("--routing-threshold", text="Prompt tokens from which on two engines serve [0]."),

@@ -93,6 +93,9 @@ class DisaggSettings(BaseSettings):
     load_balancing_strategy: str = "round_robin"
     prefill_load_balancing_strategy: str | None = None
     decode_load_balancing_strategy: str | None = None
+    pair_choice: Literal["independent", "joint"] = "independent"
+    static_topology: OptionalList = []
+    transfer_seconds_per_token: Annotated[list[float], NoDecode] = []
 
     routing_threshold: int = 0
     token_estimate: Literal["auto", "chars"] = "auto"
@@ -114,10 +117,12 @@ class DisaggSettings(BaseSettings):
         "static_model_labels",
         "prefill_model_labels",
         "decode_model_labels",
+        "static_topology",
+        "transfer_seconds_per_token",
         mode="before",
     )
     @classmethod
-    def _split_labels(cls, value: Any) -> Any:
+    def _split_of_legs(cls, value: Any) -> Any:
         return listed(value)
 
     @field_validator(
@@ -129,6 +134,16 @@ class DisaggSettings(BaseSettings):
     def _known_strategy(cls, value: str | None) -> str | None:
         if value is not None and value not in _STRATEGIES:
             raise ValueError(f"expected one of {', '.join(_STRATEGIES)}, got {value!r}")
+        return value
+
+    @field_validator("transfer_seconds_per_token")
+    @classmethod
+    def _from_near_to_far(cls, value: list[float]) -> list[float]:
+        if value and not (len(value) == 3 and 0 <= value[0] <= value[1] <= value[2] <= 1e6):
+            raise ValueError(
+                "expected the seconds of a token to the same host, to the same zone and elsewhere, "
+                f"each at least the one before, got {value}"
+            )
         return value
 
     @field_validator("routing_threshold")
@@ -157,6 +172,7 @@ class DisaggSettings(BaseSettings):
                     f"{name}: expected it with the routing_logic {' or '.join(users)}, "
                     f"got {logic or 'policy_config'}"
                 )
+        self._check_pair_choice()
         has_roles = bool(self.prefill_model_labels or self.decode_model_labels)
         if self.static_model_labels and not has_roles:
             raise ValueError(
@@ -169,6 +185,31 @@ class DisaggSettings(BaseSettings):
                 f"{name}_model_labels: expected static_model_labels with it, a label for each "
                 "backend"
             )
+
+    def _check_pair_choice(self) -> None:
+        if self.pair_choice == "independent":
+            for name in ("static_topology", "transfer_seconds_per_token"):
+                if getattr(self, name):
+                    raise ValueError(f"{name}: expected pair_choice joint with it")
+            return
+        for own in (self.prefill_load_balancing_strategy, self.decode_load_balancing_strategy):
+            if (own or self.load_balancing_strategy) != "kv":
+                raise ValueError(
+                    "pair_choice: joint chooses by what workers hold and do: expected the "
+                    f"load_balancing_strategy kv for both phases with it, got "
+                    f"{own or self.load_balancing_strategy}"
+                )
+
+    @property
+    def chooses_pairs(self) -> bool:
+        """Whether both workers of a request are chosen together."""
+        return self.pair_choice == "joint"
+
+    @property
+    def pair_options(self) -> dict[str, float]:
+        """For `KvRouter.set_pair_choice`."""
+        ways = ("same_host", "same_zone", "elsewhere")
+        return dict(zip(ways, self.transfer_seconds_per_token, strict=False))
 
     def connector(self) -> Connector:
         """The configured connector, not open yet. Raises ValueError naming the setting or option

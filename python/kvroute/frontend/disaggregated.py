@@ -19,10 +19,11 @@ from kvroute.frontend.errors import (
     no_backend,
     no_room,
 )
-from kvroute.frontend.fleet import Booking, Fleet, OverloadedError
+from kvroute.frontend.fleet import Booking, Fleet, PairBooking
 from kvroute.frontend.handover import Handover
 from kvroute.frontend.intake import Job
 from kvroute.frontend.legs import Leg, LegFailedError
+from kvroute.frontend.reserving import NoPrefillWorkerError, OverloadedError
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
 from kvroute.frontend.upstream import Upstream, UpstreamBusyError
@@ -68,6 +69,7 @@ class Disaggregated:
         self._counts_exactly = settings.token_estimate == "auto"
         self._attempts = settings.max_instance_failover_reroute_attempts + 1
         self._prefill_timeout = settings.prefill_timeout_seconds
+        self._chooses_pairs = settings.chooses_pairs
 
     async def serve(self, path: str, job: Job) -> None:
         """Answers a request to `path`. Raises ApiError if no worker gave an answer."""
@@ -126,38 +128,34 @@ class Disaggregated:
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
             try:
-                decode = await self._admission.book(job, tried.decode, phase="decode")
+                legs = await self._book_legs(job, tried)
             except ApiError:
                 if not tried.decode:
                     raise
                 break  # nobody but those that failed
+            if isinstance(legs, str):
+                return legs
+            prefill, decode = legs
             try:
-                prefill = self._book_prefill(job, tried.prefill, decode)
-                if isinstance(prefill, str):
-                    return prefill
-                try:
-                    await self._hand_over(job, request, prefill, decode)
+                await self._hand_over(job, request, prefill, decode)
+                return None
+            except UpstreamBusyError as error:
+                if exchange.started:
                     return None
-                except UpstreamBusyError as error:
-                    if exchange.started:
-                        return None
-                    raise connections_exhausted(str(error)) from error
-                except LegFailedError as error:
-                    for one in (error, error.also):
-                        if one is not None:
-                            self._note_failure(job, one, prefill, decode, tried)
-                    tried.last = error
-                    if error.resume is not None:
-                        prefill.release()
-                        decode.release()
-                        await self._resume(job, error, tried, self._attempts - attempt - 1)
-                        return None
-                    if exchange.started:
-                        return None  # the client has been told so in its stream
-                finally:
-                    prefill.release()
+                raise connections_exhausted(str(error)) from error
+            except LegFailedError as error:
+                for one in (error, error.also):
+                    if one is not None:
+                        self._note_failure(job, one, prefill, decode, tried)
+                tried.last = error
+                if error.resume is not None:
+                    legs.release()
+                    await self._resume(job, error, tried, self._attempts - attempt - 1)
+                    return None
+                if exchange.started:
+                    return None  # the client has been told so in its stream
             finally:
-                decode.release()
+                legs.release()
         last = tried.last
         if last is None or last.leg == "prefill":
             return "prefill_failed"
@@ -205,6 +203,31 @@ class Disaggregated:
             out.add(booking.backend.url)
         if error.reason in ("unreachable", "status_5xx"):
             group.failed(booking.backend)
+
+    async def _book_legs(self, job: Job, tried: _Tried) -> PairBooking | str:
+        """Bookings of the prefill leg and the decode leg, on two workers; or why there is none of
+        the first."""
+        if not self._chooses_pairs:
+            decode = await self._admission.book(job, tried.decode, phase="decode")
+            try:
+                prefill = self._book_prefill(job, tried.prefill, decode)
+            except BaseException:
+                decode.release()
+                raise
+            if isinstance(prefill, str):
+                decode.release()
+                return prefill
+            return PairBooking(prefill, decode)
+        try:
+            pair = await self._admission.book_pair(job, tried.prefill, tried.decode)
+        except NoPrefillWorkerError as error:
+            if error.overloaded:
+                return "prefill_saturated"
+            return "prefill_failed" if tried.prefill else "no_prefill_worker"
+        if pair.prefill.backend is not pair.decode.backend:
+            return pair
+        pair.release()
+        return "one_worker"  # of both roles: it is quickest without a transfer
 
     def _book_prefill(self, job: Job, failed: set[str], decode: Booking) -> Booking | str:
         """A booking on a prefill worker other than the decode leg's, or why there is none."""

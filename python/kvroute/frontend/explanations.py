@@ -9,6 +9,7 @@ import orjson
 
 from kvroute.frontend.errors import bad_request
 from kvroute.frontend.intake import Job
+from kvroute.frontend.prompts import TokenIds
 from kvroute.frontend.protocols import Phase
 from kvroute.frontend.token_source import TokenSource
 
@@ -16,10 +17,14 @@ from kvroute.frontend.token_source import TokenSource
 class Explanations:
     """Takes the body of a completion or chat and tells every target's cost. Changes nothing."""
 
-    def __init__(self, tokens: TokenSource, phases: Sequence[Phase]) -> None:
-        """`phases`: those that workers have roles for."""
+    def __init__(
+        self, tokens: TokenSource, phases: Sequence[Phase], *, chooses_pairs: bool
+    ) -> None:
+        """`phases`: those that workers have roles for. `chooses_pairs`: the workers of both legs
+        are chosen together."""
         self._tokens = tokens
         self._phases = phases
+        self._chooses_pairs = chooses_pairs
 
     async def serve(self, job: Job) -> None:
         """Answers with JSON. Raises ApiError 400 for a prompt whose tokens nobody can tell."""
@@ -31,9 +36,7 @@ class Explanations:
         content = {"model": group.name, **explained(whole)}
         if self._phases:
             content["phases"] = {
-                phase: explained(group.explain(prompts[0], job.session_id, job.request.salt, phase))
-                for phase in self._phases
-                if group.count_ready(phase)
+                phase: explained(leg) for phase, leg in self._legs(job, prompts[0]).items()
             }
         body = orjson.dumps(content)
         headers = [
@@ -43,6 +46,13 @@ class Explanations:
         await exchange.start(200, headers, ())
         await exchange.send_chunk(body)
         await exchange.finish()
+
+    def _legs(self, job: Job, ids: TokenIds) -> dict[Phase, Any]:
+        group, salt = job.group, job.request.salt
+        ready = [phase for phase in self._phases if group.count_ready(phase)]
+        if self._chooses_pairs and len(ready) == len(self._phases):
+            return group.explain_pair(ids, salt)
+        return {phase: group.explain(ids, job.session_id, salt, phase) for phase in ready}
 
 
 def explained(explanation: Any) -> dict[str, Any]:

@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import itertools
 import time
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
-from kvroute import Overloaded
 from kvroute.frontend.backend import Backend
 from kvroute.frontend.disagg_settings import Role
 from kvroute.frontend.errors import ApiError, bad_request, no_backend, unknown_model
 from kvroute.frontend.metrics import Metrics, WorkerMetrics
 from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
-from kvroute.frontend.prompts import MAX_PLANNED, NO_TOKENS, TokenIds
+from kvroute.frontend.prompts import TokenIds
 from kvroute.frontend.protocols import (
     Phase,
     Reservation,
     Router,
     RouterFactory,
     Selection,
-    WorkerRef,
 )
+from kvroute.frontend.reserving import NoPrefillWorkerError, Reserving, refusals
 from kvroute.frontend.settings import BackendSettings, Settings
 
-# Beyond so many tokens in all, further prompts and copies of a request are booked without theirs.
-_MAX_BOOKED_TOKENS = 1 << 20
-# Stands in for a prompt whose tokens are unknown: in a namespace of its own it matches nothing.
-_UNKNOWN_PROMPT = array("I", [0])
-_UNKNOWN_NAMESPACE = "kvroute:unknown-prompt"
-
 _WORKER_OF: Mapping[Phase, str] = {"prefill": "prefill worker", "decode": "decode worker"}
-
-
-class OverloadedError(Exception):
-    """Every backend that may take the request is over its thresholds."""
 
 
 def _nothing() -> None:
@@ -82,6 +70,17 @@ class Booking:
         for reservation in self._reservations:
             reservation.release()
         self._made_room()
+
+
+class PairBooking(NamedTuple):
+    """Both legs of a request."""
+
+    prefill: Booking
+    decode: Booking
+
+    def release(self) -> None:
+        self.prefill.release()
+        self.decode.release()
 
 
 class ModelGroup:
@@ -136,39 +135,56 @@ class ModelGroup:
         Raises ApiError 503 where nobody can be chosen, OverloadedError where that is because all
         are over their thresholds.
         """
-        allowed: Sequence[WorkerRef] | None = self._allowed(excluded, phase)
-        reservations: list[Reservation] = []
-        booked_tokens = 0
+        asked = self._reserving(request_id, expected_output_tokens, session_id, salt)
+        allowed = self._allowed(excluded, phase)
+        with refusals():
+            first = asked.one(prompts[0], allowed, phase)
+            return self._booking(asked.all_of(first, prompts, copies, phase))
+
+    def reserve_pair(
+        self,
+        prompts: Sequence[TokenIds],
+        copies: int,
+        *,
+        request_id: str,
+        salt: str | None,
+        expected_output_tokens: int | None,
+        excluded_prefill: set[str],
+        excluded_decode: set[str],
+    ) -> PairBooking:
+        """The same for both legs of a request, prefill and decode, whose targets are chosen
+        together. NoPrefillWorkerError where nobody takes the first, else raises as `reserve`."""
+        asked = self._reserving(request_id, expected_output_tokens, None, salt)
+        decode_allowed = self._allowed(excluded_decode, "decode")
         try:
-            for ids in itertools.islice(
-                itertools.chain.from_iterable(itertools.repeat(ids, copies) for ids in prompts),
-                MAX_PLANNED,
-            ):
-                booked_tokens += len(ids)
-                if reservations and booked_tokens > _MAX_BOOKED_TOKENS:
-                    ids = NO_TOKENS
-                reservation = self.router.reserve(
-                    ids or _UNKNOWN_PROMPT,
-                    f"{request_id}#{next(self._numbers)}",
-                    expected_output_tokens,
-                    allowed,
-                    session_id=session_id,
-                    salt=salt,
-                    namespace=None if ids else _UNKNOWN_NAMESPACE,
-                    phase=phase,
-                )
-                reservations.append(reservation)
-                choice = reservations[0].choice
-                allowed = [(choice.worker, choice.dp_rank)]
-        except BaseException as error:
-            if not (reservations and isinstance(error, Overloaded)):
-                for reservation in reservations:
-                    reservation.release()
-                refused = _refusal(error)
-                if refused is not None:
-                    raise refused from error
-                raise
-            # The first one was let in, and fills the target: the others go with it, not booked.
+            prefill_allowed = self._allowed(excluded_prefill, "prefill")
+        except ApiError as error:
+            raise NoPrefillWorkerError(overloaded=False) from error
+        with refusals(), ExitStack() as undoing:
+            prefill, decode = asked.pair(prompts[0], prefill_allowed, decode_allowed)
+            undoing.callback(decode.release)
+            prefills = self._booking(asked.all_of(prefill, prompts, copies, "prefill"))
+            undoing.callback(prefills.release)
+            decodes = self._booking(asked.all_of(decode, prompts, copies, "decode"))
+            undoing.pop_all()
+            return PairBooking(prefills, decodes)
+
+    def _reserving(
+        self,
+        request_id: str,
+        expected_output_tokens: int | None,
+        session_id: str | None,
+        salt: str | None,
+    ) -> Reserving:
+        return Reserving(
+            self.router,
+            lambda: f"{request_id}#{next(self._numbers)}",
+            expected_output_tokens,
+            session_id,
+            salt,
+        )
+
+    def _booking(self, reservations: list[Reservation]) -> Booking:
         backend = self.backends[str(reservations[0].choice.worker)]
         return Booking(backend, reservations, self.made_room)
 
@@ -180,7 +196,7 @@ class ModelGroup:
         phase: Phase = "whole",
     ) -> Any:
         """The router's explanation for a prompt. Raises ApiError as `reserve`."""
-        try:
+        with refusals():
             if phase == "whole":
                 return self.router.explain(token_ids, session_id=session_id, salt=salt)
             return self.router.explain(
@@ -190,11 +206,15 @@ class ModelGroup:
                 salt=salt,
                 phase=phase,
             )
-        except Exception as error:
-            refused = _refusal(error)
-            if refused is not None:
-                raise refused from error
-            raise
+
+    def explain_pair(self, token_ids: TokenIds, salt: str | None) -> dict[Phase, Any]:
+        """The same for both legs, their targets chosen together."""
+        allowed = (self._allowed(set(), "prefill"), self._allowed(set(), "decode"))
+        with refusals():
+            prefill, decode = self.router.explain_pair(
+                token_ids, prefill_allowed=allowed[0], decode_allowed=allowed[1], salt=salt
+            )
+            return {"prefill": prefill, "decode": decode}
 
     def set_policy(self, policy: PolicySpec, phase: Phase | None = None) -> None:
         """From the next request on, of this phase alone where one is given. Raises ValueError, and
@@ -325,17 +345,6 @@ class ModelGroup:
         return _WORKER_OF.get(phase, "decode worker")
 
 
-def _refusal(error: BaseException) -> ApiError | OverloadedError | None:
-    """What the router's own refusals are to a client: InvalidArgument 400, NoEligibleWorker 503."""
-    if isinstance(error, Overloaded):
-        return OverloadedError(str(error))
-    if isinstance(error, ValueError):
-        return bad_request(f"prompt: {error}", "prompt")
-    if isinstance(error, RuntimeError):
-        return no_backend(str(error))
-    return None
-
-
 class Fleet:
     """Every model's group."""
 
@@ -362,7 +371,10 @@ class Fleet:
                     kv_replay=member.kv_replay,
                     load_events=member.load_events,
                     total_blocks=member.total_blocks,
+                    labels=member.labels,
                 )
+            if settings.chooses_pairs:
+                router.set_pair_choice(**settings.pair_options)
             self.groups[model] = ModelGroup(
                 model,
                 router,

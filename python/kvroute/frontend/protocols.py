@@ -57,6 +57,7 @@ class Router(Protocol):
         kv_replay: str | Sequence[str] | None = None,
         load_events: str | Sequence[str] | None = None,
         total_blocks: int | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None: ...
     def reserve(
         self,
@@ -70,6 +71,28 @@ class Router(Protocol):
         namespace: str | None = None,
         phase: Phase = "whole",
     ) -> Reservation: ...
+    def reserve_pair(
+        self,
+        token_ids: Any,
+        request_id: str | None = None,
+        expected_output_tokens: int | None = None,
+        *,
+        prefill_allowed: Sequence[WorkerRef] | None = None,
+        decode_allowed: Sequence[WorkerRef] | None = None,
+        salt: str | None = None,
+        namespace: str | None = None,
+    ) -> tuple[Reservation, Reservation]: ...
+    def explain_pair(
+        self,
+        token_ids: Any,
+        *,
+        prefill_allowed: Sequence[WorkerRef] | None = None,
+        decode_allowed: Sequence[WorkerRef] | None = None,
+        salt: str | None = None,
+    ) -> tuple[Any, Any]: ...
+    def set_pair_choice(
+        self, *, same_host: float = ..., same_zone: float = ..., elsewhere: float = ...
+    ) -> None: ...
     def explain(
         self,
         token_ids: Any,

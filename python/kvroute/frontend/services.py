@@ -93,7 +93,11 @@ class Services:
         }
         self.posts["/v1/kvroute/explain"] = (
             parse_either,
-            Explanations(self.tokens, list(settings.phase_policies)).serve,
+            Explanations(
+                self.tokens,
+                list(settings.phase_policies),
+                chooses_pairs=settings.chooses_pairs,
+            ).serve,
         )
         self._tasks = [asyncio.create_task(self.intake.expire_clients())]
         if settings.engine_stats_interval > 0:

@@ -55,6 +55,7 @@ class BackendSettings(BaseModel):
     load_events: str | None = None
     total_blocks: int | None = None
     role: Role = "both"
+    labels: dict[str, str] = {}
     decoder_serves_whole: bool = True
     """Whether the engine can serve whole requests when its role is "decode"."""
 
@@ -174,6 +175,7 @@ class Settings(DisaggSettings, BaseSettings):
             "load_events",
             "total_blocks",
             "static_model_labels",
+            "static_topology",
         ):
             values = getattr(self, name)
             if values and len(values) != count and set(values) != {None}:
@@ -363,10 +365,17 @@ class Settings(DisaggSettings, BaseSettings):
                 load_events=element(self.load_events, index),
                 total_blocks=number(self.total_blocks, index),
                 role=self.role(element(self.static_model_labels, index)),
+                labels=_place(element(self.static_topology, index)),
                 decoder_serves_whole=decoders_serve_whole,
             )
             for index, url in enumerate(urls)
         ]
+
+
+def _place(text: str | None) -> dict[str, str]:
+    """A router's labels of ZONE/HOST, of which either may be left out: ZONE or /HOST."""
+    zone, _, host = (text or "").partition("/")
+    return {name: value for name, value in (("zone", zone), ("host", host)) if value}
 
 
 def load_settings(given: dict[str, Any], config: Path | None = None) -> Settings:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from kvroute.admission import AdmissionQueue, QueueFull, QueueTimeout
 from kvroute.frontend.errors import ApiError, bad_request, no_room
-from kvroute.frontend.fleet import Booking, Fleet, ModelGroup, OverloadedError
+from kvroute.frontend.fleet import Booking, Fleet, ModelGroup, PairBooking
 from kvroute.frontend.intake import Job
 from kvroute.frontend.protocols import Phase
+from kvroute.frontend.reserving import OverloadedError
 from kvroute.frontend.settings import Settings
+
+T = TypeVar("T", Booking, PairBooking)
 
 _MAX_TENANT = 256
 # What a client is told to wait where there is no queue to estimate it by.
@@ -43,11 +47,37 @@ class Admission:
         Raises ApiError 503 where nobody can be chosen, with a Retry-After where all are over their
         thresholds: at once without a queue, else when it is full or the wait was too long.
         """
+        return await self._admit(job, excluded, lambda: self.book_now(job, excluded, phase))
+
+    async def book_pair(
+        self, job: Job, excluded_prefill: set[str], excluded_decode: set[str]
+    ) -> PairBooking:
+        """Bookings for both legs, prefill and decode, whose backends are chosen together. Waits and
+        raises as `book` for the decode leg; NoPrefillWorkerError where nobody takes the other."""
+
+        def attempt() -> PairBooking:
+            started = time.perf_counter()
+            pair = job.group.reserve_pair(
+                job.prompts,
+                job.request.copies,
+                request_id=job.exchange.request_id,
+                salt=job.request.salt,
+                expected_output_tokens=job.request.expected_output_tokens,
+                excluded_prefill=excluded_prefill,
+                excluded_decode=excluded_decode,
+            )
+            elapsed = time.perf_counter() - started
+            self._metrics.decision_time.labels(job.group.name).observe(elapsed)
+            phases: tuple[Phase, Phase] = ("prefill", "decode")
+            for booking, phase in zip(pair, phases, strict=True):
+                self._count(job, booking, phase)
+            return pair
+
+        return await self._admit(job, excluded_decode, attempt)
+
+    async def _admit(self, job: Job, excluded: set[str], attempt: Callable[[], T]) -> T:
+        """What `attempt` gives, after a wait where it has to."""
         group = job.group
-
-        def attempt() -> Booking:
-            return self.book_now(job, excluded, phase)
-
         queue = self._queues.get(group.name)
         if queue is None:
             try:
@@ -85,7 +115,7 @@ class Admission:
             request_id=job.exchange.request_id,
             session_id=job.session_id,
             salt=job.request.salt,
-            expected_output_tokens=1 if phase == "prefill" else job.request.expected_output_tokens,
+            expected_output_tokens=job.request.expected_output_tokens,
             excluded=excluded,
             phase=phase,
         )

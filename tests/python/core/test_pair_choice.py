@@ -99,8 +99,9 @@ def test_an_error_names_the_leg(leg: str) -> None:
     with pytest.raises(kvroute.NoEligibleWorker) as refused:
         router.reserve(PROMPT)
     assert refused.value.phase is None
+    wrong: Any = {f"{leg}_allowed": 3}
     with pytest.raises(kvroute.InvalidArgument, match=f"{leg}_allowed"):
-        router.reserve_pair(PROMPT, **{f"{leg}_allowed": 3})
+        router.reserve_pair(PROMPT, **wrong)
 
 
 class Figures:
@@ -193,7 +194,7 @@ def test_it_takes_a_pair_that_trying_all_of_them_would_take(
     for _ in range(events):
         prompt = [*range(chance.randrange(1, 320)), chance.randrange(3)]
         worker = chance.randrange(len(workers))
-        phase = chance.choice(["whole", "prefill", "decode"])
+        phase: Any = chance.choice(["whole", "prefill", "decode"])
         running.append(router.reserve(prompt, allowed=[worker], phase=phase))
         clock.advance(chance.random() / 4)
         if chance.random() < 0.5:
