@@ -62,7 +62,7 @@ PACKAGE ?= .
 .PHONY: install
 install: $(STAMPS)/installed ## kvroute with its frontend, in .venv; PACKAGE=a wheel
 $(STAMPS)/installed: $(SOURCES) $(STAMPS)/group-build | system
-	@echo "Building kvroute; the first time compiles for some minutes, and what was cut short goes on."
+	@$(if $(filter %.whl,$(PACKAGE)),,echo "Building kvroute: the first time takes some minutes.")
 	timeout 3600 $(BIN)/python -m pip --quiet --disable-pip-version-check install \
 	  --no-build-isolation -Ccmake.define.KVROUTE_WARNINGS_AS_ERRORS=ON '$(PACKAGE)[serve]'
 	@# A wheel of a version that is installed already would be passed over.
