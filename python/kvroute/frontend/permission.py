@@ -16,8 +16,8 @@ def require_permission(request: Request, api_key: str | None) -> None:
     and no proxy's, since nobody knows where those are. Raises ApiError 403."""
     if not api_key and not _is_local(request):
         raise forbidden(
-            "without --api-key this is changed from this machine alone; start kvroute serve with "
-            "a key to change it from elsewhere"
+            "without --api-key this is changed over loopback alone (127.0.0.1, ::1), and through "
+            "no proxy; start kvroute serve with a key to change it from elsewhere"
         )
 
 

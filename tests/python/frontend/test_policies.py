@@ -331,7 +331,9 @@ async def test_without_a_key_only_this_machine_changes_the_policy(
         assert sent[0]["status"] == status
         assert frontend.router.policy == ("random" if status == 200 else "kv_cost")
         if status == 403:
-            assert "--api-key" in json.loads(sent[1]["body"])["error"]["message"]
+            message = json.loads(sent[1]["body"])["error"]["message"]
+            assert "--api-key" in message
+            assert "loopback" in message
 
 
 async def test_the_last_decisions_are_told_with_every_term() -> None:
