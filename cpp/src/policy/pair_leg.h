@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -14,7 +15,7 @@ namespace kvroute::detail {
 /// the target of the other half. For explanations and the log of decisions.
 class PairLeg final : public Policy {
  public:
-  enum class Half { kPrefill, kDecode };
+  enum class Half : std::uint8_t { kPrefill, kDecode };
 
   /// Chooses the `half` beside `other`. `places` by slot.
   PairLeg(Half half, Slot other, const PairCosts& costs,

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "counted_allocations.h"
 #include "kvroute/base/error.h"
 #include "score_input_builder.h"
 
@@ -219,6 +220,16 @@ TEST(PairChoice, TakesWhatTryingEveryPairWouldTake) {
     const auto seconds = costs.of(input, prefill, decode).total();
     ASSERT_LE(seconds, least * 1.05 + 0.002 + 1e-9);
   }
+}
+
+TEST(PairChoice, AllocatesNothingForAsManyTargetsAsBefore) {
+  Random random(3);
+  Pairs pairs = anything(random);
+  (void)pairs.chosen(random);
+  const PairInput input = pairs.input();
+  const std::size_t before = testing::allocations;
+  for (int i = 0; i < 100; ++i) (void)pairs.chooser.choose(input, pairs.options, random);
+  EXPECT_EQ(testing::allocations, before);
 }
 
 TEST(PairChoice, RefusesRatesThatAreNone) {
