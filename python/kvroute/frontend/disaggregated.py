@@ -144,9 +144,10 @@ class Disaggregated:
                     return None
                 raise connections_exhausted(str(error)) from error
             except LegFailedError as error:
-                for one in (error, error.also):
-                    if one is not None:
-                        self._note_failure(job, one, prefill, decode, tried)
+                is_alone = error.also is None
+                self._note_failure(job, error, prefill, decode, tried, is_alone=is_alone)
+                if error.also is not None:
+                    self._note_failure(job, error.also, prefill, decode, tried, is_alone=False)
                 tried.last = error
                 if error.resume is not None:
                     legs.release()
@@ -181,24 +182,32 @@ class Disaggregated:
                 return  # the client was told
             except LegFailedError as error:
                 failure = error
-                self._note_failure(job, error, decode, decode, tried)
+                self._note_failure(job, error, decode, decode, tried, is_alone=True)
             finally:
                 decode.release()
         if failure.resume is not None:
             await job.exchange.end_with_error(_gave_up(self._attempts, failure))
 
     def _note_failure(
-        self, job: Job, error: LegFailedError, prefill: Booking, decode: Booking, tried: _Tried
+        self,
+        job: Job,
+        error: LegFailedError,
+        prefill: Booking,
+        decode: Booking,
+        tried: _Tried,
+        *,
+        is_alone: bool,
     ) -> None:
         """Counts a leg's failure and leaves its worker out of further attempts, unless that may
-        not have been its doing and there is no other one."""
+        not have been its doing (the other leg failed too: not `is_alone`) and there is no other
+        worker."""
         group = job.group
         logger.warning("request %s: %s leg: %s", job.exchange.request_id, error.leg, error)
         self._metrics.leg_failures.labels(group.name, error.leg, error.reason).inc()
         booking, out = (
             (prefill, tried.prefill) if error.leg == "prefill" else (decode, tried.decode)
         )
-        is_certain = error.also is None and not error.was_silent
+        is_certain = is_alone and not error.was_silent
         if is_certain or group.count_ready(error.leg) > len(out) + 1:
             out.add(booking.backend.url)
         if error.reason in ("unreachable", "status_5xx"):

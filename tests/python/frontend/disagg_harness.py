@@ -71,14 +71,23 @@ class Deployment:
         async with self.frontend.client.post(url, data=body) as response:
             assert response.status == 200, await response.text()
 
-    async def settled(self, seconds: float = 10.0) -> None:
+    async def settled(self, seconds: float = 10.0, *, expire: bool = False) -> None:
         """Returns when nothing is booked, and no engine holds or computes anything; TimeoutError
-        saying what is left, after `seconds`."""
+        saying what is left, after `seconds`. `expire`: what engines hold expires at once."""
         deadline = asyncio.get_running_loop().time() + seconds
         while left := self._left():
+            if expire:
+                self._expire()
             if asyncio.get_running_loop().time() > deadline:
                 raise TimeoutError(f"left after {seconds:g} s: {left}")
             await asyncio.sleep(0.02)
+
+    def _expire(self) -> None:
+        for engine in (*self.prefill, *self.decode):
+            engine.core.transfers.holds.close()
+            arrivals = getattr(engine.core.transfers.role, "arrivals", None)
+            if arrivals is not None:
+                arrivals.close()
 
     def _left(self) -> dict[str, Any]:
         assert self.frontend.app.services is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,14 @@ from disagg_harness import CONNECTORS, PROMPT, Deployment, deployment, reason_of
 from kvroute.engines.transfer.faults import Faults
 
 SIZES = {"1P1D": (1, 1), "2P4D": (2, 4)}
-PATIENCE = 1.0
-"""Seconds that the frontend gives a leg, and that engines keep blocks."""
+HASTE = 1.5
+"""Seconds that the frontend gives a leg where the failure is that nothing comes."""
+PATIENCE = 20.0
+"""The same everywhere else, so that no stall of the machine is taken for a failure."""
+OUTCOMES: dict[Row, dict[Column, str]] = {}
+"""What has been found in this run."""
 
+_SETTLED = 5.0
 _PATH = "/v1/completions"
 _BODY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 8}
 _MARKS = ("<!-- matrix -->\n", "<!-- end of the matrix -->\n")
@@ -40,6 +45,11 @@ class Row:
     step: str
     action: str
     often: str = "once"
+
+    @property
+    def is_silent(self) -> bool:
+        """Somebody waits for what never comes."""
+        return self.action == "hang" or self.step in ("transfer", "notice")
 
     def __str__(self) -> str:
         return f"{self.role} {self.step}, {self.action}, {self.often}"
@@ -94,7 +104,7 @@ class Cell:
         finally:
             for one in faults:
                 one.clear()
-        await self.fleet.settled(5 * PATIENCE)
+        await self.fleet.settled(_SETTLED, expire=True)
         return found if is_met else "-"
 
     async def ask(self) -> str:
@@ -135,7 +145,7 @@ class Cell:
         await asyncio.gather(asking, return_exceptions=True)
         for one in faults:
             one.clear()
-        await self.fleet.settled(5 * PATIENCE)
+        await self.fleet.settled(_SETTLED, expire=True)
         return came
 
     def _set(self, role: str, step: str, action: str, count: int) -> list[Faults]:
@@ -144,6 +154,22 @@ class Cell:
         for faults in found:
             faults.set({"step": step, "action": action, "count": count})
         return found
+
+
+async def note_outcomes(cells: Mapping[Column, Cell], row: Row) -> None:
+    """Asks all cells at once and notes what came."""
+    found = await at_all({column: cell.outcome(row) for column, cell in cells.items()})
+    OUTCOMES[row] = {column: str(one) for column, one in found.items()}
+
+
+async def at_all(asked: Mapping[Column, Awaitable[_T]]) -> dict[Column, _T]:
+    """All results; AssertionError naming every column that failed."""
+    found = dict(
+        zip(asked, await asyncio.gather(*asked.values(), return_exceptions=True), strict=True)
+    )
+    broken = [f"{key}: {one!r}" for key, one in found.items() if isinstance(one, BaseException)]
+    assert not broken, "\n".join(broken)
+    return {key: one for key, one in found.items() if not isinstance(one, BaseException)}
 
 
 def _count(faults: Faults) -> int:
@@ -183,8 +209,8 @@ async def together(
 
 
 @asynccontextmanager
-async def all_cells(folder: Path) -> AsyncIterator[dict[Column, Cell]]:
-    """A deployment for each column."""
+async def all_cells(folder: Path, patience: float) -> AsyncIterator[dict[Column, Cell]]:
+    """A deployment for each column, which waits for so many seconds."""
     contexts = {}
     for number, column in enumerate(COLUMNS):
         own = folder / str(number)
@@ -194,14 +220,14 @@ async def all_cells(folder: Path) -> AsyncIterator[dict[Column, Cell]]:
             *SIZES[column.size],
             own,
             engines={
-                "rendezvous_timeout": 2 * PATIENCE,
-                "transfer_expiry": PATIENCE,
+                "rendezvous_timeout": 2 * patience,
+                "transfer_expiry": 2 * patience,
                 "kv_events": None,  # nothing here needs them, and they need many sockets
                 "load_events": None,
             },
-            prefill_timeout_seconds=PATIENCE,
-            **({"transfer_timeout_seconds": PATIENCE} if column.connector == "lmcache" else {}),
-            backend_read_timeout_seconds=PATIENCE,
+            prefill_timeout_seconds=patience,
+            **({"transfer_timeout_seconds": patience} if column.connector == "lmcache" else {}),
+            backend_read_timeout_seconds=patience,
             backend_cooldown_seconds=0,
         )
     async with together(contexts) as fleets:
