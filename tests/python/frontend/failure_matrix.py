@@ -227,7 +227,7 @@ async def all_cells(folder: Path, patience: float) -> AsyncIterator[dict[Column,
             },
             prefill_timeout_seconds=patience,
             **({"transfer_timeout_seconds": patience} if column.connector == "lmcache" else {}),
-            backend_read_timeout_seconds=patience,
+            backend_read_timeout_seconds=1.5 * patience,  # which of both ends is no race
             backend_cooldown_seconds=0,
         )
     async with together(contexts) as fleets:
