@@ -7,8 +7,8 @@ import logging
 import math
 from collections.abc import Callable
 
+from kvroute.deadline import within
 from kvroute.frontend.backend import Backend
-from kvroute.frontend.deadline import within
 from kvroute.frontend.engine_metrics import EngineLoad, parse_engine_metrics
 from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.upstream import Upstream, UpstreamBusyError, UpstreamError, get

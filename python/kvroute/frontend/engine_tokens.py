@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
+from kvroute.deadline import within
 from kvroute.frontend.backend import Backend
-from kvroute.frontend.deadline import within
 from kvroute.frontend.fleet import ModelGroup
 from kvroute.frontend.prompts import NO_TOKENS, TokenIds
 from kvroute.frontend.upstream import (

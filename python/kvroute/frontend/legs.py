@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import orjson
 
+from kvroute.deadline import within
 from kvroute.disagg.legs import LegRequest
-from kvroute.frontend.deadline import within
 from kvroute.frontend.fleet import Booking
 from kvroute.frontend.upstream import (
     Headers,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from kvroute.deadline import within
 from kvroute.frontend.backend import Backend
-from kvroute.frontend.deadline import within
 from kvroute.frontend.errors import too_large
 from kvroute.frontend.fleet import Fleet, ModelGroup
 from kvroute.frontend.services import Services

@@ -7,11 +7,11 @@ import functools
 import logging
 from contextlib import AsyncExitStack
 
+from kvroute.deadline import within
 from kvroute.disagg.connector import Connector
 from kvroute.frontend.backend import Backend
 from kvroute.frontend.completions import Completions
 from kvroute.frontend.connector_metrics import ConnectorCollector
-from kvroute.frontend.deadline import within
 from kvroute.frontend.disaggregated import Disaggregated
 from kvroute.frontend.engine_stats import EngineStats
 from kvroute.frontend.engine_tokens import EngineTokens

@@ -243,12 +243,16 @@ def table(outcomes: Mapping[Row, Mapping[Column, str]]) -> str:
         f"| leg | step | failure | how often | {' | '.join(CONNECTORS)} |",
         f"| --- | --- | --- | --- |{' --- |' * len(CONNECTORS)}",
     ]
-    for row in ROWS:
-        found = [_summary(outcomes[row], connector) for connector in CONNECTORS]
-        if set(found) != {"-"}:
-            cells = [row.role, f"`{row.step}`", f"`{row.action}`", row.often, *found]
-            lines.append(f"| {' | '.join(cells)} |")
+    lines += [shown for row in ROWS if (shown := line(row, outcomes[row]))]
     return "\n".join(lines) + "\n"
+
+
+def line(row: Row, outcomes: Mapping[Column, str]) -> str:
+    """One failure's line of the table; empty where no protocol has the step."""
+    found = [_summary(outcomes, connector) for connector in CONNECTORS]
+    if set(found) == {"-"}:
+        return ""
+    return f"| {' | '.join([row.role, f'`{row.step}`', f'`{row.action}`', row.often, *found])} |"
 
 
 def _summary(outcomes: Mapping[Column, str], connector: str) -> str:

@@ -7,8 +7,8 @@ import gc
 
 import pytest
 from frontend_harness import STREAM_HEAD, EngineRequest, FakeEngine, answer, chunk, running_frontend
+from kvroute.deadline import within
 from kvroute.frontend.connection_slots import ConnectionSlots, NoSlotError
-from kvroute.frontend.deadline import within
 from kvroute.frontend.intake import Job
 
 

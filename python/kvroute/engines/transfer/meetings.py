@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from kvroute import deadline
+
 
 class Meeting:
     """One name's legs.
@@ -66,7 +68,7 @@ class Meetings:
 async def within(event: asyncio.Event, seconds: float) -> bool:
     """Whether the event came in time."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        await deadline.within(seconds, event.wait())
     except asyncio.TimeoutError:
         return False
     return True

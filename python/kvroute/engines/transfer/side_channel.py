@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from kvroute.deadline import within
 from kvroute.engines.errors import EngineError, RequestRefusedError
 from kvroute.engines.transfer.faults import DroppedError, FaultError
 
@@ -130,7 +131,7 @@ async def ask_all(questions: Sequence[Coroutine[Any, Any, Any]]) -> None:
 async def _answer(host: str, port: int, said: bytes, timeout: float) -> dict[str, Any]:
     where = f"{host}:{port}"
     try:
-        line = await asyncio.wait_for(_exchange(host, port, said), timeout)
+        line = await within(timeout, _exchange(host, port, said))
         if not line.endswith(b"}\n"):
             raise TransferFailedError("closed", f"{where} closed the connection")
         answer: dict[str, Any] = orjson.loads(line)
