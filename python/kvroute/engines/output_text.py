@@ -164,12 +164,16 @@ class OutputText:
         self._ids: list[int] = []
         self._pieces: list[str] = []
         self._ends: list[int] = []
-        self._ranked: list[Ranked] = []
+        self._choices: list[Sequence[tuple[int, str, _Node]]] = []
+        self._draws: list[int] = []
 
     def ranked(self, start: int, stop: int) -> list[Ranked]:
         """What stood to choice for tokens ``start`` to ``stop``, the token itself first."""
         self._extend(stop)
-        return self._ranked[start:stop]
+        drawn = zip(self._choices[start:stop], self._draws[start:stop], strict=True)
+        return [
+            Ranked(steps, draw % len(steps), -(draw % _SCORES) / _SCORES) for steps, draw in drawn
+        ]
 
     def natural_end(self, least: int, most: int) -> int | None:
         """After how many tokens, from `least` to `most`, it first could end; None for nowhere."""
@@ -188,11 +192,11 @@ class OutputText:
         at most `most`; where it begins, in characters; and which it is. None for nowhere."""
         if not texts:
             return None
-        self._extend(most)
         said, longest = "", max(map(len, texts))
-        for count, piece in enumerate(self._pieces[:most], 1):
+        for count in range(1, most + 1):
+            self._extend_by_some(count, most)
             before = max(0, len(said) - longest + 1)
-            said += piece
+            said += self._pieces[count - 1]
             found = [(said.find(text, before), text) for text in texts] if count >= least else []
             hits = [hit for hit in found if hit[0] >= 0]
             if hits:
@@ -204,9 +208,12 @@ class OutputText:
         nowhere."""
         if not ids:
             return None
-        self._extend(most)
         wanted = set(ids)
-        return next((n for n in range(least, most + 1) if self._ids[n - 1] in wanted), None)
+        for count in range(least, most + 1):
+            self._extend_by_some(count, most)
+            if self._ids[count - 1] in wanted:
+                return count
+        return None
 
     def ids(self, start: int, stop: int) -> list[int]:
         """Ids of tokens ``start`` to ``stop``."""
@@ -218,14 +225,19 @@ class OutputText:
         self._extend(stop)
         return "".join(self._pieces[start:stop])
 
+    def _extend_by_some(self, count: int, most: int) -> None:
+        """To `count` tokens at least, and `most` at most: a search may end soon."""
+        if len(self._ids) < count:
+            self._extend(min(most, count + _NATURAL_TOKENS))
+
     def _extend(self, count: int) -> None:
         context = self._context
         while len(self._ids) < count:
             steps = self._node.steps
             draw = self._draw(0)
-            chosen = draw % len(steps)
-            token, piece, node = steps[chosen]
-            self._ranked.append(Ranked(steps, chosen, -(draw % _SCORES) / _SCORES))
+            token, piece, node = steps[draw % len(steps)]
+            self._choices.append(steps)
+            self._draws.append(draw)
             self._ids.append(token)
             self._pieces.append(piece)
             self._node = node.after
