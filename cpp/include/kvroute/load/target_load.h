@@ -96,8 +96,8 @@ struct TargetLoad {
   [[nodiscard]] static std::optional<Figure> within(const std::optional<Figure>& figure,
                                                     Nanoseconds told_at, Nanoseconds lifetime,
                                                     Nanoseconds now) noexcept {
-    if (!figure || now > after(told_at, lifetime)) return std::nullopt;
-    return *figure;
+    if (now > after(told_at, lifetime)) return std::nullopt;
+    return figure;
   }
 };
 
