@@ -11,9 +11,10 @@ import time
 from collections.abc import Collection
 
 from kvroute.frontend.answer_tail import TAIL_BYTES, Tail, new_tail
+from kvroute.frontend.booking import Booking
 from kvroute.frontend.errors import connections_exhausted, engine_failed, gateway_error
 from kvroute.frontend.exchange import Exchange
-from kvroute.frontend.fleet import Booking, Fleet
+from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.intake import Job
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource

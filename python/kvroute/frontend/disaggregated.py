@@ -10,6 +10,7 @@ from kvroute.disagg.condition import Condition
 from kvroute.disagg.connector import Connector, HandoffError
 from kvroute.disagg.estimate import estimate_tokens
 from kvroute.disagg.legs import ClientRequest, Handoff, Worker
+from kvroute.frontend.booking import Booking, PairBooking
 from kvroute.frontend.completions import Completions
 from kvroute.frontend.errors import (
     ApiError,
@@ -19,7 +20,7 @@ from kvroute.frontend.errors import (
     no_backend,
     no_room,
 )
-from kvroute.frontend.fleet import Booking, Fleet, PairBooking
+from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.handover import Handover
 from kvroute.frontend.intake import Job
 from kvroute.frontend.legs import Leg, LegFailedError

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from kvroute.deadline import within
 from kvroute.frontend.backend import Backend
 from kvroute.frontend.engine_metrics import EngineLoad, parse_engine_metrics
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.upstream import Upstream, UpstreamBusyError, UpstreamError, get
 
 logger = logging.getLogger("kvroute.frontend")

@@ -12,7 +12,7 @@ import orjson
 
 from kvroute.deadline import within
 from kvroute.frontend.backend import Backend
-from kvroute.frontend.fleet import ModelGroup
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.prompts import NO_TOKENS, TokenIds
 from kvroute.frontend.upstream import (
     Headers,

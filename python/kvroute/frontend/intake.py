@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from kvroute.frontend.errors import ApiError, internal_error, overloaded
 from kvroute.frontend.exchange import ClientGoneError, Exchange, Receive, Scope, Send
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.prompts import PromptRequest, TokenIds
 from kvroute.frontend.protocols import Phase
 from kvroute.frontend.settings import Settings

@@ -11,7 +11,7 @@ import orjson
 
 from kvroute.deadline import within
 from kvroute.disagg.legs import LegRequest
-from kvroute.frontend.fleet import Booking
+from kvroute.frontend.booking import Booking
 from kvroute.frontend.upstream import (
     Headers,
     Upstream,

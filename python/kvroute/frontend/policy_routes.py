@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from kvroute.frontend.errors import bad_request
 from kvroute.frontend.explanations import explained
-from kvroute.frontend.fleet import ModelGroup
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.permission import require_permission
 from kvroute.frontend.policy_choice import PolicySpec, as_json, needs_tokens
 from kvroute.frontend.routes import (

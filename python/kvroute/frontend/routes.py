@@ -12,7 +12,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from kvroute.deadline import within
 from kvroute.frontend.backend import Backend
 from kvroute.frontend.errors import too_large
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.services import Services
 from kvroute.frontend.upstream import Upstream, UpstreamError, get
 

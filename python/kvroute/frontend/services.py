@@ -16,8 +16,9 @@ from kvroute.frontend.disaggregated import Disaggregated
 from kvroute.frontend.engine_stats import EngineStats
 from kvroute.frontend.engine_tokens import EngineTokens
 from kvroute.frontend.explanations import Explanations
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.intake import Intake, Parse, Serve
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.prompts import parse_chat, parse_completion, parse_either
 from kvroute.frontend.protocols import RouterFactory
 from kvroute.frontend.roles import Roles

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from kvroute.frontend.engine_tokens import EngineTokens
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.prompts import NO_TOKENS, PromptRequest, TokenIds
 from kvroute.frontend.tokenless_watch import TokenlessWatch
 from kvroute.frontend.upstream import Headers

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kvroute.admission import AdmissionQueue, QueueFull, QueueTimeout
+from kvroute.frontend.booking import Booking, PairBooking
 from kvroute.frontend.errors import ApiError, bad_request, no_room
-from kvroute.frontend.fleet import Booking, Fleet, ModelGroup, PairBooking
+from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.intake import Job
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.protocols import Phase
 from kvroute.frontend.reserving import OverloadedError
 from kvroute.frontend.settings import Settings

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from kvroute.frontend.disagg_settings import DISAGGREGATED_LOGICS, ROLES, Role
 from kvroute.frontend.errors import ApiError, bad_request, not_found
-from kvroute.frontend.fleet import ModelGroup
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.permission import require_permission
 from kvroute.frontend.routes import (
     ModelQuery,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from fake_router import FakeRouter
 from frontend_harness import FakeEngine, answer, replies, running_frontend
-from kvroute.frontend.fleet import Fleet, ModelGroup
+from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.model_group import ModelGroup
 from kvroute.frontend.protocols import core_router
 from kvroute.frontend.settings import Settings
 
