@@ -25,7 +25,7 @@ class ClientRequest:
 
     Attributes:
         path: "/v1/completions" or "/v1/chat/completions".
-        fields: the parsed body.
+        fields: the parsed body, without what a client says of transfers (`client_words`).
         headers: as they may go to an engine: without hop-by-hop ones and X-data-parallel-rank.
         token_ids: of the prompt; empty where nobody can tell them.
         request_id: the client's X-Request-Id, or one that was made up.

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from kvroute.deadline import within
 from kvroute.disagg.connector import Connector
 from kvroute.frontend.backend import Backend
+from kvroute.frontend.client_transfers import WithoutClientTransfers
 from kvroute.frontend.completions import Completions
 from kvroute.frontend.connector_metrics import ConnectorCollector
 from kvroute.frontend.disaggregated import Disaggregated
@@ -73,7 +74,7 @@ class Services:
         if settings.splits_requests:
             self._connector = settings.connector()
             self.fleet.metrics.registry.register(ConnectorCollector(self._connector))
-            serve = Disaggregated(
+            in_legs = Disaggregated(
                 settings,
                 self.fleet,
                 self.tokens,
@@ -81,7 +82,8 @@ class Services:
                 self.upstream,
                 completions,
                 self._connector,
-            ).serve
+            )
+            serve = WithoutClientTransfers(in_legs.serve).serve
         elif settings.is_disaggregated:
             serve = SentLegs(completions).serve
         self.roles = Roles(self.fleet, self._connector)
