@@ -71,8 +71,9 @@ void decide_pair(benchmark::State& state) {
   };
   const auto prefill_set = workers_from(0);
   const auto decode_set = workers_from(of_a_role);
+  const auto tokens = prompt(kTokens);
   PairRequest request;
-  request.prefill.token_ids = prompt();
+  request.prefill.token_ids = tokens;
   request.prefill.allowed_set = prefill_set.get();
   request.decode.allowed_set = decode_set.get();
   for (auto _ : state) {
