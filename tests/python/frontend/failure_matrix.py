@@ -13,14 +13,10 @@ from disagg_harness import CONNECTORS, PROMPT, Deployment, deployment, reason_of
 from kvroute.engines.transfer.faults import Faults
 
 SIZES = {"1P1D": (1, 1), "2P4D": (2, 4)}
-HASTE = 1.5
-"""Seconds that the frontend gives a leg where the failure is that nothing comes."""
 PATIENCE = 20.0
-"""The same everywhere else, so that no stall of the machine is taken for a failure."""
-OUTCOMES: dict[Row, dict[Column, str]] = {}
-"""What has been found in this run."""
+"""Seconds that the frontend gives a leg: no stall of the machine is taken for a failure."""
 
-_SETTLED = 5.0
+_SETTLED = 20.0
 _PATH = "/v1/completions"
 _BODY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 8}
 _MARKS = ("<!-- matrix -->\n", "<!-- end of the matrix -->\n")
@@ -156,12 +152,6 @@ class Cell:
         return found
 
 
-async def note_outcomes(cells: Mapping[Column, Cell], row: Row) -> None:
-    """Asks all cells at once and notes what came."""
-    found = await at_all({column: cell.outcome(row) for column, cell in cells.items()})
-    OUTCOMES[row] = {column: str(one) for column, one in found.items()}
-
-
 async def at_all(asked: Mapping[Column, Awaitable[_T]]) -> dict[Column, _T]:
     """All results; AssertionError naming every column that failed."""
     found = dict(
@@ -209,8 +199,8 @@ async def together(
 
 
 @asynccontextmanager
-async def all_cells(folder: Path, patience: float) -> AsyncIterator[dict[Column, Cell]]:
-    """A deployment for each column, which waits for so many seconds."""
+async def all_cells(folder: Path) -> AsyncIterator[dict[Column, Cell]]:
+    """A deployment for each column."""
     contexts = {}
     for number, column in enumerate(COLUMNS):
         own = folder / str(number)
@@ -220,19 +210,19 @@ async def all_cells(folder: Path, patience: float) -> AsyncIterator[dict[Column,
             *SIZES[column.size],
             own,
             engines={
-                "rendezvous_timeout": 2 * patience,
-                "transfer_expiry": 2 * patience,
+                "rendezvous_timeout": 2 * PATIENCE,
+                "transfer_expiry": 2 * PATIENCE,
                 "kv_events": None,  # nothing here needs them, and they need many sockets
                 "load_events": None,
             },
-            prefill_timeout_seconds=patience,
-            **({"transfer_timeout_seconds": patience} if column.connector == "lmcache" else {}),
-            backend_read_timeout_seconds=1.5 * patience,  # which of both ends is no race
+            prefill_timeout_seconds=PATIENCE,
+            **({"transfer_timeout_seconds": PATIENCE} if column.connector == "lmcache" else {}),
+            backend_read_timeout_seconds=1.5 * PATIENCE,  # which of both ends is no race
             backend_cooldown_seconds=0,
         )
     async with together(contexts) as fleets:
         cells = {column: Cell(fleet, column.stream) for column, fleet in fleets.items()}
-        for cell in cells.values():  # the first request takes longer than any failure may
+        for cell in cells.values():
             assert await cell.ask() == "content"
         yield cells
 
