@@ -9,7 +9,6 @@ Reason = Literal[
     "disaggregated",
     "below_threshold",
     "no_prefill_worker",
-    "prefill_saturated",
     "cached_at_decoder",
 ]
 
@@ -57,7 +56,6 @@ class Condition:
         estimated_tokens: int,
         *,
         prefill_workers: int,
-        prefill_saturated: bool = False,
         uncached_tokens: int | None = None,
     ) -> PathDecision:
         """The path of one request. The first rule that keeps it at the decoder gives the reason.
@@ -65,7 +63,6 @@ class Condition:
         Args:
             estimated_tokens: of the prompt (`estimate.estimate_tokens`, or its exact number).
             prefill_workers: that may take it now.
-            prefill_saturated: they have no room, whatever that means to the caller.
             uncached_tokens: of the prompt, not held by the best decoder; None where nobody knows,
                 which counts as a decoder that holds nothing.
         """
@@ -73,8 +70,6 @@ class Condition:
             return PathDecision(False, "below_threshold")
         if prefill_workers <= 0:
             return PathDecision(False, "no_prefill_worker")
-        if prefill_saturated:
-            return PathDecision(False, "prefill_saturated")
         if self.uncached_threshold is not None:
             uncached = estimated_tokens if uncached_tokens is None else uncached_tokens
             if uncached < self.uncached_threshold:

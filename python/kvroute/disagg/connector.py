@@ -58,7 +58,10 @@ class Transfer(ABC):
     Sequential connectors are called in this order: `prefill`, `prefilled` with the prefill leg's
     answer, then, unless `finished` says that the answer is complete, `ready`, `decode`, `relay`.
     Concurrent ones: `prepare`, then `prefill` and `decode`, sent at once, and `relay`; the prefill
-    leg's answer is read to its end and thrown away. `close` comes last, on every path, once.
+    leg's answer is read to its end and thrown away. `close` comes last, on every path, once: when a
+    streamed answer has begun, from when on only the relay is asked, or at the attempt's end.
+
+    Whatever a method raises ends the attempt, as a failure of the leg that it is about.
     """
 
     async def prepare(self) -> None:  # noqa: B027 - few protocols need it

@@ -16,6 +16,7 @@ from kvroute.frontend.errors import connections_exhausted, engine_failed, gatewa
 from kvroute.frontend.exchange import Exchange
 from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.intake import Job
+from kvroute.frontend.protocols import Selection
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
 from kvroute.frontend.upstream import (
@@ -58,9 +59,11 @@ class Completions:
         )
         await self.answer(path, job)
 
-    async def answer(self, path: str, job: Job, lost: Collection[str] = ()) -> None:
+    async def answer(
+        self, path: str, job: Job, lost: Collection[str] = (), at: Selection | None = None
+    ) -> None:
         """The same for a job whose prompts' tokens are there. The backends `lost` failed before,
-        and get it only where there is no other one."""
+        and get it only where there is no other one. It goes first where the choice `at` says."""
         exchange, group = job.exchange, job.group
         failed = set(lost) if len(lost) < group.count(job.phase) else set()
         last_error: UpstreamError | None = None
@@ -69,7 +72,8 @@ class Completions:
                 break
             if attempt:
                 self._metrics.reroutes.labels(group.name).inc()
-            booking = await self._admission.book(job, failed, job.phase)
+            chosen = at if attempt == 0 else None
+            booking = await self._admission.book(job, failed, job.phase, at=chosen)
             booking.backend.metrics.requests.inc()
             try:
                 await self._forward(job, booking, path)

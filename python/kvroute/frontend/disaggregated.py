@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
 
 from kvroute.disagg.condition import Condition
-from kvroute.disagg.connector import Connector, HandoffError
+from kvroute.disagg.connector import Connector
 from kvroute.disagg.estimate import estimate_tokens
 from kvroute.disagg.legs import ClientRequest, Handoff, Worker
+from kvroute.frontend.attempts import REFUSED, Attempts, gave_up, not_whole
 from kvroute.frontend.booking import Booking, PairBooking
 from kvroute.frontend.completions import Completions
-from kvroute.frontend.errors import (
-    ApiError,
-    bad_request,
-    connections_exhausted,
-    gateway_error,
-    no_backend,
-    no_room,
-)
+from kvroute.frontend.errors import ApiError, connections_exhausted
 from kvroute.frontend.fleet import Fleet
-from kvroute.frontend.handover import Handover
+from kvroute.frontend.handover import FailureOf, Handover
 from kvroute.frontend.intake import Job
-from kvroute.frontend.legs import Leg, LegFailedError
+from kvroute.frontend.legs import Leg, LegFailedError, RefusedError
+from kvroute.frontend.prompts import MAX_PLANNED
 from kvroute.frontend.reserving import NoPrefillWorkerError, OverloadedError
 from kvroute.frontend.settings import Settings
 from kvroute.frontend.token_source import TokenSource
 from kvroute.frontend.upstream import Upstream, UpstreamBusyError
-from kvroute.frontend.waiting import RETRY_AFTER, Admission
+from kvroute.frontend.waiting import Admission
 
 logger = logging.getLogger("kvroute.frontend")
 
-_REFUSED = "protocol_"  # begins the reason of a request that the connector refuses
 # Reasons for which a request goes whole though two legs would do: not where nobody serves it so.
 _CHOICES = ("below_threshold", "cached_at_decoder")
 
@@ -41,7 +34,8 @@ class Disaggregated:
     """Serves each request in two legs, or whole on a decode worker where that is right.
 
     A request goes whole where the condition says so, where the connector's protocol could not give
-    one engine's content, and where no prefill worker is left: counted, with the reason.
+    one engine's content, where a prefill worker refuses its leg, and where none is left: counted,
+    with the reason.
 
     What fails, as long as the client's answer has not begun: a prefill leg is tried on another
     prefill worker; a decode leg makes the whole plan anew without that decoder. Where it has begun
@@ -85,22 +79,23 @@ class Disaggregated:
             job.prompts[0],
             exchange.request_id,
         )
-        tried = _Tried()
         reason = self._reason_to_go_whole(job, request)
+        tried = Attempts(request)
+        del request  # its prompt is not to outlive the beginning of a long answer
         if reason is None:
-            reason = await self._serve_in_two_legs(job, request, tried)
+            reason = await self._serve_in_two_legs(job, tried)
         if reason is None:
-            self._metrics.two_leg_requests.labels(group.name).inc()
             return
         self._metrics.whole_requests.labels(group.name, reason).inc()
         if group.count("decode") and not group.count("whole"):
-            raise _not_whole(self._connector.name, reason, tried.last)
-        await self._whole.answer(path, job, tried.decode)
+            raise not_whole(self._connector.name, reason, tried.last)
+        tried.request = None
+        await self._whole.answer(path, job, tried.decode, at=tried.whole_at)
 
     def _reason_to_go_whole(self, job: Job, request: ClientRequest) -> str | None:
         group = job.group
         ids, salt = job.prompts[0], job.request.salt
-        if self._counts_exactly and all(job.prompts):
+        if self._counts_exactly and all(job.prompts) and len(job.prompts) < MAX_PLANNED:
             length = sum(len(prompt) for prompt in job.prompts)
         else:
             length = estimate_tokens(request.fields)
@@ -115,19 +110,15 @@ class Disaggregated:
             return decision.reason
         refusal = self._connector.refusal(request)
         if refusal is not None:
-            return _REFUSED + refusal
+            return REFUSED + refusal
         if self._connector.needs_token_ids and not ids:
-            return f"{_REFUSED}unknown_tokens"
+            return f"{REFUSED}unknown_tokens"
         return None
 
-    async def _serve_in_two_legs(
-        self, job: Job, request: ClientRequest, tried: _Tried
-    ) -> str | None:
+    async def _serve_in_two_legs(self, job: Job, tried: Attempts) -> str | None:
         """None when the request was answered; else why it has to go whole."""
         exchange, group = job.exchange, job.group
-        for attempt in range(self._attempts):
-            if attempt:
-                self._metrics.reroutes.labels(group.name).inc()
+        while tried.made < self._attempts:
             try:
                 legs = await self._book_legs(job, tried)
             except ApiError:
@@ -136,10 +127,16 @@ class Disaggregated:
                 break  # nobody but those that failed
             if isinstance(legs, str):
                 return legs
+            self._count_attempt(job, tried)
             prefill, decode = legs
             try:
-                await self._hand_over(job, request, prefill, decode)
+                await self._hand_over(job, tried, prefill, decode)
+                self._metrics.two_leg_requests.labels(group.name).inc()
                 return None
+            except RefusedError:
+                if decode.backend.serves("whole"):
+                    tried.whole_at = decode.choice
+                return "prefill_refused"
             except UpstreamBusyError as error:
                 if exchange.started:
                     return None
@@ -149,10 +146,10 @@ class Disaggregated:
                 self._note_failure(job, error, prefill, decode, tried, is_alone=is_alone)
                 if error.also is not None:
                     self._note_failure(job, error.also, prefill, decode, tried, is_alone=False)
-                tried.last = error
+                tried.last = error.without_frames()
                 if error.resume is not None:
                     legs.release()
-                    await self._resume(job, error, tried, self._attempts - attempt - 1)
+                    await self._resume(job, error, tried)
                     return None
                 if exchange.started:
                     return None  # the client has been told so in its stream
@@ -161,23 +158,27 @@ class Disaggregated:
         last = tried.last
         if last is None or last.leg == "prefill":
             return "prefill_failed"
-        raise _gave_up(attempt + 1, last)
+        raise gave_up(tried.made, last)
 
-    async def _resume(
-        self, job: Job, failure: LegFailedError, tried: _Tried, attempts: int
-    ) -> None:
+    def _count_attempt(self, job: Job, tried: Attempts) -> None:
+        if tried.made:
+            self._metrics.reroutes.labels(job.group.name).inc()
+        tried.made += 1
+
+    async def _resume(self, job: Job, failure: LegFailedError, tried: Attempts) -> None:
         """Has other decode workers go on with an answer that has begun; an error event ends it
         where none does."""
-        for _ in range(attempts):
+        while tried.made < self._attempts:
             if failure.resume is None:
                 return  # it broke off further on, and the client was told
-            self._metrics.reroutes.labels(job.group.name).inc()
             try:
                 decode = await self._admission.book(job, tried.decode, phase="decode")
             except ApiError:
                 break  # nobody but those that failed
+            self._count_attempt(job, tried)
             try:
                 await failure.resume(Leg("decode", decode, self._upstream))
+                self._metrics.two_leg_requests.labels(job.group.name).inc()
                 return
             except UpstreamBusyError:
                 return  # the client was told
@@ -187,7 +188,7 @@ class Disaggregated:
             finally:
                 decode.release()
         if failure.resume is not None:
-            await job.exchange.end_with_error(_gave_up(self._attempts, failure))
+            await job.exchange.end_with_error(gave_up(tried.made, failure))
 
     def _note_failure(
         self,
@@ -195,7 +196,7 @@ class Disaggregated:
         error: LegFailedError,
         prefill: Booking,
         decode: Booking,
-        tried: _Tried,
+        tried: Attempts,
         *,
         is_alone: bool,
     ) -> None:
@@ -214,7 +215,7 @@ class Disaggregated:
         if error.reason in ("unreachable", "status_5xx"):
             group.failed(booking.backend)
 
-    async def _book_legs(self, job: Job, tried: _Tried) -> PairBooking | str:
+    async def _book_legs(self, job: Job, tried: Attempts) -> PairBooking | str:
         """Bookings of the prefill leg and the decode leg, on two workers; or why there is none of
         the first."""
         if not self._chooses_pairs:
@@ -237,6 +238,7 @@ class Disaggregated:
         if pair.prefill.backend is not pair.decode.backend:
             return pair
         pair.release()
+        tried.whole_at = pair.prefill.choice
         return "one_worker"  # of both roles: it is quickest without a transfer
 
     def _book_prefill(self, job: Job, failed: set[str], decode: Booking) -> Booking | str:
@@ -252,13 +254,9 @@ class Disaggregated:
             return "prefill_failed" if failed else "no_prefill_worker"
 
     async def _hand_over(
-        self, job: Job, request: ClientRequest, prefill: Booking, decode: Booking
+        self, job: Job, tried: Attempts, prefill: Booking, decode: Booking
     ) -> None:
-        handoff = Handoff(request, _worker(prefill), _worker(decode))
-        try:
-            transfer = self._connector.begin(handoff)
-        except HandoffError as error:
-            raise LegFailedError(error.leg or "decode", "protocol", str(error)) from error
+        assert tried.request is not None
 
         def began(status: int) -> None:
             if status >= 400:
@@ -268,49 +266,23 @@ class Disaggregated:
             job.group.answered(prefill.backend)
             job.group.answered(decode.backend)
 
-        handover = Handover(
-            job.exchange,
-            transfer,
-            Leg("prefill", prefill, self._upstream),
-            Leg("decode", decode, self._upstream),
-            prefill_timeout=self._prefill_timeout,
-            answer_headers=_route_headers(prefill, decode),
-            began=began,
-        )
-        try:
-            await handover.run(concurrent=self._connector.is_concurrent)
-        except LegFailedError:
-            transfer.failed()
-            raise
-        finally:
-            transfer.close()
+        def settled() -> None:
+            tried.request = None
+            job.drop_inputs()
 
-
-def _gave_up(attempts: int, last: LegFailedError) -> ApiError:
-    message = f"{attempts} attempts in two legs failed; the last, the {last.leg} leg: {last}"
-    return gateway_error(last.reason, message)
-
-
-def _not_whole(connector: str, reason: str, last: LegFailedError | None) -> ApiError:
-    """Why a request that no worker may serve whole is not served at all."""
-    if reason.startswith(_REFUSED):
-        name = reason.removeprefix(_REFUSED)
-        message = f"{name}: {connector} serves no such request, and no worker has both roles"
-        return bad_request(message, name)
-    if last is not None:
-        message = f"the {last.leg} leg: {last}; no worker is left that has both roles"
-        return gateway_error(last.reason, message)
-    message = f"no prefill worker takes the request ({reason}), and no worker has both roles"
-    return no_room(message, RETRY_AFTER) if reason == "prefill_saturated" else no_backend(message)
-
-
-@dataclass(slots=True)
-class _Tried:
-    """The workers at which legs of a request have failed, and the last failure."""
-
-    prefill: set[str] = field(default_factory=set)
-    decode: set[str] = field(default_factory=set)
-    last: LegFailedError | None = None
+        legs = Leg("prefill", prefill, self._upstream), Leg("decode", decode, self._upstream)
+        with FailureOf(legs[1]):
+            handover = Handover(
+                job.exchange,
+                self._connector.begin(Handoff(tried.request, _worker(prefill), _worker(decode))),
+                *legs,
+                prefill_timeout=self._prefill_timeout,
+                answer_headers=_route_headers(prefill, decode),
+                may_go_whole=job.group.count_ready("whole") > 0,
+                began=began,
+                settled=settled,
+            )
+        await handover.run(concurrent=self._connector.is_concurrent)
 
 
 def _worker(booking: Booking) -> Worker:

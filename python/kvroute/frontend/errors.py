@@ -109,6 +109,12 @@ def no_room(message: str, retry_after: float) -> ApiError:
     return ApiError(503, message, kind="service_unavailable", retry_after=retry_after)
 
 
+def come_back(status: int, message: str, retry_after: float | None) -> ApiError:
+    """429 or 503: the engines that were tried take no more for now."""
+    kind = "rate_limit_error" if status == 429 else "service_unavailable"
+    return ApiError(status, message, kind=kind, retry_after=retry_after)
+
+
 def no_backend(message: str) -> ApiError:
     """503: there is no engine to send the request to."""
     return ApiError(503, message, kind="service_unavailable")

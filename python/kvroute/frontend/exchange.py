@@ -215,11 +215,11 @@ def _uncancel() -> None:
 
 
 def _dropped(headers: Headers, always: frozenset[bytes]) -> frozenset[bytes] | set[bytes]:
-    """Names not to pass on: `always`, and those that the Connection header lists."""
-    for name, value in headers:
-        if name.lower() == b"connection":
-            return always | {token.strip().lower() for token in value.split(b",")}
-    return always
+    """Names not to pass on: `always`, and those that Connection headers list."""
+    listed = [value for name, value in headers if name.lower() == b"connection"]
+    if not listed:
+        return always
+    return always | {token.strip().lower() for value in listed for token in value.split(b",")}
 
 
 def _request_id(headers: Headers) -> str:

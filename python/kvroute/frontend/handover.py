@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,8 +16,10 @@ from kvroute.disagg.legs import RANK_HEADER, LegRequest
 from kvroute.frontend.errors import ApiError, engine_failed
 from kvroute.frontend.exchange import Exchange
 from kvroute.frontend.first_answer import end, first_answer
-from kvroute.frontend.legs import Begun, Leg, LegFailedError, WholeAnswer, document_of
+from kvroute.frontend.legs import Begun, Leg, LegFailedError, RefusedError, WholeAnswer, document_of
 from kvroute.frontend.upstream import Headers, UpstreamBusyError, is_event_stream
+
+logger = logging.getLogger("kvroute.frontend")
 
 _MAX_WHOLE_ANSWER = 64 << 20
 _PREFILL_ENDS = 1.0
@@ -39,83 +42,131 @@ class Handover:
         *,
         prefill_timeout: float,
         answer_headers: Headers,
+        may_go_whole: bool,
         began: Callable[[int], None],
+        settled: Callable[[], None],
     ) -> None:
         """`answer_headers` go to the client besides the engine's; `began` is called with the status
-        when the answer's first byte is there."""
+        when the answer's first byte is there, `settled` when no other attempt can follow any more:
+        what was kept for one may go."""
         self._exchange = exchange
-        self._transfer = transfer
+        self._open: Transfer | None = transfer
         self._prefill = prefill
         self._decode = decode
         self._prefill_timeout = prefill_timeout
         self._answer_headers = answer_headers
+        self._may_go_whole = may_go_whole
         self._began = began
+        self._settled = settled
         self._headed: AnswerRelay | None = None
         """The relay whose head the client has, while it has nothing else."""
+        self._rest: LegRequest | None = None
+        """What goes on after the head."""
+
+    @property
+    def _transfer(self) -> Transfer:
+        assert self._open is not None, "the answer has begun"
+        return self._open
 
     async def run(self, *, concurrent: bool) -> None:
         """Both legs, at once or prefill first.
 
-        Raises LegFailedError (another attempt may do better, unless the client's answer has begun)
-        and UpstreamBusyError. Once a stream has begun, the client gets an error event and the
-        stream's end before that, unless the failure's `resume` can still give it the rest.
+        Raises LegFailedError (another attempt may do better, unless the client's answer has begun),
+        RefusedError if it `may_go_whole`, and UpstreamBusyError. Once a stream has begun, the
+        client gets an error event and the stream's end before that, unless the failure's `resume`
+        can still give it the rest.
         """
         try:
-            with _FailureOf(self._prefill):
+            with FailureOf(self._prefill):
                 await self._transfer.prepare()
             await (self._run_concurrent() if concurrent else self._run_sequential())
         except (LegFailedError, UpstreamBusyError) as error:
-            if self._headed is not None and isinstance(error, LegFailedError):
-                rest = self._transfer.decode()
-                error.resume = functools.partial(self._resume, rest, self._headed)
-            else:
-                await self._tell()
+            await self._note(error)
+            self._close_transfer(failed=isinstance(error, LegFailedError))
             raise
+        finally:
+            self._close_transfer()
 
-    async def _resume(self, rest: LegRequest, relay: AnswerRelay, decode: Leg) -> None:
-        """Gives the client what comes after the head. Raises as `run`."""
-        self._decode = decode
-        headers = [header for header in rest.headers if header[0] != RANK_HEADER]
-        if decode.booking.backend.dp_ranks > 1:
-            headers.append((RANK_HEADER, b"%d" % decode.booking.choice.dp_rank))
+    def _close_transfer(self, *, failed: bool = False) -> None:
+        transfer, self._open = self._open, None
+        if transfer is None:
+            return
         try:
-            await self._run_decode(replace(rest, headers=headers), relay)
-        except (LegFailedError, UpstreamBusyError) as error:
-            if self._headed is not None and isinstance(error, LegFailedError):
-                error.resume = functools.partial(self._resume, rest, relay)
-            else:
-                await self._tell()
-            raise
+            if failed:
+                transfer.failed()
+            transfer.close()
+        except Exception:  # the answer is not its affair any more
+            logger.exception("the connector failed")
 
-    async def _tell(self) -> None:
-        """Ends a stream that broke off."""
+    async def _note(self, error: LegFailedError | UpstreamBusyError) -> None:
+        """Lets another leg give the rest where that can be, else ends a stream that broke off."""
+        if self._headed is not None and isinstance(error, LegFailedError):
+            with contextlib.suppress(LegFailedError):
+                self._rest = self._rest or self._decode_request()
+                error.resume = self._resume
+                return
         if self._exchange.started:
             await self._exchange.end_with_error(engine_failed("the engine's answer broke off"))
 
+    async def _resume(self, decode: Leg) -> None:
+        """Gives the client what comes after the head. Raises as `run`."""
+        assert self._rest is not None
+        assert self._headed is not None
+        self._decode = decode
+        headers = [header for header in self._rest.headers if header[0] != RANK_HEADER]
+        if decode.booking.backend.dp_ranks > 1:
+            headers.append((RANK_HEADER, b"%d" % decode.booking.choice.dp_rank))
+        try:
+            await self._run_decode(replace(self._rest, headers=headers), self._headed)
+        except (LegFailedError, UpstreamBusyError) as error:
+            await self._note(error)
+            raise
+
     async def _run_sequential(self) -> None:
-        transfer, prefill = self._transfer, self._prefill
-        answer = await prefill.ask(transfer.prefill(), self._prefill_timeout)
-        if answer.status >= 400:  # it is about the request: no other engine would say otherwise
-            await self._give(answer)
+        prefill = self._prefill
+        answer = await prefill.ask(self._prefill_request(), self._prefill_timeout)
+        if answer.status >= 400:
+            await self._refused(answer)
             return
         prefill.booking.first_token()
-        with _FailureOf(prefill):
-            transfer.prefilled(document_of(prefill, answer))
-            finished = transfer.finished()
+        document = document_of(prefill, answer)
+        with FailureOf(prefill):
+            self._transfer.prefilled(document)
+            finished = self._transfer.finished()
         if finished is not None:
             prefill.booking.release()
             is_stream = finished.startswith(b"data:")
             headers = _STREAM_HEADERS if is_stream else answer.headers
             await self._give(WholeAnswer(200, headers, finished))
             return
-        relay = transfer.relay()
-        await self._send_head(relay)
-        with _FailureOf(prefill):
-            await transfer.ready()
-        await self._run_decode(transfer.decode(), relay)
+        with FailureOf(prefill):
+            relay = self._transfer.relay()
+            head = relay.head()
+        if head:
+            await self._send_head(head, relay)
+        with FailureOf(prefill):
+            await self._transfer.ready()
+        await self._run_decode(self._decode_request(), relay)
+
+    def _prefill_request(self) -> LegRequest:
+        with FailureOf(self._prefill):
+            return self._transfer.prefill()
+
+    def _decode_request(self) -> LegRequest:
+        with FailureOf(self._decode):
+            return self._transfer.decode()
+
+    async def _refused(self, answer: WholeAnswer) -> None:
+        """The prefill leg asks for other things than the client: one token, of which a tool call
+        cannot be made, say. Whether the request itself is wrong, another engine says of it whole;
+        where none can, this is the answer."""
+        if self._may_go_whole:
+            raise RefusedError
+        await self._give(answer)
 
     async def _run_decode(self, request: LegRequest, relay: AnswerRelay) -> None:
         begun = await self._decode.begin(request)
+        del request  # large
         try:
             self._prefill.booking.release()
             await self._relay(begun, relay)
@@ -123,15 +174,20 @@ class Handover:
             begun.response.close()
 
     async def _run_concurrent(self) -> None:
-        transfer = self._transfer
-        prefill = asyncio.ensure_future(self._prefill_beside())
-        decode = asyncio.ensure_future(self._decode.begin(transfer.decode()))
+        # Both are there before either leg is under way, so that neither is left alone.
+        asked, request = self._prefill_request(), self._decode_request()
+        prefill = asyncio.ensure_future(self._prefill_beside(asked))
+        decode = asyncio.ensure_future(self._decode.begin(request))
+        del asked, request  # large
         try:
             first = await first_answer(prefill, decode)
             if isinstance(first, WholeAnswer):
-                await self._give(first)
+                await self._refused(first)
                 return
-            await self._relay(first, transfer.relay())
+            with FailureOf(self._decode):
+                relay = self._transfer.relay()
+            await self._relay(first, relay)
+            self._decode.booking.release()
             await asyncio.wait({prefill}, timeout=_PREFILL_ENDS)
         finally:
             # The decode leg first: an engine that waits for a prefill that was ended may hang.
@@ -140,20 +196,18 @@ class Handover:
             finally:
                 await end(prefill, lambda _: None)
 
-    async def _prefill_beside(self) -> WholeAnswer:
-        answer = await self._prefill.ask(self._transfer.prefill(), self._prefill_timeout)
+    async def _prefill_beside(self, request: LegRequest) -> WholeAnswer:
+        answer = await self._prefill.ask(request, self._prefill_timeout)
         if answer.status < 400:
             self._prefill.booking.first_token()
             self._prefill.booking.release()
         return answer
 
-    async def _send_head(self, relay: AnswerRelay) -> None:
+    async def _send_head(self, head: bytes, relay: AnswerRelay) -> None:
         """What a streaming client gets before the decode leg has answered."""
-        head = relay.head()
-        if head:
-            await self._start_stream(200, _STREAM_HEADERS)
-            await self._exchange.send_chunk(head)
-            self._headed = relay
+        await self._start_stream(200, _STREAM_HEADERS)
+        await self._exchange.send_chunk(head)
+        self._headed = relay
 
     async def _relay(self, begun: Begun, relay: AnswerRelay) -> None:
         """The decode leg's answer to the client: a stream as it comes, any other one whole, so
@@ -168,12 +222,15 @@ class Handover:
                 await self._exchange.end_with_error(_refusal(status, body))
                 return
             if status < 400 and not relay.is_identity:
-                body = relay.whole(body)
+                with FailureOf(decode):
+                    body = relay.whole(body)
             await self._give(WholeAnswer(status, response.headers, body))
             return
         if self._headed is None:
             await self._start_stream(status, response.headers)
-        self._headed = None
+        self._headed = self._rest = None
+        self._close_transfer()
+        self._settled()
         await self._stream(begun, relay)
 
     async def _stream(self, begun: Begun, relay: AnswerRelay) -> None:
@@ -196,9 +253,11 @@ class Handover:
         await exchange.finish()
 
     async def _send_events(self, relay: AnswerRelay, events: bytes) -> None:
-        shown = events if relay.is_identity or not events else relay.chunk(events)
-        if shown:
-            await self._exchange.send_chunk(shown)
+        if events and not relay.is_identity:
+            with FailureOf(self._decode):
+                events = relay.chunk(events)
+        if events:
+            await self._exchange.send_chunk(events)
 
     async def _start_stream(self, status: int, headers: Headers) -> None:
         self._began(status)
@@ -233,8 +292,9 @@ def _refusal(status: int, body: bytes) -> ApiError:
         return ApiError(status, text, kind="invalid_request_error")
 
 
-class _FailureOf:
-    """Turns a connector's HandoffError into the failure of the leg, or of the one it names."""
+class FailureOf:
+    """Turns whatever a connector raises into the failure of the leg, or of the one that a
+    HandoffError names: an engine's answer may be of any shape, and a connector anybody's."""
 
     def __init__(self, leg: Leg) -> None:
         self._leg = leg
@@ -246,3 +306,8 @@ class _FailureOf:
         if isinstance(error, HandoffError):
             reason = "timeout" if error.timed_out else "protocol"
             raise LegFailedError(error.leg or self._leg.name, reason, str(error)) from error
+        if isinstance(error, Exception):
+            logger.warning("the connector failed", exc_info=error)
+            raise self._leg.broken(
+                f"the connector takes no such answer ({type(error).__name__})"
+            ) from error

@@ -27,11 +27,17 @@ MAX_PREFILL_ANSWER = 16 << 20
 """Bytes of a prefill leg's answer: one token, its logprobs and the transfer's parameters."""
 
 
+_NOT_NOW = (408, 429)
+
+
 class LegFailedError(Exception):
     """One leg of this attempt failed, and another worker may do better.
 
     Attributes:
-        reason: unreachable, timeout, broken, status_5xx, protocol.
+        reason: unreachable, timeout, broken, status_5xx, busy (408, 429), protocol.
+        status: the worker's where that is the failure.
+        retry_after: the seconds in its Retry-After.
+        had_begun: the head of a good answer had come.
         was_silent: the connection ended before a byte of the answer had come: it may have been an
             old one that the worker had just closed.
         also: the other leg's failure, where both failed at once.
@@ -46,8 +52,16 @@ class LegFailedError(Exception):
         self.leg = leg
         self.reason = reason
         self.was_silent = was_silent
+        self.status: int | None = None
+        self.retry_after: float | None = None
+        self.had_begun = False
         self.also: LegFailedError | None = None
         self.resume: Callable[[Leg], Awaitable[None]] | None = None
+
+    def without_frames(self) -> LegFailedError:
+        """Itself, no longer holding what the attempt had in hand: it may outlive that by far."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,11 @@ class WholeAnswer:
     status: int
     headers: Headers
     body: bytes
+
+
+class RefusedError(Exception):
+    """The prefill worker refuses its leg (4xx, 501). That is not the client's request: asked for
+    whole, it may be fine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +97,11 @@ class Leg:
         self.name = name
         self.booking = booking
         self._upstream = upstream
+        self._has_begun = False
 
     async def send(self, request: LegRequest) -> UpstreamResponse:
-        """The head of the worker's answer, of status below 500. Raises LegFailedError, and
+        """The head of the worker's answer, unless its status says that another worker may do
+        better: a 5xx but 501, which is about the request; 408, 429. Raises LegFailedError, and
         UpstreamBusyError where it is our own connections that are short."""
         backend = self.booking.backend
         backend.metrics.requests.inc()
@@ -92,11 +113,14 @@ class Leg:
             raise
         except UpstreamError as error:
             raise self.failed(error) from error
-        if response.status >= 500:
-            status = response.status
+        status = response.status
+        if status in _NOT_NOW or (status >= 500 and status != 501):
             response.close()
-            backend.metrics.failure("status_5xx")
-            raise LegFailedError(self.name, "status_5xx", f"{backend.url} answered {status}")
+            reason = "busy" if status in _NOT_NOW else "status_5xx"
+            failure = self._counted(reason, f"{backend.url} answered {status}")
+            failure.status, failure.retry_after = status, _retry_after(response.headers)
+            raise failure
+        self._has_begun = status < 400
         return response
 
     async def begin(self, request: LegRequest) -> Begun:
@@ -113,9 +137,8 @@ class Leg:
         try:
             return await within(timeout, self._ask(request))
         except asyncio.TimeoutError as error:
-            self.booking.backend.metrics.failure("timeout")
             message = f"{self.booking.backend.url}: no answer within {timeout:g} s"
-            raise LegFailedError(self.name, "timeout", message) from error
+            raise self._counted("timeout", message) from error
 
     async def _ask(self, request: LegRequest) -> WholeAnswer:
         response = await self.send(request)
@@ -148,14 +171,30 @@ class Leg:
     def failed(self, error: UpstreamError) -> LegFailedError:
         """The failure that an error of the client to the engines is, counted."""
         reason = failure_reason(error)
-        self.booking.backend.metrics.failure(reason)
         was_silent = reason == "broken" and not error.answered
-        return LegFailedError(self.name, reason, str(error), was_silent=was_silent)
+        return self._counted(reason, str(error), was_silent=was_silent)
 
     def broken(self, message: str) -> LegFailedError:
         """The worker answered, and not as the protocol says; counted."""
         self.booking.backend.metrics.failure("broken")
-        return LegFailedError(self.name, "protocol", f"{self.booking.backend.url}: {message}")
+        return self._error("protocol", f"{self.booking.backend.url}: {message}")
+
+    def _counted(self, reason: str, message: str, *, was_silent: bool = False) -> LegFailedError:
+        self.booking.backend.metrics.failure(reason)
+        return self._error(reason, message, was_silent=was_silent)
+
+    def _error(self, reason: str, message: str, *, was_silent: bool = False) -> LegFailedError:
+        error = LegFailedError(self.name, reason, message, was_silent=was_silent)
+        error.had_begun = self._has_begun
+        return error
+
+
+def _retry_after(headers: Headers) -> float | None:
+    """The seconds of the header of that name; None without it, and for a date."""
+    for name, value in headers:
+        if name.lower() == b"retry-after" and value.isdigit() and len(value) < 10:
+            return float(value)
+    return None
 
 
 def document_of(leg: Leg, answer: WholeAnswer) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from kvroute.frontend.disagg_settings import Role
 from kvroute.frontend.errors import ApiError, no_backend
 from kvroute.frontend.policy_choice import PolicySpec, needs_tokens
 from kvroute.frontend.prompts import TokenIds
-from kvroute.frontend.protocols import Phase, Reservation, Router
+from kvroute.frontend.protocols import Phase, Reservation, Router, Selection, WorkerRef
 from kvroute.frontend.reserving import NoPrefillWorkerError, Reserving, refusals
 
 _WORKER_OF: Mapping[Phase, str] = {"prefill": "prefill worker", "decode": "decode worker"}
@@ -52,7 +52,8 @@ class ModelGroup:
         self._cooldown = cooldown
         self._clock = clock
         self._resting = False
-        self._has_roles = any(backend.role != "both" for backend in backends)
+        self.has_roles = any(backend.role != "both" for backend in backends)
+        """Whether not every backend serves every phase."""
         self._numbers = itertools.count()
         self._turn = itertools.count()
 
@@ -67,8 +68,10 @@ class ModelGroup:
         expected_output_tokens: int | None,
         excluded: set[str],
         phase: Phase = "whole",
+        at: Selection | None = None,
     ) -> Booking:
-        """Chooses a target by the first prompt and books all prompts and copies on it.
+        """Chooses a target by the first prompt and books all prompts and copies on it; of the
+        target `at` alone, where one is given.
 
         `prompts` has the token ids of at least one prompt; empty are unknown ones, booked as a
         single token that matches nothing. An unknown first prompt goes where there is room.
@@ -76,7 +79,11 @@ class ModelGroup:
         are over their thresholds.
         """
         asked = self._reserving(request_id, expected_output_tokens, session_id, salt)
-        allowed = self._allowed(excluded, phase)
+        allowed: Sequence[WorkerRef] | None = self._allowed(excluded, phase)
+        if at is not None:
+            if allowed is not None and at.worker not in allowed:
+                raise no_backend(f"{at.worker} takes no {phase} requests now")
+            allowed = [(at.worker, at.dp_rank)]
         with refusals():
             first = asked.one(prompts[0], allowed, phase)
             return self._booking(asked.all_of(first, prompts, copies, phase))
@@ -212,7 +219,7 @@ class ModelGroup:
         backend = self.backends[url]
         backend.metrics.role(role, before=backend.role)
         backend.role = role
-        self._has_roles = any(backend.role != "both" for backend in self.backends.values())
+        self.has_roles = any(backend.role != "both" for backend in self.backends.values())
         self.made_room()
 
     def in_turn(self) -> Iterator[Backend]:
@@ -261,7 +268,7 @@ class ModelGroup:
     def _allowed(self, excluded: set[str], phase: Phase) -> list[str] | None:
         """Names of the workers that may be chosen; None for all of them."""
         all_healthy = all(backend.healthy for backend in self.backends.values())
-        if not excluded and all_healthy and not self._resting and not self._has_roles:
+        if not excluded and all_healthy and not self._resting and not self.has_roles:
             return None
         healthy = [
             backend
@@ -278,7 +285,7 @@ class ModelGroup:
 
     def _kind(self, phase: Phase) -> str:
         """What serves the phase, in words."""
-        if not self._has_roles:
+        if not self.has_roles:
             return "backend"
         if phase == "whole" and not all(b.decoder_serves_whole for b in self.backends.values()):
             return "worker of both roles"

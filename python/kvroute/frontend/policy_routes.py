@@ -50,6 +50,10 @@ async def change_policy(
     require_permission(request, services.settings.api_key)
     if phase is not None and not services.settings.is_disaggregated:
         raise bad_request("phase: expected none where workers have no roles", "phase")
+    if phase is not None and services.settings.chooses_pairs:
+        raise bad_request(
+            "phase: expected none where pair_choice is joint: no phase has a policy then", "phase"
+        )
     policy = _parse_policy(await read_small_body(request))
     groups = groups_of(services.fleet, model)
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from kvroute.admission import AdmissionQueue, QueueFull, QueueTimeout
@@ -13,7 +14,7 @@ from kvroute.frontend.errors import ApiError, bad_request, no_room
 from kvroute.frontend.fleet import Fleet
 from kvroute.frontend.intake import Job
 from kvroute.frontend.model_group import ModelGroup
-from kvroute.frontend.protocols import Phase
+from kvroute.frontend.protocols import Phase, Selection
 from kvroute.frontend.reserving import OverloadedError
 from kvroute.frontend.settings import Settings
 
@@ -43,13 +44,20 @@ class Admission:
             group.made_room = queue.made_room
             self._metrics.queue_length.labels(group.name).set_function(queue.__len__)
 
-    async def book(self, job: Job, excluded: set[str], phase: Phase = "whole") -> Booking:
-        """A booking of the job's prompts on a backend that is not `excluded`.
+    async def book(
+        self, job: Job, excluded: set[str], phase: Phase = "whole", at: Selection | None = None
+    ) -> Booking:
+        """A booking of the job's prompts on a backend that is not `excluded`: where the choice `at`
+        says, if it still takes them.
 
         Raises ApiError 503 where nobody can be chosen, with a Retry-After where all are over their
         thresholds: at once without a queue, else when it is full or the wait was too long.
         """
-        return await self._admit(job, excluded, lambda: self.book_now(job, excluded, phase))
+        if at is not None:
+            with contextlib.suppress(OverloadedError, ApiError):
+                return self.book_now(job, excluded, phase, at)
+        eligibility = _eligibility(job.group, phase, excluded)
+        return await self._admit(job, eligibility, lambda: self.book_now(job, excluded, phase))
 
     async def book_pair(
         self, job: Job, excluded_prefill: set[str], excluded_decode: set[str]
@@ -70,14 +78,17 @@ class Admission:
             )
             elapsed = time.perf_counter() - started
             self._metrics.decision_time.labels(job.group.name).observe(elapsed)
+            if pair.prefill.backend is pair.decode.backend:
+                return pair  # nobody needs a pair of one: it goes whole, and is counted then
             phases: tuple[Phase, Phase] = ("prefill", "decode")
             for booking, phase in zip(pair, phases, strict=True):
                 self._count(job, booking, phase)
             return pair
 
-        return await self._admit(job, excluded_decode, attempt)
+        eligibility = ("pair", frozenset(excluded_prefill), frozenset(excluded_decode))
+        return await self._admit(job, eligibility, attempt)
 
-    async def _admit(self, job: Job, excluded: set[str], attempt: Callable[[], T]) -> T:
+    async def _admit(self, job: Job, eligibility: Hashable, attempt: Callable[[], T]) -> T:
         """What `attempt` gives, after a wait where it has to."""
         group = job.group
         queue = self._queues.get(group.name)
@@ -93,7 +104,7 @@ class Admission:
                 uncached_tokens=_uncached_tokens(group, job),
                 priority=_priority(job),
                 tenant=_tenant(job),
-                eligibility=frozenset(excluded) or None,
+                eligibility=eligibility,
             )
         except QueueFull as error:
             self._metrics.queue_refusals.labels(group.name, "full").inc()
@@ -108,8 +119,11 @@ class Admission:
         for queue in self._queues.values():
             queue.close()
 
-    def book_now(self, job: Job, excluded: set[str], phase: Phase = "whole") -> Booking:
-        """The same without a wait. OverloadedError where all are over their thresholds."""
+    def book_now(
+        self, job: Job, excluded: set[str], phase: Phase = "whole", at: Selection | None = None
+    ) -> Booking:
+        """The same without a wait, and nowhere else than `at`. OverloadedError where all are over
+        their thresholds."""
         started = time.perf_counter()
         booking = job.group.reserve(
             job.prompts,
@@ -120,6 +134,7 @@ class Admission:
             expected_output_tokens=job.request.expected_output_tokens,
             excluded=excluded,
             phase=phase,
+            at=at,
         )
         elapsed = time.perf_counter() - started
         self._metrics.decision_time.labels(job.group.name).observe(elapsed)
@@ -133,6 +148,13 @@ class Admission:
             booking.backend.metrics.prompt_tokens.inc(len(job.prompts[0]))
             booking.backend.metrics.overlap_tokens.inc(choice.cached_tokens)
             self._metrics.hit_tokens.labels(name).observe(choice.cached_tokens)
+
+
+def _eligibility(group: ModelGroup, phase: Phase, excluded: set[str]) -> Hashable:
+    """Equal for requests that the same workers may serve, as `AdmissionQueue.admit` wants it."""
+    if group.has_roles:
+        return phase, frozenset(excluded)
+    return frozenset(excluded) or None
 
 
 def _uncached_tokens(group: ModelGroup, job: Job) -> Callable[[], int]:

@@ -54,30 +54,18 @@ def test_a_decoder_of_which_nothing_is_known_holds_nothing() -> None:
     assert condition.decide(99, prefill_workers=1).reason == "cached_at_decoder"
 
 
-@pytest.mark.parametrize(
-    ("workers", "saturated", "reason"),
-    [
-        (0, False, "no_prefill_worker"),
-        (1, True, "prefill_saturated"),
-        (0, True, "no_prefill_worker"),
-    ],
-)
-def test_without_room_for_a_prefill_a_request_stays(
-    workers: int, saturated: bool, reason: str
-) -> None:
-    decision = Condition().decide(500, prefill_workers=workers, prefill_saturated=saturated)
-    assert (decision.two_legs, decision.reason) == (False, reason)
+def test_without_a_prefill_worker_a_request_stays() -> None:
+    decision = Condition().decide(500, prefill_workers=0)
+    assert (decision.two_legs, decision.reason) == (False, "no_prefill_worker")
 
 
 @SETTINGS
-@given(
-    st.integers(-5, 200), st.none() | st.integers(0, 200), COUNTS, st.integers(0, 2), st.booleans()
-)
+@given(st.integers(-5, 200), st.none() | st.integers(0, 200), COUNTS, st.integers(0, 2))
 def test_the_reason_tells_the_path(
-    threshold: int, uncached: int | None, tokens: int, workers: int, saturated: bool
+    threshold: int, uncached: int | None, tokens: int, workers: int
 ) -> None:
     decision = Condition(threshold, uncached).decide(
-        tokens, prefill_workers=workers, prefill_saturated=saturated, uncached_tokens=tokens // 2
+        tokens, prefill_workers=workers, uncached_tokens=tokens // 2
     )
     assert decision.two_legs is (decision.reason == "disaggregated")
 
