@@ -33,12 +33,12 @@ def ticks_during(call: Callable[[], object]) -> int:
             ready.set()
             time.sleep(0)  # gives the GIL back
 
-    thread = threading.Thread(target=tick)
-    thread.start()
-    ready.wait()
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(30)
+    sys.setswitchinterval(30)  # holds for waits that begin from now on
     try:
+        thread = threading.Thread(target=tick)
+        thread.start()
+        ready.wait()
         before = ticks
         call()
         return ticks - before
@@ -52,10 +52,15 @@ def test_a_decision_lets_other_threads_run() -> None:
     router = kvroute.KvRouter(16, seed=1)
     router.add_worker("w")
     prompt = array("I", range(3_000_000))  # about half a millisecond of hashing each time
-    assert ticks_during(lambda: [router.select_worker(prompt) for _ in range(20)]) > 0
-    assert ticks_during(lambda: kvroute.hash_blocks(prompt, 16)) >= 0
+
+    def lets_others_run(call: Callable[[], object]) -> bool:
+        """Whether any of many calls does: on a busy machine the other thread may come too late."""
+        return any(ticks_during(call) for _ in range(200))
+
+    assert lets_others_run(lambda: router.select_worker(prompt))
+    assert lets_others_run(lambda: kvroute.hash_blocks(prompt, 16))
     # That the measure can fail: this keeps the GIL.
-    assert ticks_during(lambda: sum(range(3_000_000))) == 0
+    assert not lets_others_run(lambda: sum(range(100_000)))
 
 
 def test_daemon_threads_in_a_call_do_not_disturb_the_exit() -> None:
