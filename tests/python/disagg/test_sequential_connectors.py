@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from functools import partial
 from typing import Any
 
-import msgpack
 import orjson
 import pytest
-import zmq
-import zmq.asyncio
 from handoffs import body_of, client_request, handoff, header_of
 from kvroute.disagg.connector import HandoffError
-from kvroute.disagg.connectors.p2p_nccl import P2pNcclConnector
-from kvroute.disagg.connectors.registrations import Registrations
 from kvroute.disagg.legs import Worker
 from kvroute.disagg.registry import ConnectorError, make_connector
 
@@ -148,86 +141,6 @@ def test_p2p_nccl_puts_both_addresses_into_the_request_id() -> None:
     assert body_of(transfer.decode()) == FIELDS
 
 
-def registration(kind: str, http: object, address: object) -> bytes:
-    packed = msgpack.packb({"type": kind, "http_address": http, "zmq_address": address})
-    assert isinstance(packed, bytes)
-    return packed
-
-
-async def test_p2p_nccl_learns_addresses_from_engines_that_register(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    options = {"registration_host": "127.0.0.1", "registration_port": 0}
-    connector = make_connector("p2p_nccl", options)
-    assert isinstance(connector, P2pNcclConnector)
-    started = handoff(client_request(FIELDS, chat=True))
-    with pytest.raises(HandoffError, match="prefill worker http://prefill:8100 has not registered"):
-        connector.begin(started)
-    both = asyncio.Event()
-    take = Registrations.take
-
-    def taken(engines: Registrations, frames: list[bytes]) -> None:
-        take(engines, frames)
-        if engines.zmq_address("http://decode:8200") is not None:
-            both.set()
-
-    monkeypatch.setattr(
-        connector.registrations._binding, "_take", partial(taken, connector.registrations)
-    )
-    await connector.open()
-    context = zmq.asyncio.Context()
-    try:
-        socket = context.socket(zmq.DEALER)
-        socket.connect(connector.registrations.endpoint)
-        await socket.send(registration("P", "prefill:8100", "10.0.0.1:21001"))
-        await socket.send(registration("D", "decode:8200", "10.0.0.2:22001"))
-        await both.wait()
-        leg = connector.begin(started).prefill()
-        assert b"10.0.0.1:21001" in header_of(leg, b"x-request-id")[0]
-    finally:
-        context.destroy(linger=0)
-        await connector.close()
-
-
-def test_an_engine_that_is_not_heard_again_is_forgotten() -> None:
-    now = [0.0]
-    engines = Registrations({}, "127.0.0.1", None, lifetime=10, clock=lambda: now[0])
-    engines.take([b"id", registration("P", "P:1", "a:2")])
-    now[0] = 10.0
-    assert engines.zmq_address("http://p:1/") == "a:2"
-    engines.take([b"id", registration("P", "p:1", "b:2")])
-    now[0] = 20.1
-    assert engines.zmq_address("http://p:1") is None
-
-
-@pytest.mark.parametrize(
-    "frames",
-    [
-        [],
-        [b"id"],
-        [b"id", b"\xc1"],
-        [b"id", registration("X", "p:1", "a:2")],
-        [b"id", registration("P", 5, "a:2")],
-        [b"id", registration("P", "p:1", "a")],
-        [b"id", registration("P", "p:1", "a:2\r\nx: 3")],
-        [b"id", registration("P", "p:1", "a___decode_addr_b:2")],
-    ],
-)
-def test_what_is_no_registration_is_counted_and_dropped(frames: list[bytes]) -> None:
-    engines = Registrations({}, "127.0.0.1", None, lifetime=10)
-    engines.take(frames)
-    assert engines.malformed == 1
-    assert engines.zmq_address("http://p:1") is None
-
-
-def test_registrations_are_bounded() -> None:
-    engines = Registrations({}, "127.0.0.1", None, lifetime=10)
-    for port in range(1, 5000):
-        engines.take([b"id", registration("P", f"p:{port}", "a:2")])
-    assert engines.zmq_address("http://p:1") is None
-    assert engines.zmq_address("http://p:4999") == "a:2"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -236,6 +149,8 @@ def test_registrations_are_bounded() -> None:
         ({"addresses": 5}, "addresses: expected an object"),
         ({"registration_port": 70000}, "registration_port: expected a port"),
         ({"registration_lifetime": 0}, "registration_lifetime: expected more than 0"),
+        ({"registration_peers": "10.0.0.1"}, 'registration_peers: expected "any" or a list'),
+        ({"registration_peers": ["p0"]}, "registration_peers: expected IP addresses, got 'p0'"),
     ],
 )
 def test_wrong_p2p_nccl_options_are_refused(options: dict[str, Any], message: str) -> None:

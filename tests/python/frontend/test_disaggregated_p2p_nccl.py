@@ -80,7 +80,7 @@ async def test_an_engine_that_has_not_registered_is_done_without(
     async with deployment("p2p_nccl", 2, 2, tmp_path, **registering) as fleet:
         await have_registered(fleet, *fleet.prefill, *fleet.decode)
         engine = (fleet.prefill if role == "prefill" else fleet.decode)[0]
-        del registrations_of(fleet)._heard[engine.http_url.removeprefix("http://")]
+        del registrations_of(fleet)._heard[engine.http_url]
         for number in range(2):  # one of them meets it
             await check(fleet, COMPLETION, stream, prompt=[number, *PROMPT], max_tokens=9)
         await fleet.settled()

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import msgpack  # type: ignore[import-untyped] # it has none
-import zmq
 
 from kvroute.disagg.connector import HandoffError
 from kvroute.disagg.connectors.zmq_binding import ZmqBinding
@@ -53,7 +52,7 @@ class Notices:
         self.counts = NoticeCounts()
         self._waits: dict[str, _Wait] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
-        self._binding = ZmqBinding(zmq.PULL, host, port, self._frames, "proxy_host, proxy_port")
+        self._binding = ZmqBinding("PULL", host, port, self._frames, "proxy_host, proxy_port")
 
     @property
     def endpoint(self) -> str:
@@ -106,7 +105,7 @@ class Notices:
         if wait.missing > 0:
             raise HandoffError("lmcache: closed while waiting for the transfer's notice")
 
-    def _frames(self, frames: list[bytes]) -> None:
+    def _frames(self, frames: list[bytes], _address: str) -> None:
         self.take(frames[0] if len(frames) == 1 else b"")
 
     def take(self, message: bytes) -> None:

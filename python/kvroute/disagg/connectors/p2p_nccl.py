@@ -8,7 +8,8 @@ address}_{hex}``; the prefill leg is the request for one token, the decode leg t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from kvroute.disagg.connectors.option_values import (
 )
 from kvroute.disagg.connectors.refusals import shared_refusal
 from kvroute.disagg.connectors.registrations import Registrations, is_address
+from kvroute.disagg.connectors.worker_hosts import ANY, WorkerHosts
 from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest, Worker
 from kvroute.disagg.usage import UsageChange, UsageRelay, prefill_change
 
@@ -32,12 +34,15 @@ class P2pNcclOptions:
     registration_host, registration_port: where engines register (``proxy_ip``, ``proxy_port``
         of their connector's configuration). A port of None: they do not.
     registration_lifetime: seconds after which an engine that is not heard again is unknown.
+    registration_peers: IP addresses that may register any engine of the fleet; every engine's own
+        host may register it without that. "any": whoever reaches the port may.
     addresses: ZMQ addresses ("host:port") by engine URL, of engines that do not register.
     """
 
     registration_host: str = "0.0.0.0"
     registration_port: int | None = 30001
     registration_lifetime: float = 30.0
+    registration_peers: str | Sequence[str] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -45,6 +50,8 @@ class P2pNcclOptions:
         if self.registration_port is not None:
             checked_port("registration_port", self.registration_port, least=0)
         checked_seconds("registration_lifetime", self.registration_lifetime)
+        peers = _checked_peers("registration_peers", self.registration_peers)
+        object.__setattr__(self, "registration_peers", peers)
         if not isinstance(self.addresses, Mapping):
             raise ValueError(f"addresses: expected an object keyed by URL, got {self.addresses!r}")
         for url, address in self.addresses.items():
@@ -98,6 +105,7 @@ class P2pNcclConnector(Connector):
             options.registration_host,
             options.registration_port,
             options.registration_lifetime,
+            WorkerHosts(options.registration_peers),
         )
 
     async def open(self, fetch: Fetch | None = None) -> None:  # noqa: ARG002 - engines come to us
@@ -106,8 +114,16 @@ class P2pNcclConnector(Connector):
     async def close(self) -> None:
         await self.registrations.close()
 
+    def workers_are(self, prefill: Sequence[Worker], decode: Sequence[Worker]) -> None:
+        self.registrations.workers_are(worker.url for worker in (*prefill, *decode))
+
     def messages(self) -> Mapping[str, int]:
-        return {"taken": self.registrations.taken, "malformed": self.registrations.malformed}
+        engines = self.registrations
+        return {
+            "taken": engines.taken,
+            "malformed": engines.malformed,
+            "refused": engines.refused,
+        }
 
     def refusal(self, request: ClientRequest) -> str | None:
         return shared_refusal(request)
@@ -122,3 +138,17 @@ class P2pNcclConnector(Connector):
             message = f"p2p_nccl: {leg} worker {worker.url} has not registered"
             raise HandoffError(message, leg=leg)
         return address
+
+
+def _checked_peers(name: str, value: object) -> str | tuple[str, ...]:
+    """ANY, or IP addresses."""
+    if value == ANY:
+        return ANY
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f'{name}: expected "{ANY}" or a list of IP addresses, got {value!r}')
+    for address in value:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise ValueError(f"{name}: expected IP addresses, got {address!r}") from None
+    return tuple(value)

@@ -9,28 +9,28 @@ engine's DEALER sends the proxy's ROUTER a msgpack map ``{"type": "P" | "D", "ht
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Mapping
 
 import msgpack  # type: ignore[import-untyped] # it has none
-import zmq
 
+from kvroute.disagg.connectors.option_values import same_url
+from kvroute.disagg.connectors.worker_hosts import WorkerHosts
 from kvroute.disagg.connectors.zmq_binding import ZmqBinding
 
-_MAX_ENGINES = 4096
 _KINDS = ("P", "D")
 
 
 class Registrations:
-    """What engines have registered, and what was configured. One event loop's.
+    """What the fleet's engines have registered, and what was configured. One event loop's.
 
-    Bounded to 4096 engines: the one heard longest ago goes first.
+    Taken is only what an engine of the fleet says from its own host, see `WorkerHosts`: memory is
+    bounded by the fleet. An engine's host may say of its own engines what it likes.
 
     Args:
         fixed: ZMQ addresses by engine URL; they are never forgotten and win.
         host, port: to bind, as `ZmqBinding` takes them; a port of None binds nothing.
         lifetime: seconds after which an engine that is not heard again is forgotten.
+        hosts: who may register what.
         clock: seconds, monotonic.
     """
 
@@ -40,38 +40,49 @@ class Registrations:
         host: str,
         port: int | None,
         lifetime: float,
+        hosts: WorkerHosts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.taken = 0
         self.malformed = 0
-        """Messages that were a registration, and that were none."""
-        self._fixed = {http_address(url): address for url, address in fixed.items()}
+        self.refused = 0
+        """Messages that were a registration; that were none; and that were one of no engine of the
+        fleet, or not from that engine's host."""
+        self._fixed = {same_url(url): address for url, address in fixed.items()}
         self._lifetime = lifetime
+        self._hosts = hosts
         self._clock = clock
-        self._heard: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._heard: dict[str, tuple[float, str]] = {}
         self._binding: ZmqBinding | None = None
         if port is not None:
             name = "registration_host, registration_port"
-            self._binding = ZmqBinding(zmq.ROUTER, host, port, self.take, name)
+            self._binding = ZmqBinding("ROUTER", host, port, self.take, name)
 
     @property
     def endpoint(self) -> str:
         """What is bound; "" where nothing is."""
         return "" if self._binding is None else self._binding.endpoint
 
+    def workers_are(self, urls: Iterable[str]) -> None:
+        """Tells the fleet's engines; what others have registered is forgotten."""
+        self._hosts.workers_are(urls)
+        self._heard = {url: heard for url, heard in self._heard.items() if url in self._hosts}
+
     async def open(self) -> None:
         """Binds, where a port is configured. Raises OSError naming the address."""
         if self._binding is not None:
+            await self._hosts.open()
             await self._binding.open()
 
     async def close(self) -> None:
         """Idempotent."""
         if self._binding is not None:
             await self._binding.close()
+            await self._hosts.close()
 
     def zmq_address(self, url: str) -> str | None:
         """Of the engine at `url`; None where it has not registered, or not lately."""
-        key = http_address(url)
+        key = same_url(url)
         fixed = self._fixed.get(key)
         if fixed is not None:
             return fixed
@@ -80,33 +91,25 @@ class Registrations:
             return None
         return heard[1]
 
-    def take(self, frames: list[bytes]) -> None:
-        """Reads one message: [identity, registration]. Never raises."""
+    def take(self, frames: list[bytes], peer: str) -> None:
+        """Reads one message from the host `peer`. Never raises."""
         try:
-            fields = msgpack.unpackb(frames[-1]) if len(frames) in (2, 3) else None
+            fields = msgpack.unpackb(frames[-1]) if len(frames) in (1, 2) else None
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
             fields = None
         if not isinstance(fields, dict) or fields.get("type") not in _KINDS:
             self.malformed += 1
             return
         engine, address = fields.get("http_address"), fields.get("zmq_address")
-        if not (is_address(engine) and is_address(address)):
+        if not (isinstance(engine, str) and is_address(engine) and is_address(address)):
             self.malformed += 1
             return
+        url = self._hosts.worker_of(engine, peer)
+        if url is None:
+            self.refused += 1
+            return
         self.taken += 1
-        key = str(engine).lower()
-        self._heard[key] = (self._clock(), str(address))
-        self._heard.move_to_end(key)
-        if len(self._heard) > _MAX_ENGINES:
-            self._heard.popitem(last=False)
-
-
-def http_address(url: str) -> str:
-    """How an engine names its own URL: "host:port"."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        self._heard[url] = (self._clock(), str(address))
 
 
 def is_address(address: object) -> bool:
