@@ -86,14 +86,23 @@ def test_an_entry_goes_before_the_receiver_of_the_only_decoder() -> None:
     assert registry.receiver("http://e").host == "only"
 
 
-def test_the_only_decoder_may_be_another_after_the_fleet_changed() -> None:
-    registry = DecoderRegistry({}, Receiver("only", (1,), (2,)))
+def test_the_only_receiver_is_the_first_decoder_s_whatever_becomes_of_the_fleet() -> None:
+    registry = DecoderRegistry(read_registry({URL: ENTRY}), Receiver("only", (1,), (2,)))
     registry.decoders_are(["http://e"])
     assert registry.receiver("http://e:80").host == "only"
-    with pytest.raises(UnknownDecoderError, match="there are 2"):
+    registry.decoders_are([])
+    with pytest.raises(ValueError, match="http://f:80; decoder_host .* for http://e:80"):
+        registry.decoders_are(["http://f"])
+    with pytest.raises(UnknownDecoderError, match="http://f:80; decoder_host .* for http://e:80"):
         registry.receiver("http://f")
-    registry.decoders_are(["http://f"])
-    assert registry.receiver("http://f").host == "only"
+    registry.decoders_are([URL, "http://e"])
+    assert registry.receiver("http://e").host == "only"
+
+
+def test_the_only_receiver_is_not_for_one_of_several() -> None:
+    registry = DecoderRegistry({}, Receiver("only", (1,), (2,)))
+    with pytest.raises(ValueError, match="http://e:80; decoder_host .* for one decoder"):
+        registry.decoders_are(["http://e", "http://f"])
 
 
 def test_without_an_entry_the_decoder_is_named() -> None:

@@ -56,6 +56,33 @@ def test_nixl_carries_the_params_of_the_answer_as_they_are() -> None:
     assert body_of(leg) == {**FIELDS, "kv_transfer_params": NIXL_PARAMS}
 
 
+@pytest.mark.parametrize(
+    ("told", "prefill", "decode", "passed"),
+    [
+        ("localhost", "p", "d", "p"),
+        ("127.0.0.1", "p", "d", "p"),
+        ("::1", "[fd00::1]", "d", "fd00::1"),
+        ("0.0.0.0", "p", "p", "p"),
+        ("::", "p", "d", "p"),
+        ("localhost", "p", "p", "localhost"),
+        ("localhost", "127.0.0.1", "d", "localhost"),
+        ("10.0.0.7", "p", "d", "10.0.0.7"),
+        ("other", "p", "d", "other"),
+        (None, "p", "d", None),
+        ([1], "p", "d", [1]),
+    ],
+)
+def test_nixl_s_host_is_one_that_the_decode_engine_can_reach(
+    told: object, prefill: str, decode: str, passed: object
+) -> None:
+    request = client_request(FIELDS, chat=True)
+    workers = (Worker(f"http://{prefill}:8100"), Worker(f"http://{decode}:8200"))
+    transfer = make_connector("nixl").begin(handoff(request, *workers))
+    transfer.prefilled({"kv_transfer_params": {**NIXL_PARAMS, "remote_host": told}})
+    params = {**NIXL_PARAMS, "remote_host": passed}
+    assert body_of(transfer.decode())["kv_transfer_params"] == params
+
+
 @pytest.mark.parametrize("answer", [{}, {"kv_transfer_params": None}, {"kv_transfer_params": {}}])
 def test_nixl_without_params_decodes_without(answer: dict[str, Any]) -> None:
     transfer = make_connector("nixl").begin(handoff(client_request(FIELDS, chat=True)))

@@ -125,20 +125,24 @@ class DecoderRegistry:
 
     Args:
         entries: by URL, as `read_registry` gives them.
-        only: the receiver of the deployment's one decoder, whatever its URL (``--decoder-*``).
+        only: the receiver of the deployment's one decoder (``--decoder-*``): of the first one that
+            is told or asked for and has no entry, and never of another one.
     """
 
     def __init__(self, entries: Mapping[str, Receiver], only: Receiver | None = None) -> None:
         self._entries = dict(entries)
         self._only = only
-        self._decoders: set[str] = set()
+        self._only_url: str | None = None
 
     def decoders_are(self, urls: Iterable[str]) -> None:
         """Tells the fleet's decoders. Raises ValueError for those that nothing is known of."""
-        self._decoders = {same_url(url) for url in urls}
-        missing = sorted(self._decoders - self._entries.keys())
-        if missing and (self._only is None or len(self._decoders) > 1):
-            raise ValueError(self._complaint(missing[0]))
+        decoders = {same_url(url) for url in urls}
+        missing = sorted(decoders - self._entries.keys())
+        if missing and len(decoders) == 1:
+            self._give_only_to(missing[0])
+        unknown = [url for url in missing if url != self._only_url]
+        if unknown:
+            raise ValueError(self._complaint(unknown[0]))
 
     def receiver(self, url: str) -> Receiver:
         """Of the decoder at `url`. Raises UnknownDecoderError."""
@@ -146,15 +150,20 @@ class DecoderRegistry:
         found = self._entries.get(key)
         if found is not None:
             return found
-        self._decoders.add(key)
-        if self._only is None or len(self._decoders) > 1:
+        self._give_only_to(key)
+        if self._only is None or key != self._only_url:
             raise UnknownDecoderError(self._complaint(key))
         return self._only
+
+    def _give_only_to(self, url: str) -> None:
+        if self._only is not None and self._only_url is None:
+            self._only_url = url
 
     def _complaint(self, url: str) -> str:
         if self._only is None:
             return f"decoder_registry: no entry for decoder {url}"
+        owner = "one decoder" if self._only_url is None else self._only_url
         return (
             f"decoder_registry: no entry for decoder {url}; decoder_host and its ports are for "
-            f"one decoder, there are {len(self._decoders)}"
+            f"{owner}"
         )

@@ -2,18 +2,22 @@
 
 Source: vLLM, tests/v1/kv_connector/nixl_integration/toy_proxy_server.py and
 vllm/distributed/kv_transfer/kv_connector/v1/nixl. Sequential: the prefill leg's answer tells where
-the blocks are, and the decode leg is told so. What it tells is opaque, since versions differ in it.
+the blocks are, and the decode leg is told so. What it tells is opaque, since versions differ in it,
+but for ``remote_host`` where that is no address for another machine: vLLM says what
+``VLLM_NIXL_SIDE_CHANNEL_HOST`` is, "localhost" unless it is set, and 0.0.0.0 where it listens so.
 The prefill engine holds the blocks until they are read or have expired.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kvroute.disagg.connector import AnswerRelay, Connector, HandoffError, Transfer
 from kvroute.disagg.connectors.leg_requests import leg_request, prefill_fields
+from kvroute.disagg.connectors.option_values import url_host
 from kvroute.disagg.connectors.refusals import shared_refusal
 from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest
 from kvroute.disagg.usage import UsageChange, UsageRelay, prefill_change
@@ -51,8 +55,17 @@ class NixlTransfer(Transfer):
         params = answer.get(PARAMS)
         if params is not None and not isinstance(params, dict):
             raise HandoffError(f"prefill leg: expected {PARAMS} to be an object, got {params!r}")
-        self._params = params or None
+        self._params = self._reachable(params) if params else None
         self._usage = prefill_change(answer)
+
+    def _reachable(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the prefill worker's host in place of one that the decode worker cannot mean."""
+        told = params.get("remote_host")
+        prefill, decode = url_host(self._handoff.prefill.url), url_host(self._handoff.decode.url)
+        is_wrong = _is_unspecified(told) or (
+            _is_loopback(told) and prefill != decode and not _is_loopback(prefill)
+        )
+        return {**params, "remote_host": prefill} if is_wrong else params
 
     def decode(self) -> LegRequest:
         request = self._handoff.request
@@ -79,3 +92,18 @@ class NixlConnector(Connector):
 
     def begin(self, handoff: Handoff) -> Transfer:
         return NixlTransfer(handoff)
+
+
+def _is_unspecified(host: object) -> bool:
+    return host in ("0.0.0.0", "::", "[::]")
+
+
+def _is_loopback(host: object) -> bool:
+    if not isinstance(host, str):
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
