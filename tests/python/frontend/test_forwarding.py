@@ -16,6 +16,7 @@ from frontend_harness import (
     replies,
     running_frontend,
 )
+from kvroute.frontend.exchange import Exchange
 
 CHUNKS = chunk(b"data: 1\n\n") + b"0\r\n\r\n"
 
@@ -280,3 +281,13 @@ async def test_a_client_of_http_1_0_gets_an_answer_without_chunks(stream: bool) 
         assert b"transfer-encoding" not in head.lower()
         assert rest == (events if stream else b"{}")
         writer.close()
+
+
+async def test_what_any_connection_header_lists_is_not_forwarded() -> None:
+    async def nothing(*_: Any) -> Any: ...
+
+    names = (b"x-first", b"x-second", b"x-third", b"x-kept")
+    listed = [(b"connection", b"close, X-First"), (b"connection", b"x-second , X-Third")]
+    scope = {"headers": [*listed, *((name, b"1") for name in names)]}
+    forwarded = Exchange(scope, nothing, nothing).forwarded_headers()
+    assert {name for name, _ in forwarded} == {b"x-kept", b"x-request-id"}
