@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from handoffs import client_request
+from handoffs import client_request, handoff
 from kvroute.disagg.connector import Connector
 from kvroute.disagg.registry import make_connector
 
@@ -36,6 +36,27 @@ def connector(name: str) -> Connector:
 )
 def test_what_no_protocol_serves_goes_whole(name: str, fields: dict[str, Any], reason: str) -> None:
     assert connector(name).refusal(client_request({**TEXT, **fields})) == reason
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", [list, dict])
+def test_a_body_that_can_be_read_and_not_be_written_goes_whole(name: str, kind: type) -> None:
+    def nested(levels: int) -> Any:
+        value: Any = 1
+        for _ in range(levels):
+            value = [value] if kind is list else {"a": value}
+        return value
+
+    asked = connector(name)
+    for field in ("metadata", "messages"):
+        assert asked.refusal(client_request({**TEXT, field: nested(300)})) == "nesting"
+    request = client_request({**TEXT, "metadata": nested(199)})
+    assert asked.refusal(request) is None
+    legs = ("nixl", "sglang", "shared_storage")  # whose bodies need nothing but the request
+    if name in legs:
+        transfer = asked.begin(handoff(request))
+        assert b"metadata" in transfer.prefill().body
+        assert b"metadata" in transfer.decode().body
 
 
 @pytest.mark.parametrize("name", NAMES)

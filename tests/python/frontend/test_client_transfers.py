@@ -128,6 +128,20 @@ async def test_what_cannot_be_written_again_is_refused() -> None:
         assert not [one for one in made.decode.requests if one.path == COMPLETION]
 
 
+async def test_a_body_too_deep_for_a_leg_goes_whole_as_it_came() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    async with pair() as made, made.frontend.completion({"metadata": deep}) as response:
+        assert response.status == 200
+        assert not [one for one in made.prefill.requests if one.path == COMPLETION]
+        (sent,) = [one for one in made.decode.requests if one.path == COMPLETION]
+        assert sent.json["metadata"] == deep
+        refused = {"model": "m", "reason": "protocol_nesting"}
+        counted = "kvroute_disagg_whole_requests_total"
+        assert await made.frontend.metric(counted, **refused) == 1
+
+
 async def test_clients_that_send_the_legs_themselves_say_where_to() -> None:
     async with pair(routing_logic="disaggregated_prefill") as made:
         (request,) = await made.told()

@@ -7,6 +7,7 @@ from typing import Any
 
 from kvroute.disagg.legs import ClientRequest
 
+_MAX_NESTING = 200  # orjson reads 1024 levels and writes 254, to which a leg adds a few
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _REASONING = ("reasoning_effort", "include_reasoning", "reasoning", "thinking")
 _REASONING_OPTIONS = (
@@ -26,8 +27,8 @@ def shared_refusal(request: ClientRequest, *, batches: bool = False) -> str | No
     """What no protocol can: several answers to one prompt, answers about the prompt itself.
 
     Reasons: "n", "best_of", "beam_search", "echo", "prompt_logprobs", "prompt_embeds", "max_tokens"
-    (anything but a count of at least 1: the engine shall say what is wrong with it), and "batch"
-    (several prompts in a body) unless `batches`.
+    (anything but a count of at least 1: the engine shall say what is wrong with it), "batch"
+    (several prompts in a body) unless `batches`, and "nesting": a leg's body cannot be written.
     """
     fields = request.fields
     for name in ("n", "best_of"):
@@ -47,7 +48,24 @@ def shared_refusal(request: ClientRequest, *, batches: bool = False) -> str | No
             return "max_tokens"
     if not batches and not request.is_chat and batch_size(fields) != 1:
         return "batch"
-    return None
+    return "nesting" if _is_nested_too_deeply(fields) else None
+
+
+def _is_nested_too_deeply(fields: Mapping[str, Any]) -> bool:
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list) and prompt and type(prompt[0]) is int:  # long, and has no depth
+        fields = {name: value for name, value in fields.items() if name != "prompt"}
+    level: list[Any] = [list(fields.values())]
+    for _ in range(_MAX_NESTING):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def batch_size(fields: Mapping[str, Any]) -> int:
