@@ -308,6 +308,5 @@ class FailureOf:
             raise LegFailedError(error.leg or self._leg.name, reason, str(error)) from error
         if isinstance(error, Exception):
             logger.warning("the connector failed", exc_info=error)
-            raise self._leg.broken(
-                f"the connector takes no such answer ({type(error).__name__})"
-            ) from error
+            message = f"the connector failed on this leg ({type(error).__name__})"
+            raise self._leg.broken(message) from error
