@@ -11,6 +11,7 @@ import msgpack
 import pytest
 import zmq
 import zmq.asyncio
+from leaping_clock import LeapingClock
 from transfer_harness import BLOCK, PROMPT, SHORT, TIMEOUT, Pair, Until, changed, pair
 
 BLOCKS = len(PROMPT) // BLOCK
@@ -173,11 +174,12 @@ async def test_a_decode_before_the_transfer_computes_by_itself_and_is_counted() 
 
 
 async def test_what_nobody_claims_is_dropped_and_counted(until: Until) -> None:
-    async with lmcache(transfer_expiry=0.2) as (engines, proxy):
+    async with lmcache(transfer_expiry=20.0) as (engines, proxy):
         assert (await engines.post(engines.prefill, prefill_body(engines)))[0] == 200
         await proxy.notices(RANKS)
         transfers = engines.decode.core.transfers
-        await until(lambda: transfers.ledger.unclaimed > 0 and not transfers.state()["waiting"])
+        with LeapingClock().leaping():
+            await until(lambda: transfers.ledger.unclaimed > 0 and not transfers.state()["waiting"])
         engines.check_nothing_is_held()
 
 

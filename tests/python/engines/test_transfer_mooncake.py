@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from leaping_clock import LeapingClock
 from transfer_harness import BLOCK, PROMPT, SHORT, Pair, Until, changed, pair
 
 BLOCKS = len(PROMPT) // BLOCK
@@ -130,8 +131,10 @@ async def test_an_unknown_engine_fails_the_decode_leg(engines: Pair) -> None:
 
 
 async def test_a_decode_leg_alone_waits_for_a_bounded_time() -> None:
-    async with pair("mooncake", rendezvous_timeout=0.2) as engines:
-        status, answer = await engines.post(engines.decode, await decode_body(engines))
+    async with pair("mooncake") as engines:
+        body = await decode_body(engines)
+        with LeapingClock().leaping():
+            status, answer = await engines.post(engines.decode, body)
         assert (status, "xfer-1" in answer["error"]["message"]) == (500, True)
         engines.check_nothing_is_held()
 

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 import zmq
 import zmq.asyncio
+from leaping_clock import LeapingClock
 from transfer_harness import BLOCK, PROMPT, SHORT, TIMEOUT, Pair, Until, pair
 
 BLOCKS = len(PROMPT) // BLOCK
@@ -84,19 +85,21 @@ async def test_a_prefill_leg_asks_for_one_token(engines: Pair) -> None:
 
 
 async def test_a_decode_leg_alone_waits_for_a_bounded_time() -> None:
-    async with pair("p2p_nccl", rendezvous_timeout=0.2) as engines:
+    async with pair("p2p_nccl") as engines:
         body = {"prompt": PROMPT, "max_tokens": 3}
-        status, _ = await engines.post(engines.decode, body, request_id=request_id(engines))
+        with LeapingClock().leaping():
+            status, _ = await engines.post(engines.decode, body, request_id=request_id(engines))
         assert status == 500
         engines.check_nothing_is_held()
 
 
 async def test_what_nobody_claims_is_dropped_and_counted(until: Until) -> None:
-    async with pair("p2p_nccl", transfer_expiry=0.3) as engines:
+    async with pair("p2p_nccl", transfer_expiry=20.0) as engines:
         body = {"prompt": PROMPT, "max_tokens": 1}
         status, _ = await engines.post(engines.prefill, body, request_id=request_id(engines))
         assert status == 200
-        await until(lambda: engines.decode.core.transfers.ledger.unclaimed == 1)
+        with LeapingClock().leaping():
+            await until(lambda: engines.decode.core.transfers.ledger.unclaimed == 1)
         engines.check_nothing_is_held()
 
 

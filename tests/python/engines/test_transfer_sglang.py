@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from leaping_clock import LeapingClock
 from transfer_harness import BLOCK, PROMPT, SHORT, Pair, Until, changed, pair
 
 BLOCKS = len(PROMPT) // BLOCK
@@ -112,9 +113,11 @@ async def test_a_request_without_a_room_is_refused_by_an_engine_of_one_role(engi
 
 
 async def test_a_leg_alone_waits_for_a_bounded_time() -> None:
-    async with pair("sglang", rendezvous_timeout=0.2) as engines:
+    async with pair("sglang") as engines:
+        clock = LeapingClock()
         for engine in (engines.prefill, engines.decode):
-            status, answer = await engines.post(engine, body(engines))
+            with clock.leaping():
+                status, answer = await engines.post(engine, body(engines))
             assert (status, "room 77" in answer["error"]["message"]) == (500, True)
             engines.check_nothing_is_held()
 
@@ -130,13 +133,14 @@ async def test_a_room_in_use_is_refused(engines: Pair, until: Until) -> None:
 
 @pytest.mark.parametrize("step", ["accepted", "prefill", "transfer"])
 async def test_a_failure_of_the_prefill_leg_ends_both(until: Until, step: str) -> None:
-    async with pair("sglang", rendezvous_timeout=0.5) as engines:
+    async with pair("sglang") as engines:
         await engines.fault(engines.prefill, step, "error500")
         decode = asyncio.ensure_future(engines.post(engines.decode, body(engines)))
         await until(lambda: engines.prefill.core.transfers.state()["waiting"] == 1)
         assert (await engines.post(engines.prefill, body(engines)))[0] == 500
         # A prefill engine that failed at "accepted" never knew of the room: decode gives up alone.
-        assert (await decode)[0] == 500
+        with LeapingClock().leaping():
+            assert (await decode)[0] == 500
         engines.check_nothing_is_held()
 
 

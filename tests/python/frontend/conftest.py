@@ -1,10 +1,11 @@
-"""Fixtures of the frontend's tests; makes the harness beside this file importable, and that of the
-connectors' tests."""
+"""Fixtures of the frontend's tests; makes the harness beside this file importable, and those of the
+connectors' and the engines' tests."""
 
 from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parent.parent / "disagg"))
+sys.path.append(str(Path(__file__).parent.parent / "engines"))
 
 
 @pytest.fixture
-def unused_url() -> str:
-    """A URL at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+def unused_url() -> Iterator[str]:
+    """A URL at which nobody listens, and nobody else can."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{holder.getsockname()[1]}"
 
 
 @pytest.fixture

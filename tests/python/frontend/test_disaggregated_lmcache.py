@@ -20,6 +20,7 @@ from kvroute.engines import SimulatedEngine
 from kvroute.frontend import Settings, create_app
 from kvroute.frontend.protocols import core_router
 from kvroute.frontend.services import Services
+from leaping_clock import LeapingClock
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -27,6 +28,7 @@ COMPLETION = "/v1/completions"
 CHATS = "/v1/chat/completions"
 RANKS = {"tensor_parallel_size": 2}
 EVERY = 100  # as often as a test may ask
+PATIENCE = 20.0
 
 
 def notices_of(fleet: Deployment) -> Notices:
@@ -50,7 +52,7 @@ async def check(fleet: Deployment, path: str, stream: bool, **body: Any) -> None
         status, answer, _ = await fleet.ask(path, **body)
     assert status == 200, answer
     assert (text_of(answer), reason_of(answer)) == (text_of(wanted), reason_of(wanted))
-    await fleet.settled()
+    await fleet.settled(2 * PATIENCE)
     assert notices_of(fleet).expected == 0
 
 
@@ -111,12 +113,18 @@ async def test_a_lost_notice_costs_its_timeout_and_nothing_else(
     tmp_path: Path, times: int, stream: bool
 ) -> None:
     async with deployment(
-        "lmcache", 2, 2, tmp_path, engines=RANKS, transfer_timeout_seconds=0.2
+        "lmcache",
+        2,
+        2,
+        tmp_path,
+        engines={**RANKS, "transfer_expiry": PATIENCE},
+        transfer_timeout_seconds=PATIENCE,
     ) as fleet:
         for engine in fleet.prefill if times > 1 else fleet.prefill[:1]:
             await fleet.fault(engine, "notice", "error500", count=times)
-        for number in range(2):  # one for each prefill engine
-            await check(fleet, COMPLETION, stream, prompt=[number, *PROMPT], max_tokens=9)
+        with LeapingClock().leaping():
+            for number in range(2):  # one for each prefill engine
+                await check(fleet, COMPLETION, stream, prompt=[number, *PROMPT], max_tokens=9)
         failures = {"model": "m", "leg": "prefill", "reason": "timeout"}
         failed = await fleet.frontend.metric("kvroute_disagg_leg_failures_total", **failures)
         assert failed == (1 if times == 1 else 2 if stream else 4)
@@ -124,12 +132,14 @@ async def test_a_lost_notice_costs_its_timeout_and_nothing_else(
 
 @both_ways
 async def test_a_late_notice_is_counted_and_dropped(tmp_path: Path, stream: bool) -> None:
-    async with deployment("lmcache", 1, 1, tmp_path, transfer_timeout_seconds=0.1) as fleet:
-        await fleet.fault(fleet.prefill[0], "notice", "delay", seconds=0.4, count=EVERY)
-        await check(fleet, COMPLETION, stream, prompt=PROMPT, max_tokens=9)
-        counts = notices_of(fleet).counts
-        while not counts.late:  # noqa: ASYNC110 - sockets tell nobody
-            await asyncio.sleep(0.01)
+    async with deployment("lmcache", 1, 1, tmp_path, transfer_timeout_seconds=PATIENCE) as fleet:
+        late = 1.5 * PATIENCE
+        await fleet.fault(fleet.prefill[0], "notice", "delay", seconds=late, count=EVERY)
+        with LeapingClock().leaping():
+            await check(fleet, COMPLETION, stream, prompt=PROMPT, max_tokens=9)
+            counts = notices_of(fleet).counts
+            while not counts.late:  # noqa: ASYNC110 - sockets tell nobody
+                await asyncio.sleep(0.01)
         assert (counts.late, counts.taken, counts.unknown) == (1, 0, 0)
 
 

@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from disagg_harness import reserved_port
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "disaggregation-examples.md"
 FENCE = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -57,14 +57,6 @@ def commands(block: str) -> list[str]:
     """The commands of a shell block: what begins at the left margin begins a new one."""
     starts = re.split(r"^(?=\S)", block.replace("\\\n", " "), flags=re.MULTILINE)
     return [command.strip() for command in starts if command.strip()]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return sorted(int(probe.getsockname()[1]) for probe in probes)
 
 
 @contextlib.contextmanager
@@ -111,12 +103,13 @@ def printed(command: str) -> list[str]:
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.title)
 def test_an_example_shows_what_the_page_says(example: Example) -> None:
     ports = sorted({*PORT.findall("\n".join(example.servers))})
-    given = dict(zip(ports, map(str, free_ports(len(ports))), strict=True))
 
     def placed(text: str) -> str:
         return PORT.sub(lambda port: given[port[0]], text)
 
     with contextlib.ExitStack() as stack:
+        free = sorted(stack.enter_context(reserved_port()) for _ in ports)
+        given = dict(zip(ports, map(str, free), strict=True))
         for command in example.servers:
             stack.enter_context(server(placed(command)))
         for asked, shown in zip(example.clients, example.shown, strict=True):

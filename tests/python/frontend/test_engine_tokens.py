@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from frontend_harness import EngineRequest, FakeEngine, Frontend, Handler, answer, running_frontend
+from leaping_clock import LeapingClock
 
 
 def tokenizing(tokenize: bytes | None) -> Handler:
@@ -50,9 +51,10 @@ async def test_another_engine_is_asked_and_the_failed_one_rests(bad: bytes | Non
     async with (
         FakeEngine(tokenizing(bad)) as first,
         FakeEngine(tokenizing(GOOD)) as second,
-        running_frontend(first.url, second.url, tokenize_timeout_seconds=1) as frontend,
+        running_frontend(first.url, second.url, tokenize_timeout_seconds=20) as frontend,
     ):
-        await complete(frontend, 6)
+        with LeapingClock().leaping():
+            await complete(frontend, 6)
         assert [call["token_ids"] for call in frontend.router.calls] == [[7, 8]] * 6
         assert asked(second) == 6
         assert asked(first) == 1
@@ -93,12 +95,13 @@ async def test_a_prompt_that_an_engine_refuses_is_no_failure_of_the_engine() -> 
 async def test_a_long_prompt_that_takes_too_long_lets_no_engine_rest() -> None:
     async with (
         FakeEngine(tokenizing(None)) as engine,
-        running_frontend(engine.url, tokenize_timeout_seconds=0.05) as frontend,
+        running_frontend(engine.url, tokenize_timeout_seconds=20) as frontend,
     ):
-        await complete(frontend, 2, prompt="x" * 300_000)
-        assert asked(engine) == 2
-        await complete(frontend, 2)
-        assert asked(engine) == 3
+        with LeapingClock().leaping():
+            await complete(frontend, 2, prompt="x" * 300_000)
+            assert asked(engine) == 2
+            await complete(frontend, 2)
+            assert asked(engine) == 3
 
 
 async def test_a_batch_of_texts_moves_to_the_next_engine_whole() -> None:

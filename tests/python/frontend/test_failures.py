@@ -17,6 +17,7 @@ from frontend_harness import (
     replies,
     running_frontend,
 )
+from leaping_clock import LeapingClock
 
 
 async def hang_up(request: EngineRequest) -> None:
@@ -205,10 +206,10 @@ async def test_an_engine_that_falls_silent_in_a_stream_ends_it() -> None:
 
     async with (
         FakeEngine(handler) as engine,
-        running_frontend(engine.url, backend_read_timeout_seconds=0.1) as frontend,
+        running_frontend(engine.url, backend_read_timeout_seconds=20) as frontend,
     ):
         async with frontend.completion({"stream": True}) as got:
-            with pytest.raises(aiohttp.ClientPayloadError):
+            with LeapingClock().leaping(), pytest.raises(aiohttp.ClientPayloadError):
                 await got.read()
         await frontend.nothing_booked()
 

@@ -10,6 +10,7 @@ from frontend_harness import STREAM_HEAD, EngineRequest, FakeEngine, answer, chu
 from kvroute.deadline import within
 from kvroute.frontend.connection_slots import ConnectionSlots, NoSlotError
 from kvroute.frontend.intake import Job
+from leaping_clock import LeapingClock
 
 
 async def test_our_own_full_pool_is_no_failure_of_an_engine() -> None:
@@ -23,7 +24,7 @@ async def test_our_own_full_pool_is_no_failure_of_an_engine() -> None:
     async with (
         FakeEngine(handler) as engine,
         running_frontend(
-            engine.url, max_backend_connections=1, backend_connect_timeout_seconds=0.05
+            engine.url, max_backend_connections=1, backend_connect_timeout_seconds=20
         ) as frontend,
     ):
 
@@ -33,7 +34,9 @@ async def test_our_own_full_pool_is_no_failure_of_an_engine() -> None:
 
         first = asyncio.create_task(ask())
         await reached.wait()
-        async with frontend.completion() as got:
+        with LeapingClock().leaping():
+            got = await frontend.completion()
+        async with got:
             assert got.status == 503
             assert "all 1 connections" in (await got.json())["error"]["message"]
         assert await frontend.metric("kvroute_request_failures_total") == 0
