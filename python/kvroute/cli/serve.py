@@ -116,6 +116,10 @@ def serve(
     decode_model_labels: Annotated[
         _Text, _option("--decode-model-labels", text="Labels of engines that decode.")
     ] = None,
+    whole_model_labels: Annotated[
+        _Text,
+        _option("--whole-model-labels", text="Labels of engines that serve whole requests alone."),
+    ] = None,
     load_balancing_strategy: Annotated[
         _Text,
         _option(

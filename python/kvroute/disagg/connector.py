@@ -116,9 +116,9 @@ class Connector(ABC):
     needs_token_ids: ClassVar[bool] = False
     """Whether the prompt's token ids must be known; a request without them goes whole."""
     serves_whole: ClassVar[bool] = True
-    """Whether an engine with the decode role alone serves a whole request. Where it does not, only
-    workers of both roles get one, and without such a worker a request that cannot go in two legs
-    is refused."""
+    """Whether an engine of the protocol serves a whole request. Where it does not, no worker
+    may have both roles, only those with the role "whole" get one, and without such a worker a
+    request that cannot go in two legs is refused."""
 
     async def open(self, fetch: Fetch | None = None) -> None:  # noqa: B027 - few protocols need it
         """Opens what the protocol needs (sockets). Needs a running event loop.

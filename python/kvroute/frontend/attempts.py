@@ -52,12 +52,12 @@ def not_whole(connector: str, reason: str, last: LegFailedError | None) -> ApiEr
     """Why a request that no worker may serve whole is not served at all."""
     if reason.startswith(REFUSED):
         name = reason.removeprefix(REFUSED)
-        message = f"{name}: {connector} serves no such request, and no worker has both roles"
+        message = f"{name}: {connector} serves no such request, and no worker serves whole requests"
         return bad_request(message, name)
     if last is not None:
-        message = f"the {last.leg} leg: {last}; no worker is left that has both roles"
+        message = f"the {last.leg} leg: {last}; no worker is left that serves whole requests"
         return _failure(message, last)
-    message = f"no prefill worker takes the request ({reason}), and no worker has both roles"
+    message = f"no prefill worker takes the request ({reason}), and no worker serves whole requests"
     return no_room(message, RETRY_AFTER) if reason == "prefill_saturated" else no_backend(message)
 
 

@@ -21,8 +21,8 @@ from kvroute.frontend.listed import OptionalList, listed
 from kvroute.frontend.policy_choice import PolicySpec
 from kvroute.frontend.protocols import Phase
 
-Role = Literal["both", "prefill", "decode"]
-ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
+Role = Literal["both", "prefill", "decode", "whole"]
+ROLES: tuple[Role, ...] = ("both", "prefill", "decode", "whole")
 
 SENT_LEGS = "disaggregated_prefill"
 ORCHESTRATED = "disaggregated_prefill_orchestrated"
@@ -45,13 +45,13 @@ _OF_BOTH_LOGICS = frozenset(
 
 
 def serves(role: Role, phase: Phase, *, decoder_serves_whole: bool = True) -> bool:
-    """Whether a worker's role lets it: a whole request is served where answers are decoded, if
-    decode workers can do so."""
+    """Whether a worker's role lets it: a whole request is served where nothing else is, and where
+    answers are decoded, if decode workers can do so."""
     if role == "both":
         return True
-    if phase == "whole" and not decoder_serves_whole:
-        return False
-    return role == ("prefill" if phase == "prefill" else "decode")
+    if phase == "whole":
+        return role == "whole" or (role == "decode" and decoder_serves_whole)
+    return role == phase
 
 
 _STRATEGIES = ("round_robin", "roundrobin", "random", "qps", "least_loaded", "kv")
@@ -90,6 +90,7 @@ class DisaggSettings(BaseSettings):
     static_model_labels: OptionalList = []
     prefill_model_labels: OptionalList = []
     decode_model_labels: OptionalList = []
+    whole_model_labels: OptionalList = []
     load_balancing_strategy: str = "round_robin"
     prefill_load_balancing_strategy: str | None = None
     decode_load_balancing_strategy: str | None = None
@@ -117,6 +118,7 @@ class DisaggSettings(BaseSettings):
         "static_model_labels",
         "prefill_model_labels",
         "decode_model_labels",
+        "whole_model_labels",
         "static_topology",
         "transfer_seconds_per_token",
         mode="before",
@@ -153,14 +155,26 @@ class DisaggSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _every_label_has_a_role(self) -> DisaggSettings:
-        known = {*self.prefill_model_labels, *self.decode_model_labels}
+        known = self.known_labels
         unknown = sorted({label or "" for label in self.static_model_labels if label not in known})
         if known and unknown:
             raise ValueError(
-                "static_model_labels: expected labels that prefill_model_labels or "
-                f"decode_model_labels names, got {', '.join(map(repr, unknown))}"
+                "static_model_labels: expected labels that prefill_model_labels, "
+                "decode_model_labels or whole_model_labels names, got "
+                f"{', '.join(map(repr, unknown))}"
+            )
+        twice = {*self.prefill_model_labels, *self.decode_model_labels} & {*self.whole_model_labels}
+        if twice:
+            raise ValueError(
+                "whole_model_labels: expected labels that prefill_model_labels and "
+                f"decode_model_labels do not name, got {', '.join(sorted(map(repr, twice)))}"
             )
         return self
+
+    @property
+    def known_labels(self) -> set[str | None]:
+        """Those that say what a worker does."""
+        return {*self.prefill_model_labels, *self.decode_model_labels, *self.whole_model_labels}
 
     def check_use(self, logic: str | None) -> None:
         """Raises ValueError naming a setting that a routing logic (None: a policy of its own) has
@@ -173,14 +187,15 @@ class DisaggSettings(BaseSettings):
                     f"got {logic or 'policy_config'}"
                 )
         self._check_pair_choice()
-        has_roles = bool(self.prefill_model_labels or self.decode_model_labels)
+        has_roles = bool(self.known_labels)
         if self.static_model_labels and not has_roles:
             raise ValueError(
                 "static_model_labels: expected prefill_model_labels and decode_model_labels with "
                 "it, which say what the labels mean"
             )
         if has_roles and not self.static_model_labels:
-            name = "prefill" if self.prefill_model_labels else "decode"
+            kinds = ("prefill", "decode", "whole")
+            name = next(kind for kind in kinds if getattr(self, f"{kind}_model_labels"))
             raise ValueError(
                 f"{name}_model_labels: expected static_model_labels with it, a label for each "
                 "backend"
@@ -250,8 +265,10 @@ class DisaggSettings(BaseSettings):
 
     def role(self, label: str | None) -> Role:
         """What a worker with this label does; everything where no labels are configured."""
-        if not self.prefill_model_labels and not self.decode_model_labels:
+        if not self.known_labels:
             return "both"
+        if label in self.whole_model_labels:
+            return "whole"
         prefill, decode = (
             label in labels for labels in (self.prefill_model_labels, self.decode_model_labels)
         )

@@ -288,5 +288,5 @@ class ModelGroup:
         if not self.has_roles:
             return "backend"
         if phase == "whole" and not all(b.decoder_serves_whole for b in self.backends.values()):
-            return "worker of both roles"
+            return "worker of whole requests"
         return _WORKER_OF.get(phase, "decode worker")

@@ -8,6 +8,7 @@ from kvroute.disagg.connector import Connector
 from kvroute.disagg.legs import Worker
 from kvroute.frontend.disagg_settings import Role
 from kvroute.frontend.fleet import Fleet
+from kvroute.frontend.role_checks import check_role
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -31,7 +32,9 @@ class Roles:
 
     def change(self, url: str, role: Role) -> None:
         """From the next request on; legs that run go on, and index and load stay. KeyError for an
-        unknown worker; ValueError, and nothing has changed, where the connector refuses it."""
+        unknown worker; ValueError, and nothing has changed, where its engine cannot have the role
+        or the connector refuses it."""
+        check_role(role, None if self._connector is None else type(self._connector))
         group = self._fleet.group_of(url)
         before = group.backends[url].role
         group.set_role(url, role)

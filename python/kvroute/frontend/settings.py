@@ -32,6 +32,7 @@ from kvroute.frontend.policy_choice import (
     warn_of_unused,
 )
 from kvroute.frontend.protocols import Phase
+from kvroute.frontend.role_checks import check_roles, warn_of_missing_roles
 
 # Seconds for which a router takes an engine's report for true, unless it is told otherwise.
 _REPORT_LIFETIME = 60.0
@@ -233,6 +234,7 @@ class Settings(DisaggSettings, BaseSettings):
         if not self.splits_requests:
             return self
         backends = self.backends()
+        check_roles(backends, connector_type(self.disagg_connector_type))
         self.connector().workers_are(
             [Worker(backend.url) for backend in backends if serves(backend.role, "prefill")],
             [Worker(backend.url) for backend in backends if serves(backend.role, "decode")],
@@ -241,22 +243,11 @@ class Settings(DisaggSettings, BaseSettings):
 
     @model_validator(mode="after")
     def _say_what_roles_are_missing(self) -> Settings:
-        phases: tuple[Phase, ...] = ("prefill", "decode") if self.is_disaggregated else ()
-        backends = self.backends()
-        for phase in phases:
-            served = {backend.model for backend in backends if serves(backend.role, phase)}
-            for model in sorted({backend.model for backend in backends} - served):
-                logger.warning("the model %s has no %s worker yet", model, phase)
-        thresholds = self.routing_threshold or self.uncached_threshold
-        serve_whole = {b.model for b in backends if b.decoder_serves_whole or b.role == "both"}
-        for model in sorted({backend.model for backend in backends} - serve_whole):
-            if thresholds:
-                logger.warning(
-                    "the model %s has no worker of both roles, and decode workers of %s serve "
-                    "nothing whole: thresholds count for nothing",
-                    model,
-                    self.disagg_connector_type,
-                )
+        if self.is_disaggregated:
+            has_threshold = bool(self.routing_threshold or self.uncached_threshold)
+            warn_of_missing_roles(
+                self.backends(), self.disagg_connector_type, has_threshold=has_threshold
+            )
         return self
 
     @model_validator(mode="after")

@@ -33,9 +33,9 @@ async def workers(services: ServicesDep, model: ModelQuery = None) -> Response:
 @worker_router.put("/v1/kvroute/workers")
 async def change_worker(request: Request, services: ServicesDep) -> Response:
     """Changes a worker's role between two requests. The body is an object with "worker" (its URL)
-    and "role" (prefill, decode, both) or "label" (one of the configured labels). What runs there
-    goes on; index and load stay. The change lasts until the process ends. Without a configured key
-    only clients of this machine may.
+    and "role" (prefill, decode, both, whole) or "label" (one of the configured labels). What runs
+    there goes on; index and load stay. The change lasts until the process ends. Without a
+    configured key only clients of this machine may.
     """
     settings = services.settings
     require_permission(request, settings.api_key)
@@ -81,7 +81,7 @@ def _role_of(fields: dict[str, Any], settings: Settings) -> Role:
         raise bad_request("role: expected it or label, one of both", "role")
     if "label" in fields:
         label = fields["label"]
-        known = [*settings.prefill_model_labels, *settings.decode_model_labels]
+        known = list(settings.known_labels)
         if label is None or label not in known:
             shown = ", ".join(sorted({name or "" for name in known})) or "none configured"
             raise bad_request(f"label: expected one of {shown}, got {label!r:.80}", "label")

@@ -179,6 +179,15 @@ def test_it_is_refused_beside_a_policy_s_file(tmp_path: Path) -> None:
     [
         ({"static_model_labels": ""}, "prefill_model_labels: expected static_model_labels"),
         ({"static_model_labels": "prefill,decode"}, "expected 3 elements, got 2"),
+        ({"whole_model_labels": "decode"}, "whole_model_labels: .* do not name, got 'decode'"),
+        *(
+            (
+                {"disagg_connector_type": name, "decode_model_labels": "prefill,decode"},
+                f"static_model_labels: http://.*: expected prefill, decode or whole, got both: an "
+                f"engine of {name}",
+            )
+            for name in ("sglang", "p2p_nccl")
+        ),
         ({"static_model_labels": "prefill,decode,x"}, "expected labels that .* got 'x'"),
         ({"static_model_labels": "prefill,decode,"}, "expected labels that .* got ''"),
         (
@@ -219,7 +228,7 @@ def test_it_is_refused_beside_a_policy_s_file(tmp_path: Path) -> None:
                 "decoder_init_port": 1,
                 "decoder_alloc_port": 2,
             },
-            "no entry for decoder .*one decoder, there are 2",
+            "no entry for decoder .* are for one decoder",
         ),
     ],
 )
@@ -255,9 +264,8 @@ def test_a_model_without_a_role_is_named_in_the_log(caplog: pytest.LogCaptureFix
             {
                 "disagg_connector_type": "sglang",
                 "routing_threshold": 5,
-                "prefill_model_labels": "prefill,both",
-                "decode_model_labels": "decode,both",
-                "static_model_labels": "prefill,decode,both",
+                "whole_model_labels": "alone",
+                "static_model_labels": "prefill,decode,alone",
             },
             None,
         ),
