@@ -227,14 +227,13 @@ async def all_cells(folder: Path) -> AsyncIterator[dict[Column, Cell]]:
         yield cells
 
 
-def table(outcomes: Mapping[Row, Mapping[Column, str]]) -> str:
-    """In Markdown: a line for each failure, a column for each connector."""
-    lines = [
+def table(lines: Iterable[str]) -> str:
+    """In Markdown: a line for each failure, where it has one, and a column for each connector."""
+    shown = [
         f"| leg | step | failure | how often | {' | '.join(CONNECTORS)} |",
         f"| --- | --- | --- | --- |{' --- |' * len(CONNECTORS)}",
     ]
-    lines += [shown for row in ROWS if (shown := line(row, outcomes[row]))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*shown, *filter(None, lines)]) + "\n"
 
 
 def line(row: Row, outcomes: Mapping[Column, str]) -> str:
@@ -242,7 +241,11 @@ def line(row: Row, outcomes: Mapping[Column, str]) -> str:
     found = [_summary(outcomes, connector) for connector in CONNECTORS]
     if set(found) == {"-"}:
         return ""
-    return f"| {' | '.join([row.role, f'`{row.step}`', f'`{row.action}`', row.often, *found])} |"
+    return _beginning(row) + " | ".join(found) + " |"
+
+
+def _beginning(row: Row) -> str:
+    return f"| {row.role} | `{row.step}` | `{row.action}` | {row.often} | "
 
 
 def _summary(outcomes: Mapping[Column, str], connector: str) -> str:
@@ -264,6 +267,12 @@ def _by_kind(found: Iterable[str]) -> str:
 def documented(text: str) -> str:
     """The table in a page."""
     return text.split(_MARKS[0])[1].split(_MARKS[1])[0].strip("\n") + "\n"
+
+
+def documented_line(text: str, row: Row) -> str:
+    """The table's line of a failure in a page; empty where it has none."""
+    found = [one for one in documented(text).splitlines() if one.startswith(_beginning(row))]
+    return "\n".join(found)
 
 
 def with_table(text: str, shown: str) -> str:
