@@ -88,10 +88,12 @@ test-asan-ubsan test-tsan: test-%: system
 	timeout 900 $(FIXED_LAYOUT) ctest --preset $* --parallel $(JOBS) --timeout 300
 
 # Many tests wait rather than compute: one process more than there are cores. A file's tests stay
-# together, since they share what took long to start.
+# together, since they share what took long to start; files with few tests are not left for the end,
+# for theirs are the longest.
 PYTEST_JOBS ?= $(shell echo $$(($(JOBS) + 1)))
 test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name" PYTEST_JOBS=3
-	timeout 1200 $(BIN)/python -m pytest -n $(PYTEST_JOBS) --dist loadfile $(ARGS)
+	timeout 1200 $(BIN)/python -m pytest -n $(PYTEST_JOBS) --dist loadfile --no-loadscope-reorder \
+	  $(ARGS)
 
 .PHONY: soak fuzz
 # Both print how many operations were compared with the reference model.
