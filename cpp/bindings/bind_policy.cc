@@ -1,3 +1,4 @@
+#include <array>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -55,6 +56,18 @@ auto stated_keywords() {
                     py::arg("assume_kv_reuse") = none, py::arg("track_prefill_tokens") = none);
 }
 
+StatedArguments stated_arguments(
+    const std::array<py::handle, std::tuple_size_v<decltype(stated_keywords())>>& given) {
+  return {.num_tokens = given[0],
+          .block_size = given[1],
+          .local_hashes = given[2],
+          .session_id = given[3],
+          .expected_output_tokens = given[4],
+          .now = given[5],
+          .fleet = given[6],
+          .overrides = {given[7], given[8], given[9], given[10], given[11]}};
+}
+
 template <std::size_t>
 using Stated = py::handle;
 template <typename>
@@ -69,7 +82,7 @@ void define(py::module_& module, const char* name, const char* doc, Function fun
       name,
       [function](py::handle policy, py::handle targets, Stated<At>... stated,
                  Own<Extra>... values) {
-        return function(policy, targets, StatedArguments{stated...}, values...);
+        return function(policy, targets, stated_arguments({stated...}), values...);
       },
       py::arg("policy"), py::arg("targets"), py::kw_only(), std::get<At>(keywords)..., own..., doc);
 }
@@ -89,10 +102,10 @@ void bind_policy(py::module_& module) {
       "policy_needs_tokens",
       [](py::handle policy) { return make_policy(policy_spec(policy, "policy"))->needs_overlap(); },
       py::arg("policy"), "Whether a policy looks at what targets hold of the prompt.");
-  constexpr auto stated =
+  constexpr auto kStated =
       std::make_index_sequence<std::tuple_size_v<decltype(stated_keywords())>>();
-  define(module, "score", "The cost of each target by stated figures.", &score, stated);
-  define(module, "decide", "Which target a policy takes by stated figures.", &decide, stated,
+  define(module, "score", "The cost of each target by stated figures.", &score, kStated);
+  define(module, "decide", "Which target a policy takes by stated figures.", &decide, kStated,
          py::arg("seed") = 0);
 }
 
