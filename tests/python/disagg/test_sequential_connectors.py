@@ -164,8 +164,20 @@ def test_p2p_nccl_puts_both_addresses_into_the_request_id() -> None:
     assert decode is not None
     assert prefill.groups() == ("10.0.0.1", "21001")
     assert decode.groups() == ("10.0.0.2", "22001")
-    assert body_of(transfer.prefill()) == PREFILL_BODY
+    params = {"remote_kv_addr": "10.0.0.2:22001"}
+    assert body_of(transfer.prefill()) == {**PREFILL_BODY, "kv_transfer_params": params}
+    transfer.prefilled({})
     assert body_of(transfer.decode()) == FIELDS
+
+
+def test_p2p_nccl_carries_the_params_of_newer_engines() -> None:
+    connector = make_connector("p2p_nccl", {"addresses": ADDRESSES})
+    transfer = connector.begin(handoff(client_request(FIELDS, chat=True)))
+    params = {"remote_request_id": "chatcmpl-1-9f", "remote_kv_addr": "10.0.0.1:21001"}
+    transfer.prefilled({"kv_transfer_params": params})
+    assert body_of(transfer.decode()) == {**FIELDS, "kv_transfer_params": params}
+    with pytest.raises(HandoffError, match="kv_transfer_params to be an object, got 5"):
+        transfer.prefilled({"kv_transfer_params": 5})
 
 
 @pytest.mark.parametrize(

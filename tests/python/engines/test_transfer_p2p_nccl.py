@@ -76,6 +76,20 @@ async def test_an_id_without_this_engine_s_address_is_refused(engines: Pair, pat
     engines.check_nothing_is_held()
 
 
+async def test_params_that_name_another_decode_engine_than_the_id_are_refused(
+    engines: Pair,
+) -> None:
+    prefill, _ = addresses(engines)
+    body = {
+        "prompt": PROMPT,
+        "max_tokens": 1,
+        "kv_transfer_params": {"remote_kv_addr": prefill},
+    }
+    status, answer = await engines.post(engines.prefill, body, request_id=request_id(engines))
+    assert (status, answer["error"]["param"]) == (400, "kv_transfer_params.remote_kv_addr")
+    engines.check_nothing_is_held()
+
+
 async def test_a_prefill_leg_asks_for_one_token(engines: Pair) -> None:
     for more in ({"max_tokens": 2}, {"max_tokens": 1, "n": 2}):
         body = {"prompt": PROMPT, **more}

@@ -4,6 +4,8 @@ Source: vLLM, docs/design/p2p_nccl_connector.md and
 examples/online_serving/disaggregated_serving_p2p_nccl_xpyd/disagg_proxy_p2p_nccl_xpyd.py.
 Sequential: ``X-Request-Id`` of both legs is ``___prefill_addr_{ZMQ address}___decode_addr_{ZMQ
 address}_{hex}``; the prefill leg is the request for one token, the decode leg the request as it is.
+Newer engines are told by ``kv_transfer_params``: the prefill leg the decode engine's address
+(``remote_kv_addr``), the decode leg what the prefill leg's answer says; older ones read neither.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from kvroute.disagg.connectors.registrations import Registrations, is_address
 from kvroute.disagg.connectors.worker_hosts import ANY, WorkerHosts
 from kvroute.disagg.legs import ClientRequest, Handoff, LegRequest, Worker
 from kvroute.disagg.usage import UsageChange, UsageRelay, prefill_change
+
+_PARAMS = "kv_transfer_params"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +71,35 @@ class P2pNcclTransfer(Transfer):
 
     def __init__(self, handoff: Handoff, prefill_address: str, decode_address: str) -> None:
         self._handoff = handoff
+        self._decode_address = decode_address
+        self._params: Mapping[str, Any] | None = None
         self._id = (
             f"___prefill_addr_{prefill_address}___decode_addr_{decode_address}"
             f"_{handoff.transfer_id}"
         )
         self._usage = UsageChange()
         self._fields = dict(handoff.request.fields)
-        self._fields.pop("kv_transfer_params", None)
+        self._fields.pop(_PARAMS, None)
 
     def prefill(self) -> LegRequest:
         handoff = self._handoff
-        body = prefill_fields(self._fields)
+        params = {"remote_kv_addr": self._decode_address}
+        body = {**prefill_fields(self._fields), _PARAMS: params}
         return leg_request(handoff.request, handoff.prefill, body, request_id=self._id)
 
     def prefilled(self, answer: Mapping[str, Any]) -> None:
+        params = answer.get(_PARAMS)
+        if params is not None and not isinstance(params, dict):
+            raise HandoffError(f"prefill leg: expected {_PARAMS} to be an object, got {params!r}")
+        self._params = params or None
         self._usage = prefill_change(answer)
 
     def decode(self) -> LegRequest:
         handoff = self._handoff
-        return leg_request(handoff.request, handoff.decode, self._fields, request_id=self._id)
+        body = dict(self._fields)
+        if self._params is not None:
+            body[_PARAMS] = self._params
+        return leg_request(handoff.request, handoff.decode, body, request_id=self._id)
 
     def relay(self) -> AnswerRelay:
         return UsageRelay(self._usage)

@@ -87,6 +87,9 @@ class P2pNcclRole(ChannelRole):
         if role is KvRole.PREFILL or (role is KvRole.BOTH and prefill == self.address):
             self._require_address("prefill", prefill)
             check_prefill(call, streams=True)
+            if call.params is not None and call.params.get("remote_kv_addr") not in (None, decode):
+                told = call.params.get("remote_kv_addr")
+                raise refused("kv_transfer_params.remote_kv_addr", decode, told)
             return _PrefillLeg(self, keys, call.request_id, found[3], int(found[4]))
         self._require_address("decode", decode)
         return _DecodeLeg(self, keys, call.request_id)
