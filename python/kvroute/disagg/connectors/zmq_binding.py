@@ -9,6 +9,7 @@ import logging
 import socket as sockets
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from kvroute.disagg.connectors.zmtp import Receiver, SocketKind, ZmtpError
 
@@ -120,8 +121,7 @@ class _Peer(asyncio.BufferedProtocol):
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses of it
         self.address = plain_address(str((transport.get_extra_info("peername") or ("",))[0]))
         if not self._enter(self):
             self.cut()
