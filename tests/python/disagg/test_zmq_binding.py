@@ -216,3 +216,20 @@ async def test_one_address_takes_no_more_than_its_share(
             await asyncio.sleep(0.01)
         again, _ = await made.connect()
         await again.readexactly(64)
+
+
+def test_the_loop_that_the_frontend_runs_on_hands_messages_on_too() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def one_message() -> list[bytes]:
+        async with listening() as made:
+            _, writer = await made.connect(GREETING + READY + frame(b"a"))
+            frames, _ = await asyncio.wait_for(made.taken.get(), 10)
+            writer.close()
+            return frames
+
+    loop = uvloop.new_event_loop()
+    try:
+        assert loop.run_until_complete(one_message()) == [b"a"]
+    finally:
+        loop.close()
