@@ -37,11 +37,14 @@ Range WaitingRequests::range() const noexcept {
   return range;
 }
 
+// A target that was sent exactly as much as the others counts as they do: the sums err by less.
+constexpr double kRounding = 1e-9;
+
 double WaitingRequests::silent(Slot slot) const noexcept {
   const double booked = input_.loads[slot].prefilling;
   if (usual_ == 0) return booked;
-  return std::max(booked,
-                  std::floor(usual_ * (sent_of_late(input_, slot) + 1) / (usual_sent_ + 1)));
+  const double like_others = usual_ * (sent_of_late(input_, slot) + 1) / (usual_sent_ + 1);
+  return std::max(booked, std::floor(like_others + kRounding));
 }
 
 }  // namespace kvroute::detail

@@ -58,7 +58,9 @@ def waiting_requests(targets: list[Target]) -> list[float]:
     return [
         float(t["waiting"] + t.get("unreported", 0))
         if t in known
-        else max(t.get("prefilling", 0), math.floor(mean * (sent_of_late(t) + 1) / (sent + 1)))
+        else max(
+            t.get("prefilling", 0), math.floor(mean * (sent_of_late(t) + 1) / (sent + 1) + 1e-9)
+        )
         for t in targets
     ]
 

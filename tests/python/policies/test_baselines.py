@@ -6,7 +6,7 @@ from collections import Counter
 
 import kvroute
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stated_fleets import BLOCK, NOW, Target, cached, known_mean, prompts, waiting_requests
 
@@ -37,8 +37,13 @@ def usage(target: Target) -> float | None:
     return target.get("kv_usage") if target.get("report_age", 0.0) <= 60 else None
 
 
+# Sent as much as the one that reports: it waits as long, whatever the sums' last digits.
+AS_MUCH: Target = {"held": 0, "recent_requests": 3.0, "joined_at": 970.0}
+
+
 @settings(deadline=None)
 @given(TARGETS, prompts)
+@example([{**AS_MUCH, "waiting": 3}, {**AS_MUCH, "kv_usage": 0.0}], 1)
 def test_standalone(targets: list[Target], num_tokens: int) -> None:
     waiting = waiting_requests(targets)
     usual = known_mean([usage(target) for target in targets])
