@@ -214,6 +214,12 @@ def held() -> int:
     return sum(isinstance(one, kinds) for one in gc.get_objects())
 
 
+async def holds_no_more_than(before: int) -> None:
+    """A leg that was given up ends when its connection is closed, which nobody here hears of."""
+    while held() > before:
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("failing", [False, True], ids=["at-once", "second-attempt"])
 @pytest.mark.parametrize("connector", ["nixl", "sglang", "whole"])
 async def test_a_long_answer_holds_no_prompt(connector: str, failing: bool) -> None:
@@ -235,7 +241,7 @@ async def test_a_long_answer_holds_no_prompt(connector: str, failing: bool) -> N
         async with fleet.frontend.completion(body) as response:
             await asyncio.wait_for(came.wait(), 10)
             assert (await response.content.readany()).startswith(b"data: ")
-            assert held() == before
+            await asyncio.wait_for(holds_no_more_than(before), 10)
             goes_on.set()
             assert b"[DONE]" in await response.read()
 
