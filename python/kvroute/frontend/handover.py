@@ -197,7 +197,12 @@ class Handover:
                 await end(prefill, lambda _: None)
 
     async def _prefill_beside(self, request: LegRequest) -> WholeAnswer:
-        answer = await self._prefill.ask(request, self._prefill_timeout)
+        try:
+            answer = await self._prefill.ask(request, self._prefill_timeout)
+        except LegFailedError as error:
+            # The task keeps it for as long as the decode leg streams without this one.
+            del request
+            raise error.without_frames() from None
         if answer.status < 400:
             self._prefill.booking.first_token()
             self._prefill.booking.release()
