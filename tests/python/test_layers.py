@@ -36,6 +36,7 @@ PYTHON_PARTS: dict[str, set[str]] = {
     "compat": set(),
     "traces": set(),
     "disagg": set(),
+    "ray_serve": {"tokenization"},
     "frontend": {"admission", "tokenization", "disagg"},
     "demo": {"traces", "cli"},
     "cli": {"engines", "tokenization", "traces", "frontend", "demo"},

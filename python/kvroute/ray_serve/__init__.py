@@ -1,0 +1,43 @@
+"""KV-aware routing for Ray Serve.
+
+    @serve.deployment(request_router_config=kvroute.ray_serve.router_config(policy="kv_cost"))
+    class Model(kvroute.ray_serve.KvRouteReplica): ...
+
+Names are imported when they are asked for: what needs no Ray works without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvroute.ray_serve.calls import RoutedCall as RoutedCall
+    from kvroute.ray_serve.errors import InvalidOptionsError as InvalidOptionsError
+    from kvroute.ray_serve.errors import MissingTokenIdsError as MissingTokenIdsError
+    from kvroute.ray_serve.errors import RouterUnavailableError as RouterUnavailableError
+    from kvroute.ray_serve.options import RouterOptions as RouterOptions
+
+_MODULES = {
+    "InvalidOptionsError": "errors",
+    "MissingTokenIdsError": "errors",
+    "RoutedCall": "calls",
+    "RouterOptions": "options",
+    "RouterUnavailableError": "errors",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise ImportError(
+            f"kvroute.ray_serve.{name} needs Ray Serve: pip install 'kvroute[ray]'"
+        ) from error
