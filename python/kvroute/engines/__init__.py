@@ -1,9 +1,9 @@
 """Simulated LLM engines: a real scheduler and prefix cache behind real interfaces, and no model.
 
-`SimulatedEngine` runs one on the current event loop, `SimulatedEngineProcess` as a process
-(``kvroute mock``). Their inside, `Scheduler` and `PrefixCache`, are pure classes that a simulation
-drives on a clock of its own. Importing this package imports none of the servers' libraries until
-one of the first two is asked for.
+`SimulatedEngine` runs one on the current event loop, `EmbeddedEngine` likewise but without HTTP,
+`SimulatedEngineProcess` as a process (``kvroute mock``). Their inside, `Scheduler` and
+`PrefixCache`, are pure classes that a simulation drives on a clock of its own. Importing this
+package imports none of the servers' libraries until one of the first three is asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from kvroute.engines.sequence import EngineSequence
 
 if TYPE_CHECKING:
     from kvroute.engines.config import EngineConfig, KvRole
+    from kvroute.engines.embedded import EmbeddedEngine
     from kvroute.engines.engine import SimulatedEngine, running
     from kvroute.engines.process import SimulatedEngineProcess
 
@@ -33,6 +34,7 @@ __all__ = [
     "CacheCleared",
     "CacheEvent",
     "CostModel",
+    "EmbeddedEngine",
     "EngineConfig",
     "EngineSequence",
     "KvRole",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "EmbeddedEngine": "kvroute.engines.embedded",
     "EngineConfig": "kvroute.engines.config",
     "KvRole": "kvroute.engines.config",
     "SimulatedEngine": "kvroute.engines.engine",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
@@ -15,7 +14,6 @@ from kvroute.engines.answering import Answer, unless_gone
 from kvroute.engines.core import EngineCore
 from kvroute.engines.debug_http import DebugRoutes
 from kvroute.engines.errors import EngineBusyError, EngineStoppedError, RequestRefusedError
-from kvroute.engines.generation import Generation
 from kvroute.engines.http_exchange import (
     BodyTooLargeError,
     ClientGoneError,
@@ -32,6 +30,7 @@ from kvroute.engines.openai_requests import (
 )
 from kvroute.engines.openai_responses import DONE, error_body
 from kvroute.engines.output_text import Tokenizer
+from kvroute.engines.submission import submit
 from kvroute.engines.transfer.faults import DroppedError, FaultError
 from kvroute.engines.transfer.role import Call, Leg
 from kvroute.engines.transfer.side_channel import TransferFailedError
@@ -122,7 +121,7 @@ class OpenAiApp:
             received = await unless_gone(watch, self._core.transfers.receive(leg))
             if not leg.is_prefill:
                 await unless_gone(watch, faults.reach("decode_start"))
-            generations = self._submit(call.request, leg, received, progress.set)
+            generations = submit(self._core, call.request, progress.set, leg, received)
             try:
                 answer = Answer(exchange, call, leg, generations, self._core)
                 await answer.give(progress, watch)
@@ -131,35 +130,6 @@ class OpenAiApp:
         finally:
             watch.cancel()
             leg.close()
-
-    def _submit(
-        self,
-        request: GenerationRequest,
-        leg: Leg,
-        received: Sequence[int],
-        listener: Callable[[], None],
-    ) -> list[Generation]:
-        generations: list[Generation] = []
-        try:
-            for index, prompt in enumerate(request.prompts):
-                generations += self._core.generate(
-                    prompt,
-                    leg.max_tokens or request.max_tokens,
-                    count=request.n,
-                    seed=request.seed,
-                    salt=request.salt,
-                    min_tokens=request.min_tokens,
-                    stops=request.stops,
-                    stop_token_ids=request.stop_token_ids,
-                    stream=request.stream,
-                    received_blocks=received[index] if received else 0,
-                    on_computed=functools.partial(leg.computed, index),
-                    listener=listener,
-                )
-        except BaseException:
-            self._core.abort(generations)
-            raise
-        return generations
 
     async def _document(self, exchange: Exchange) -> dict[str, Any] | None:
         document = parse_json(await exchange.read_body())

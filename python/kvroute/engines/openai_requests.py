@@ -69,23 +69,32 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return document
 
 
-def parse_completion(document: dict[str, Any], tokenizer: Tokenizer) -> GenerationRequest:
-    """A ``/v1/completions`` body: prompt as text, token ids, or a list of either."""
+def parse_completion(
+    document: dict[str, Any], tokenizer: Tokenizer, prompt_ids: list[int] | None = None
+) -> GenerationRequest:
+    """A ``/v1/completions`` body: prompt as text, token ids, or a list of either.
+
+    ``prompt_ids`` are the prompt's token ids where the caller has them.
+    """
     special = _flag(document, "add_special_tokens", True)
-    prompts = _prompts(document.get("prompt"), tokenizer, special)
+    prompt = document.get("prompt") if prompt_ids is None else prompt_ids
+    prompts = _prompts(prompt, tokenizer, special)
     max_tokens = _integer(document, "max_tokens", 1)
     if "max_tokens" not in document:  # null is no limit, as in vLLM
         max_tokens = _COMPLETION_TOKENS
     return _request(document, False, prompts, max_tokens)
 
 
-def parse_chat(document: dict[str, Any], tokenizer: Tokenizer) -> GenerationRequest:
+def parse_chat(
+    document: dict[str, Any], tokenizer: Tokenizer, prompt_ids: list[int] | None = None
+) -> GenerationRequest:
     """A ``/v1/chat/completions`` body.
 
-    Its ``documents`` and ``reasoning_effort`` reach the template, as in vLLM.
+    Its ``documents`` and ``reasoning_effort`` reach the template, as in vLLM. ``prompt_ids`` are
+    the prompt's token ids where the caller has them: the template is not asked then.
     """
     given = {name: document[name] for name in _TEMPLATE_FIELDS if document.get(name) is not None}
-    prompt = chat_ids(document, tokenizer, given)
+    prompt = chat_ids(document, tokenizer, given) if prompt_ids is None else prompt_ids
     max_tokens = _integer(document, "max_completion_tokens", 1)
     if max_tokens is None:
         max_tokens = _integer(document, "max_tokens", 1)
