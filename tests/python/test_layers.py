@@ -38,6 +38,7 @@ PYTHON_PARTS: dict[str, set[str]] = {
     "disagg": set(),
     "ray_serve": {"tokenization"},
     "frontend": {"admission", "tokenization", "disagg"},
+    "ray_serve": {"tokenization"},
     "demo": {"traces", "cli"},
     "cli": {"engines", "tokenization", "traces", "frontend", "demo"},
 }
