@@ -9,9 +9,10 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
+WHEEL_STAMP := wheelhouse/.stamp
 JOBS ?= $(shell nproc)
 ARGS ?=
-PIP := timeout 900 $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := timeout 1200 $(BIN)/python -m pip --quiet --disable-pip-version-check
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -95,6 +96,33 @@ test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name" PY
 	timeout 1200 $(BIN)/python -m pytest -n $(PYTEST_JOBS) --dist loadfile --no-loadscope-reorder \
 	  $(ARGS)
 
+# One Ray cluster for all of them, so one process. Ray goes beside the package in .venv: without it
+# the other targets do the same as with it.
+RAY_TESTS = -m pytest -p no:xdist tests/python/ray_serve --ray-cluster $(ARGS)
+.PHONY: test-ray test-ray-compat
+test-ray: $(STAMPS)/ray $(STAMPS)/group-test ## kvroute.ray_serve on a Ray cluster; ARGS="-k name"
+	timeout --kill-after=30 900 $(BIN)/python $(RAY_TESTS)
+
+$(STAMPS)/ray: $(STAMPS)/installed
+	$(PIP) install 'kvroute[ray]'
+	touch $@
+
+# The minor versions of Ray before the current one, each in an environment of its own.
+RAY_VERSIONS ?= 2.59 2.58
+test-ray-compat: $(RAY_VERSIONS:%=test-ray-%) ## the same on RAY_VERSIONS; PACKAGE=a wheel
+test-ray-%: build/ray-%/.stamp
+	timeout --kill-after=30 900 build/ray-$*/bin/python $(RAY_TESTS)
+
+RAY_WHEEL = $(or $(filter %.whl,$(PACKAGE)),wheelhouse/kvroute-*-$(shell $(BIN)/python -c \
+  'import sys; print("cp%d%d" % sys.version_info[:2])')-*.whl)
+.PRECIOUS: build/ray-%/.stamp
+build/ray-%/.stamp: $(or $(filter %.whl,$(PACKAGE)),$(WHEEL_STAMP)) pyproject.toml | $(STAMPS)/venv
+	timeout 300 $(BIN)/python -m venv --clear build/ray-$*
+	timeout 300 build/ray-$*/bin/python -m pip --quiet install --upgrade 'pip>=25.1'
+	wheel=$$(echo $(RAY_WHEEL)) && timeout 1200 build/ray-$*/bin/python -m pip --quiet \
+	  --disable-pip-version-check install "$$wheel[ray]" 'ray[serve]==$*.*' --group test
+	touch $@
+
 .PHONY: soak fuzz
 # Both print how many operations were compared with the reference model.
 soak: export KVROUTE_SOAK_SECONDS ?= 600
@@ -163,7 +191,6 @@ wheel: $(STAMPS)/group-wheel | system ## a self-contained wheel for every CPytho
 	touch $(WHEEL_STAMP)
 
 # For the virtual environment's Python alone, unless `make wheel` has built it from these sources.
-WHEEL_STAMP := wheelhouse/.stamp
 $(WHEEL_STAMP): $(SOURCES) $(STAMPS)/group-wheel scripts/build_wheels.sh scripts/fetch_source.sh | system
 	scripts/build_wheels.sh $(BIN)/python
 	touch $@

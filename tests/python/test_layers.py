@@ -36,7 +36,6 @@ PYTHON_PARTS: dict[str, set[str]] = {
     "compat": set(),
     "traces": set(),
     "disagg": set(),
-    "ray_serve": {"tokenization"},
     "frontend": {"admission", "tokenization", "disagg"},
     "ray_serve": {"tokenization"},
     "demo": {"traces", "cli"},

@@ -1,0 +1,207 @@
+"""A real Ray cluster on this machine, applications on it, and questions to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+import ray
+from ray import serve
+
+HERE = Path(__file__).parent
+SECONDS = 60.0
+"""For what may take a while on a machine that is busy."""
+
+
+@dataclass
+class AppSpec:
+    """What `Cluster.deploy` deploys under `name`: cluster_apps, with these figures.
+
+    `router` are options of `kvroute.ray_serve.router_config`; `engine`, arguments of `Model`.
+    """
+
+    name: str
+    replicas: int = 3
+    ingress_replicas: int = 1
+    max_ongoing_requests: int = 64
+    router: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+    ingress_environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class App:
+    """A deployed application."""
+
+    name: str
+    url: str
+
+    async def ask(
+        self, http: aiohttp.ClientSession, ids: list[int] | None, **body: Any
+    ) -> dict[str, Any]:
+        """The answer to a prompt: `replica`, `pid`, `cached` tokens. Fails if it is an error."""
+        async with http.post(f"{self.url}/generate", json={"ids": ids, **body}) as response:
+            assert response.status == 200, await response.text()
+            answer = await response.json()
+            assert isinstance(answer, dict)
+            return answer
+
+    async def stream(
+        self, http: aiohttp.ClientSession, ids: list[int], **body: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The items of a streamed answer: `replica`, `chunk`."""
+        body = {"ids": ids, "stream": True, **body}
+        async with http.post(f"{self.url}/generate", json=body) as response:
+            assert response.status == 200, await response.text()
+            async for line in response.content:
+                yield json.loads(line)
+
+    async def each(
+        self, http: aiohttp.ClientSession, prompts: list[list[int]], seconds: float = 0.1
+    ) -> list[dict[str, Any]]:
+        """The answers to prompts that the ingress asks all at once inside one HTTP request."""
+        body = {"prompts": prompts, "seconds": seconds}
+        async with http.post(f"{self.url}/each", json=body) as response:
+            assert response.status == 200, await response.text()
+            answers = await response.json()
+            assert isinstance(answers, list)
+            return answers
+
+    async def state(self, http: aiohttp.ClientSession) -> dict[str, Any]:
+        """What the model's router knows, in one of the ingress's processes, with its `pid`."""
+        async with http.get(f"{self.url}/state") as response:
+            assert response.status == 200, await response.text()
+            answer = await response.json()
+        (found,) = [one for one in answer["deployments"] if one["application"] == self.name]
+        return {"pid": answer["pid"], **found}
+
+    async def states(self, http: aiohttp.ClientSession, processes: int) -> list[dict[str, Any]]:
+        """The state of each of so many ingress processes."""
+        found: dict[int, dict[str, Any]] = {}
+        async for _ in attempts(f"{processes} ingress processes"):
+            state = await self.state(http)
+            found[state["pid"]] = state
+            if len(found) == processes:
+                break
+        return list(found.values())
+
+    @property
+    def model(self) -> Any:
+        """A handle of the model, for calls from the test's own process."""
+        return serve.get_deployment_handle("Model", self.name)
+
+
+class Cluster:
+    """A cluster of its own, with Serve's HTTP on a port of the system's choice."""
+
+    def __init__(self) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+        # Not among pytest's own: sockets lie in it, and their paths are short.
+        self._directory = TemporaryDirectory(prefix="kvroute-ray-", ignore_cleanup_errors=True)
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            object_store_memory=100 << 20,
+            log_to_driver=False,
+            logging_level="warning",
+            _temp_dir=self._directory.name,
+        )
+        self._port = unused_port()
+        serve.start(http_options={"host": "127.0.0.1", "port": self._port})
+
+    def deploy(self, *specs: AppSpec) -> list[App]:
+        """Runs them; raises what Ray says when one cannot start."""
+        serve.run_many(
+            [serve.RunTarget(application(one), one.name, f"/{one.name}") for one in specs],
+            wait_for_applications_running=True,
+        )
+        return [App(one.name, f"http://127.0.0.1:{self._port}/{one.name}") for one in specs]
+
+    @contextmanager
+    def running(self, *specs: AppSpec) -> Iterator[list[App]]:
+        """Applications that are there for a while."""
+        try:
+            yield self.deploy(*specs)
+        finally:
+            for one in specs:
+                serve.delete(one.name, _blocking=False)
+
+    def stop(self) -> None:
+        try:
+            serve.shutdown()
+        finally:
+            ray.shutdown()
+            self._directory.cleanup()
+
+
+def application(spec: AppSpec) -> serve.Application:
+    """Serve's application of it."""
+    from cluster_apps import Ingress, Model
+    from kvroute.ray_serve import router_config
+
+    model = serve.deployment(
+        Model,
+        name="Model",
+        num_replicas=spec.replicas,
+        max_ongoing_requests=spec.max_ongoing_requests,
+        graceful_shutdown_timeout_s=1,
+        ray_actor_options={"num_cpus": 0},
+        request_router_config=router_config(stats_period_s=1, **spec.router),
+    )
+    environment = {"runtime_env": {"env_vars": spec.ingress_environment}}
+    ingress = serve.deployment(
+        Ingress,
+        name="Ingress",
+        num_replicas=spec.ingress_replicas,
+        max_ongoing_requests=1024,
+        graceful_shutdown_timeout_s=1,
+        ray_actor_options={"num_cpus": 0, **(environment if spec.ingress_environment else {})},
+    )
+    return ingress.bind(model.bind(**spec.engine))
+
+
+async def attempts(what: str, pause: float = 0.05) -> AsyncIterator[int]:
+    """Counts tries of what should soon be so; fails when that took too long."""
+    start = time.monotonic()
+    count = 0
+    while time.monotonic() - start < SECONDS:
+        yield count
+        count += 1
+        await asyncio.sleep(pause)
+    raise AssertionError(f"not within {SECONDS} s: {what}")
+
+
+async def eventually(what: str, holds: Callable[[], Any]) -> Any:
+    """The first true value of an async predicate."""
+    async for _ in attempts(what):
+        value = await holds()
+        if value:
+            return value
+    return None
+
+
+def prompt(seed: int, blocks: int = 8) -> list[int]:
+    """Token ids that share no block with those of another seed."""
+    draw = random.Random(seed)
+    return [draw.randrange(1 << 20) for _ in range(blocks * 16)]
+
+
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
