@@ -58,7 +58,11 @@ ReservationHandle Router::Impl::book(const Decision& decision, const Request& re
   handle.seed = namespace_seed(request.name);
   const auto hashes = decision.hashes(handle.block_size);
   handle.local_hashes.assign(hashes.begin(), hashes.end());
-  if (!request.by_hashes) {
+  const std::uint64_t full = full_blocks(decision.num_tokens(), handle.block_size);
+  const std::uint64_t unknown = full - hashes.size();  // of the prompt's blocks
+  if (request.by_hashes) {
+    handle.is_tail_known = hashes.size() * handle.block_size == decision.num_tokens();
+  } else {
     const auto tail = request.token_ids.subspan(hashes.size() * handle.block_size);
     handle.tail.assign(tail.begin(), tail.end());
   }
@@ -76,7 +80,8 @@ ReservationHandle Router::Impl::book(const Decision& decision, const Request& re
          .prompt_tokens = decision.num_tokens(),
          .prefill_tokens = request.phase == Phase::kDecode ? 0 : handle.selection.prefill_tokens,
          .shared_tokens = shared,
-         .new_blocks = pinned.newly_active,
+         .new_blocks = pinned.newly_active + unknown,
+         .unknown_blocks = unknown,
          .block_size = handle.block_size,
          .expected_output_tokens = request.expected_output_tokens,
          .phase = request.phase,
@@ -93,7 +98,8 @@ ReservationHandle Router::Impl::book(const Decision& decision, const Request& re
 // What is left to do for a booking that the load model has ended. Under load_mutex_.
 void Router::Impl::end(const Booking& booking) const {
   PrefixTree* const tree = indexes_.find(booking.block_size);
-  load_.drop_blocks(booking.slot, tree->unpin(booking.slot, std::bit_cast<Pin>(booking.place)));
+  const std::size_t unpinned = tree->unpin(booking.slot, std::bit_cast<Pin>(booking.place));
+  load_.drop_blocks(booking.slot, unpinned + booking.unknown_blocks);
 }
 
 // Drops bookings that expired, so that no decision counts them, and makes room for `more`. Under
@@ -141,7 +147,7 @@ bool Router::Impl::release(const ReservationHandle& handle,
 void Router::Impl::remember(const ReservationHandle& handle, Slot slot,
                             std::span<const std::uint32_t> output_tokens) {
   std::vector<std::uint32_t> tokens = handle.tail;
-  if (!output_tokens.empty()) {
+  if (!output_tokens.empty() && handle.is_tail_known) {
     tokens.insert(tokens.end(), output_tokens.begin(), output_tokens.end() - 1);
   }
   std::vector<std::uint64_t> hashes = handle.local_hashes;

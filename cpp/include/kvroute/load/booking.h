@@ -21,14 +21,15 @@ struct Booking {
   /// Leading tokens of the prompt that the target need not compute: held there, or in blocks of
   /// requests that run or wait there.
   std::uint64_t shared_tokens = 0;
-  std::uint64_t new_blocks = 0;  ///< prompt blocks that no other booking there shares
-  std::uint32_t block_size = 1;  ///< of the target; positive
+  std::uint64_t new_blocks = 0;      ///< prompt blocks that no other booking there shares
+  std::uint64_t unknown_blocks = 0;  ///< those of `new_blocks` whose hashes are not known
+  std::uint32_t block_size = 1;      ///< of the target; positive
   std::optional<std::uint32_t> expected_output_tokens;  ///< absent: the fleet's mean
   /// With kDecode nothing is left to prefill: the booking begins after its first token, counts as
   /// no arrival, and of the prompt nothing is measured. With kPrefill one token is expected, and no
   /// decoding is measured.
   Phase phase = Phase::kWhole;
-  std::uint64_t place = 0;  ///< the request's place in the prefix tree; opaque here
+  std::uint64_t place = 0;  ///< of the request's known blocks in the prefix tree; opaque here
 };
 
 }  // namespace kvroute

@@ -54,6 +54,7 @@ struct ReservationHandle {
   std::uint64_t seed = 0;                   ///< of the request's namespace
   std::vector<std::uint64_t> local_hashes;  ///< of the prompt's full blocks
   std::vector<std::uint32_t> tail;          ///< its tokens after them
+  bool is_tail_known = true;                ///< false: hashes were given, of a part of the prompt
 };
 
 /// The two legs of one request: its prompt on one target, its answer from another, or the same.
@@ -138,7 +139,8 @@ class Router {
   void first_token(BookingId id);
   void progress(BookingId id, std::uint64_t output_tokens);
   /// Ends the booking. With output tokens, the blocks that prompt and output fill together become
-  /// predicted for the target, but for the last token, which was sampled and not computed. On a
+  /// predicted for the target, but for the last token, which was sampled and not computed. Only the
+  /// prompt's where it was given as hashes that do not cover it to its last token. On a
   /// target whose predictions its capacity bounds, the prompt counts as just used either way.
   /// True if this call ended it.
   bool release(const ReservationHandle& handle, std::span<const std::uint32_t> output_tokens = {});
