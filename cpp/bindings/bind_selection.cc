@@ -15,6 +15,12 @@ py::str describe(const Selection& selection) {
               selection.prefill_tokens, selection.cost);
 }
 
+py::list alternatives(const Selection& selection) {
+  py::list targets;
+  for (const TargetId& target : selection.alternatives) targets.append(to_python(target));
+  return targets;
+}
+
 py::dict terms(const TargetExplanation& target) {
   py::dict terms;
   for (const CostTerm& term : target.terms) {
@@ -35,6 +41,7 @@ void bind_selection(py::module_& module) {
       .def_readonly("prefill_tokens", &Selection::prefill_tokens)
       .def_readonly("cost", &Selection::cost)
       .def_property_readonly("rule", [](const Selection& s) { return std::string(s.rule); })
+      .def_property_readonly("alternatives", &alternatives)
       .def("__repr__", &describe);
 
   py::class_<TargetExplanation>(module, "TargetExplanation", py::is_final(),

@@ -77,6 +77,10 @@ void PythonRequest::take(const RequestArguments& arguments) {
   if (!arguments.preferred_labels.is_none()) prefer(arguments.preferred_labels);
   request_.model = text_or_none(arguments.model, "model").value_or("");
   request_.phase = phase_of(arguments.phase);
+  if (arguments.alternatives) {
+    request_.alternatives = static_cast<std::uint32_t>(
+        integer(arguments.alternatives, "alternatives", 0, std::int64_t{kMaxTargets}));
+  }
 }
 
 void PythonRequest::allow(py::handle allowed, const char* field) {

@@ -12,7 +12,7 @@
 
 namespace kvroute::python {
 
-/// What decisions take by keyword, in this order; None where it is not given.
+/// What decisions take by keyword; None where it is not given.
 struct RequestArguments {
   py::handle session_id = Py_None;
   py::handle lora = Py_None;
@@ -29,6 +29,7 @@ struct RequestArguments {
   py::handle preferred_labels = Py_None;
   py::handle model = Py_None;
   py::handle phase = Py_None;
+  py::handle alternatives;  ///< null where the call takes none
 };
 
 /// kvroute.AllowedSet

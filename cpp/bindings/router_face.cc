@@ -206,11 +206,6 @@ void RouterFace::set_policy(py::handle policy, py::handle fallback_policy, py::h
   if (!fallback_policy.is_none()) fallback_ = fallback;
 }
 
-std::shared_ptr<const PythonScoring> RouterFace::scoring_of(const Request& request) const {
-  const PhaseScoring& own = scoring_[static_cast<std::size_t>(request.phase)];
-  return own.is_own ? own.scoring : scoring_.front().scoring;
-}
-
 void RouterFace::set_draining(py::handle worker, bool draining) {
   const WorkerName name = worker_name(worker, "worker");
   Router& router = use();
@@ -233,95 +228,11 @@ AllowedFace RouterFace::allowed_set(py::handle workers) const {
   return {router.allowed_set(std::move(refs))};
 }
 
-Selection RouterFace::select_worker(py::handle token_ids, py::handle allowed,
-                                    py::handle expected_output_tokens,
-                                    const RequestArguments& arguments) {
-  const TokenIds tokens(token_ids, "token_ids");
-  PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
-  Router& router = use();
-  const auto scoring = scoring_of(request.get());
-  const PythonCosts costs(scoring.get(), router, request);
-  const GilRelease released;
-  return router.select(request.get());
-}
-
-Selection RouterFace::select_worker_by_hashes(py::handle local_hashes, py::handle num_tokens,
-                                              py::handle allowed, py::handle expected_output_tokens,
-                                              const RequestArguments& arguments) {
-  const HashInput hashes(local_hashes, "local_hashes");
-  PythonRequest request(hashes, unsigned_32(num_tokens, "num_tokens"), allowed,
-                        expected_output_tokens, arguments);
-  Router& router = use();
-  const auto scoring = scoring_of(request.get());
-  const PythonCosts costs(scoring.get(), router, request);
-  const GilRelease released;
-  return router.select(request.get());
-}
-
-std::unique_ptr<ReservationFace> RouterFace::reserve(py::handle token_ids, py::handle request_id,
-                                                     py::handle expected_output_tokens,
-                                                     py::handle allowed,
-                                                     const RequestArguments& arguments) {
-  const auto wanted_id = text_or_none(request_id, "request_id");
-  if (wanted_id && wanted_id->empty()) {
-    throw InvalidArgument("request_id: expected None or a text that is not empty, got ''");
-  }
-  const TokenIds tokens(token_ids, "token_ids");
-  PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
-  std::string id(wanted_id.value_or(std::string_view()));
-  Router& router = use();
-  const auto scoring = scoring_of(request.get());
-  const PythonCosts costs(scoring.get(), router, request);
-  ReservationHandle handle;
-  {
-    const GilRelease released;
-    handle = router.reserve(request.get(), std::move(id));
-  }
-  return std::make_unique<ReservationFace>(router_, std::move(handle));
-}
-
-Explanation RouterFace::explain(py::handle token_ids, py::handle allowed,
-                                py::handle expected_output_tokens,
-                                const RequestArguments& arguments) const {
-  const TokenIds tokens(token_ids, "token_ids");
-  PythonRequest request(tokens, allowed, expected_output_tokens, arguments);
-  const Router& router = use();
-  const auto scoring = scoring_of(request.get());
-  std::optional<PythonCosts> costs;
-  try {
-    costs.emplace(scoring.get(), router, request);
-  } catch (const NoEligibleWorker&) {  // nobody to score: the explanation says why
-    request.fail_scoring();
-  }
-  const GilRelease released;
-  return router.explain(request.get());
-}
-
 std::vector<DecisionRecord> RouterFace::recent_decisions(py::handle limit) const {
   const auto most = static_cast<std::size_t>(integer(limit, "limit", 0, kMost64));
   const Router& router = use();
   const GilRelease released;
   return router.recent_decisions(most);
-}
-
-py::dict RouterFace::overlaps(py::handle token_ids, py::handle tier, py::handle lora,
-                              py::handle salt, py::handle name_space) const {
-  const Tier deepest = tier_of(tier, "tier");
-  const TokenIds tokens(token_ids, "token_ids");
-  RequestArguments arguments;
-  arguments.lora = lora;
-  arguments.salt = salt;
-  arguments.name_space = name_space;
-  const PythonRequest request(tokens, py::none(), py::none(), arguments);
-  const Router& router = use();
-  std::vector<std::pair<TargetId, std::uint64_t>> cached;
-  {
-    const GilRelease released;
-    cached = router.overlaps(request.get(), deepest);
-  }
-  py::dict overlaps;
-  for (const auto& [target, tokens_cached] : cached) overlaps[to_python(target)] = tokens_cached;
-  return overlaps;
 }
 
 void RouterFace::update_load(py::handle worker, py::handle dp_rank, py::handle waiting,

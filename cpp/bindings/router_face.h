@@ -96,6 +96,9 @@ class RouterFace {
                                                          py::handle expected_output_tokens,
                                                          py::handle allowed,
                                                          const RequestArguments& arguments);
+  [[nodiscard]] std::unique_ptr<ReservationFace> reserve_by_hashes(
+      py::handle local_hashes, py::handle num_tokens, py::handle request_id,
+      py::handle expected_output_tokens, py::handle allowed, const RequestArguments& arguments);
   [[nodiscard]] py::tuple reserve_pair(py::handle request_id, const PairArguments& arguments);
   [[nodiscard]] py::tuple explain_pair(const PairArguments& arguments) const;
   void set_pair_choice(const PairOptionArguments& arguments);
@@ -113,6 +116,9 @@ class RouterFace {
   void close();
 
  private:
+  [[nodiscard]] Selection select(PythonRequest& request);
+  [[nodiscard]] std::unique_ptr<ReservationFace> book(PythonRequest& request,
+                                                      std::string request_id);
   [[nodiscard]] std::shared_ptr<const PythonScoring> scoring_of(const Request& request) const;
   [[nodiscard]] py::object spec_of(Phase phase) const;
 

@@ -205,6 +205,14 @@ class Selection:
         """Name of the policy that decided: the configured one, or one that it defers to; "given"
         where one written in Python gave the costs."""
 
+    @property
+    def alternatives(self) -> list[tuple[WorkerName, int]]:
+        """Where the request might go instead, the best first: as many as were asked for, or there
+        are, of the other eligible targets. By the cost of the policy that decided, infinite ones
+        last. Of equal costs, and where the policy has none, the target whose bookings use the
+        fewest tokens of KV blocks; of equals in that, the next after the chosen one in an order of
+        the router's own, and around: what a seed chooses tells them too."""
+
     def __repr__(self) -> str: ...
 
 @final
@@ -382,6 +390,8 @@ class KvRouter:
     model: workers whose label "model" is another one are not eligible.
     phase: None is "whole". The policy of that phase decides (set_policy). A reservation for
         "decode" has nothing to prefill; the first token of one for "prefill" is its answer.
+    alternatives: how many further targets the choice shall name, 0 to 4,096. They change nothing in
+        who is chosen. Not for `explain`, which tells of all.
 
     All filters apply together. A worker is also not eligible while it drains (set_draining), where
     others have the request's LoRA adapter resident (set_loras), and beyond a limit above.
@@ -498,12 +508,14 @@ class KvRouter:
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
         phase: Phase | None = None,
+        alternatives: int = 0,
     ) -> Selection:
         """Chooses a target. Books and predicts nothing.
 
         InvalidArgument: empty or malformed token ids, an empty `allowed`. UnknownWorker: a name or
         rank in `allowed` or `pinned` that is not there. Overloaded: all who would be eligible are
-        beyond a limit. NoEligibleWorker: nobody is left, and why. O(blocks + targets).
+        beyond a limit. NoEligibleWorker: nobody is left, and why. O(blocks + targets), and with
+        alternatives O(targets * log alternatives) more.
         """
 
     def select_worker_by_hashes(
@@ -526,9 +538,12 @@ class KvRouter:
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
         phase: Phase | None = None,
+        alternatives: int = 0,
     ) -> Selection:
         """The same from local hashes (of `block_size`, see hash_blocks) computed elsewhere.
-        `num_tokens` is the prompt's length, at least len(local_hashes) * block_size."""
+        `num_tokens` is the prompt's length, at least len(local_hashes) * block_size. Adapter, salt
+        and namespace are in the hashes; `lora` is for who has it resident. A worker with another
+        block size counts as holding nothing: the hashes say nothing of its blocks."""
 
     def reserve(
         self,
@@ -552,9 +567,42 @@ class KvRouter:
         preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
         model: str | None = None,
         phase: Phase | None = None,
+        alternatives: int = 0,
     ) -> Reservation:
         """Select, book and predict in one critical section. `request_id` must be unique among
         running reservations (InvalidArgument otherwise); None makes one up."""
+
+    def reserve_by_hashes(
+        self,
+        local_hashes: Hashes,
+        num_tokens: int,
+        request_id: str | None = None,
+        expected_output_tokens: int | None = None,
+        allowed: Sequence[WorkerRef] | AllowedSet | None = None,
+        *,
+        session_id: str | None = None,
+        lora: str | None = None,
+        overlap_credit: float | None = None,
+        prefill_scale: float | None = None,
+        temperature: float | None = None,
+        assume_kv_reuse: bool | None = None,
+        track_prefill_tokens: bool | None = None,
+        pinned: WorkerRef | None = None,
+        dp_ranks: range | None = None,
+        labels: Mapping[str, str] | None = None,
+        preferred_labels: Mapping[str, str | tuple[str, float]] | None = None,
+        model: str | None = None,
+        phase: Phase | None = None,
+        alternatives: int = 0,
+    ) -> Reservation:
+        """As `reserve`, from local hashes as `select_worker_by_hashes` takes them. Full blocks of
+        the prompt without a hash, and all of them on a worker with another block size, count as
+        load of this request alone, and are not predicted.
+
+        What follows the hashes is not known, so that `release(output_token_ids)` remembers blocks
+        of the output only where `num_tokens` is len(local_hashes) * block_size, and otherwise the
+        prompt's alone. They are hashed for `lora`, without salt or namespace: with one of these,
+        release without output."""
 
     def reserve_pair(
         self,

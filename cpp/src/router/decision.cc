@@ -25,6 +25,10 @@ void check(const RequestOverrides& overrides) {
 
 void check(const Request& request, std::uint32_t router_block_size) {
   check(request.overrides);
+  if (request.alternatives > kMaxTargets) {
+    throw InvalidArgument("alternatives: expected at most " + std::to_string(kMaxTargets) +
+                          ", got " + std::to_string(request.alternatives));
+  }
   if (!request.by_hashes) {
     if (!request.token_ids.empty()) return;
     throw InvalidArgument("token_ids: expected at least one token id, got none");

@@ -1,8 +1,10 @@
 // Choosing: Router::Impl's fast side.
 
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "router/ranking.h"
 #include "router/router_impl.h"
 
 namespace kvroute {
@@ -66,9 +68,16 @@ Selection Router::Impl::selection(Decision& decision, const Request& request, Pi
                    .cached_tokens = cached,
                    .prefill_tokens = input.num_tokens - cached,
                    .cost = std::nullopt,
-                   .rule = pick.decider == nullptr ? kGivenRule : pick.decider->name()};
-  if (pick.decider == nullptr || pick.decider->has_cost()) {
-    chosen.cost = decision.costs()[pick.position];
+                   .rule = pick.decider == nullptr ? kGivenRule : pick.decider->name(),
+                   .alternatives = {}};
+  const bool has_cost = pick.decider == nullptr || pick.decider->has_cost();
+  if (has_cost) chosen.cost = decision.costs()[pick.position];
+  if (request.alternatives > 0) {
+    const std::span<const double> costs = has_cost ? decision.costs() : std::span<const double>();
+    for (const std::size_t position :
+         detail::best_first(input, costs, request.alternatives, pick.position)) {
+      chosen.alternatives.push_back(targets_.target(input.candidates[position]));
+    }
   }
   return chosen;
 }

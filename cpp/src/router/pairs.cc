@@ -121,7 +121,8 @@ ReservedPair Router::Impl::reserve_pair(const PairRequest& given, std::string re
                      .cached_tokens = input.cached_tokens(slot),
                      .prefill_tokens = input.uncached_tokens(slot),
                      .cost = seconds,
-                     .rule = kJointRule};
+                     .rule = kJointRule,
+                     .alternatives = {}};
   };
   ReservedPair reserved;
   reserved.prefill =

@@ -85,7 +85,8 @@ def test_a_policy_that_ignores_the_prompt_books_its_uncached_tokens(
     assert (choice.worker, choice.cached_tokens, choice.prefill_tokens) == ("w0", 0, 160)
     reservation = router.reserve(PROMPT, allowed=["w0"])
     assert (reservation.choice.cached_tokens, reservation.choice.prefill_tokens) == (160, 0)
-    assert router.explain(PROMPT).targets[0].cached_tokens == 160
+    cached = {target.worker: target.cached_tokens for target in router.explain(PROMPT).targets}
+    assert cached == {"w0": 160, "w1": 0, "w2": 0}
 
 
 def test_a_request_overrides_the_policys_parameters(router: kvroute.KvRouter) -> None:

@@ -57,6 +57,9 @@ struct Request {
   /// Those whose label "model" is this, or who have no such label. Empty: any.
   std::string_view model;
 
+  /// How many further targets the choice shall name (Selection::alternatives), at most kMaxTargets.
+  std::uint32_t alternatives = 0;
+
   // Costs in place of the policy's, and whether making them failed (which is counted).
   const GivenCosts* given = nullptr;
   bool scoring_failed = false;
@@ -64,7 +67,7 @@ struct Request {
 
 /// One request in two legs, of which each may go to other targets. Both have the tokens, or hashes,
 /// and the namespace of `prefill`. What is only for policies (session, overrides, preferences,
-/// costs) is not looked at, nor are the phases: they go by the names.
+/// costs) is not looked at, nor are alternatives and the phases: they go by the names.
 struct PairRequest {
   Request prefill;
   Request decode;

@@ -114,14 +114,17 @@ class Router {
   /// Workers or ranks for `Request::allowed_set`. \throws InvalidArgument, UnknownWorker
   [[nodiscard]] std::shared_ptr<const AllowedSet> allowed_set(std::vector<WorkerRef> refs) const;
 
-  /// Chooses a target; books and predicts nothing. O(blocks + targets).
+  /// Chooses a target; books and predicts nothing. O(blocks + targets), and with alternatives
+  /// O(targets * log alternatives) more.
   /// \throws InvalidArgument for a request without tokens, or with fewer tokens than its hashes
-  /// stand for, or an empty `allowed`; UnknownWorker; Overloaded where all who would be eligible
-  /// are overloaded; NoEligibleWorker
+  /// stand for, an empty `allowed`, or more than kMaxTargets alternatives; UnknownWorker;
+  /// Overloaded where all who would be eligible are overloaded; NoEligibleWorker
   [[nodiscard]] Selection select(const Request& request);
 
   /// Select, book and predict in one critical section. An empty `request_id` is replaced by one of
-  /// the router's own. \throws also InvalidArgument for one that is running
+  /// the router's own. With hashes in place of tokens, full blocks of the prompt for which the
+  /// target's block size has none count as the booking's own: nobody shares them, and they are not
+  /// predicted. \throws also InvalidArgument for one that is running
   [[nodiscard]] ReservationHandle reserve(const Request& request, std::string request_id);
 
   /// Chooses the targets of both legs together, by PairChooser instead of the phases' policies, and

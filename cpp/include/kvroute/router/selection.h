@@ -23,6 +23,12 @@ struct Selection {
   std::uint64_t prefill_tokens = 0;  ///< tokens it must compute: all others
   std::optional<double> cost;        ///< lower is better; absent where the policy has none
   std::string_view rule;             ///< name of the policy that decided: a constant
+  /// Where it might go instead: as many as the request asked for, or there are, of the others who
+  /// were eligible. The best first: by the cost of the policy that decided, infinite ones last. Of
+  /// equal costs, and where the policy has none, by the tokens of KV blocks that bookings use; of
+  /// equals in that, in the order of slots, from the chosen one on around. Naming them changes no
+  /// choice, nor the generator.
+  std::vector<TargetId> alternatives;
 };
 
 /// `Selection::rule` of the legs of a pair.
@@ -43,7 +49,9 @@ struct Explanation {
   std::string_view policy;  ///< the configured one; a constant
   std::string_view rule;    ///< the one that decides this request; empty where nobody is eligible
   std::uint64_t num_tokens = 0;
-  std::vector<TargetExplanation> targets;  ///< eligible ones first, by cost
+  /// Eligible ones first, the best of them first: ordered as `Selection::alternatives`, but that
+  /// the order of slots is that from the first on.
+  std::vector<TargetExplanation> targets;
 
   /// A table for people: one line a target, one column a term.
   [[nodiscard]] std::string text() const;
