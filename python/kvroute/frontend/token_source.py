@@ -18,6 +18,11 @@ from kvroute.frontend.prompts import NO_TOKENS, PromptRequest, TokenIds
 from kvroute.frontend.tokenless_watch import TokenlessWatch
 from kvroute.frontend.upstream import Headers
 from kvroute.tokenization import TokenizationError, Tokenizer
+from kvroute.tokenization.request_body import (
+    chat_token_ids,
+    template_variables,
+    text_token_ids,
+)
 
 logger = logging.getLogger("kvroute.frontend")
 
@@ -25,16 +30,6 @@ logger = logging.getLogger("kvroute.frontend")
 _INLINE_BYTES = 4096
 # Of a batch of texts an engine is asked for so many; the others are booked without their tokens.
 _MAX_ASKED = 8
-_TEMPLATE_ARGUMENTS = {
-    "self",
-    "messages",
-    "tools",
-    "add_generation_prompt",
-    "continue_final_message",
-    "add_special_tokens",
-}
-# Fields of a chat that vLLM gives to the template beside chat_template_kwargs; they win over it.
-_TEMPLATE_FIELDS = ("documents", "reasoning_effort")
 
 
 class TokenSource:
@@ -85,11 +80,8 @@ class TokenSource:
 
         def tokenize() -> list[TokenIds]:
             if request.messages is not None:
-                return [array("I", _chat_tokens(tokenizer, request.fields))]
-            special = request.fields.get("add_special_tokens", True) is not False
-            return [
-                array("I", tokenizer.encode(text, add_special_tokens=special)) for text in texts
-            ]
+                return [array("I", chat_token_ids(tokenizer, request.fields))]
+            return [array("I", text_token_ids(tokenizer, text, request.fields)) for text in texts]
 
         try:
             if request.size <= _INLINE_BYTES:
@@ -120,33 +112,6 @@ class TokenSource:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _chat_tokens(tokenizer: Tokenizer, fields: dict[str, Any]) -> list[int]:
-    if fields.get("chat_template") is not None:
-        raise TokenizationError("chat_template: only the engine knows what it makes of it")
-    extra = _template_variables(fields)
-    if not isinstance(extra, dict) or _TEMPLATE_ARGUMENTS & extra.keys():
-        raise TokenizationError("chat_template_kwargs: expected an object of template variables")
-    return tokenizer.apply_chat_template(
-        fields["messages"],
-        fields.get("tools"),
-        fields.get("add_generation_prompt", True) is not False,
-        fields.get("continue_final_message", False) is True,
-        fields.get("add_special_tokens", False) is True,
-        **extra,
-    )
-
-
-def _template_variables(fields: dict[str, Any]) -> Any:
-    """The chat's chat_template_kwargs with the fields that vLLM adds to them."""
-    variables = fields.get("chat_template_kwargs")
-    if variables is None:
-        variables = {}
-    if isinstance(variables, dict):
-        given = {name: fields[name] for name in _TEMPLATE_FIELDS if fields.get(name) is not None}
-        return {**variables, **given}
-    return variables
-
-
 def _tokenize_body(request: PromptRequest, texts: list[str], index: int) -> bytes:
     """A body for vLLM's POST /tokenize: the chat, or the text of this index."""
     body: dict[str, Any] = {}
@@ -167,7 +132,7 @@ def _tokenize_body(request: PromptRequest, texts: list[str], index: int) -> byte
             "tools",
         )
         # /tokenize knows these variables only as part of chat_template_kwargs.
-        variables = _template_variables(fields)
+        variables = template_variables(fields)
         if variables:
             body["chat_template_kwargs"] = variables
     for name in names:

@@ -13,17 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvroute.ray_serve.calls import RoutedCall as RoutedCall
+    from kvroute.ray_serve.calls import RoutedStream as RoutedStream
+    from kvroute.ray_serve.calls import call as call
+    from kvroute.ray_serve.calls import stream as stream
+    from kvroute.ray_serve.deployment_config import router_config as router_config
+    from kvroute.ray_serve.engine_facts import EngineFacts as EngineFacts
     from kvroute.ray_serve.errors import InvalidOptionsError as InvalidOptionsError
     from kvroute.ray_serve.errors import MissingTokenIdsError as MissingTokenIdsError
     from kvroute.ray_serve.errors import RouterUnavailableError as RouterUnavailableError
+    from kvroute.ray_serve.http_errors import add_error_handlers as add_error_handlers
     from kvroute.ray_serve.options import RouterOptions as RouterOptions
+    from kvroute.ray_serve.replica import KvRouteReplica as KvRouteReplica
 
 _MODULES = {
+    "EngineFacts": "engine_facts",
     "InvalidOptionsError": "errors",
+    "KvRouteReplica": "replica",
     "MissingTokenIdsError": "errors",
     "RoutedCall": "calls",
+    "RoutedStream": "calls",
     "RouterOptions": "options",
     "RouterUnavailableError": "errors",
+    "add_error_handlers": "http_errors",
+    "call": "calls",
+    "router_config": "deployment_config",
+    "stream": "calls",
 }
 
 __all__ = list(_MODULES)

@@ -8,9 +8,10 @@ no hook for. Nothing here needs Ray.
 
 from __future__ import annotations
 
+import sys
 import threading
 from array import array
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any, Literal, Protocol
 
 from kvroute.ray_serve.errors import MissingTokenIdsError
@@ -38,7 +39,7 @@ class CallTokenIds(array):  # type: ignore[type-arg]  # array has no type argume
     call: RoutedCall
 
     def __new__(cls, token_ids: Any, call: RoutedCall) -> CallTokenIds:
-        made: CallTokenIds = super().__new__(cls, "I", token_ids)
+        made: CallTokenIds = super().__new__(cls, "I", _as_initializer(token_ids))
         made.call = call
         return made
 
@@ -102,12 +103,132 @@ class RoutedCall:
             booking.progress(self._output_tokens)
 
 
-def call_for(
-    token_ids: Any, on_missing_tokens: OnMissingTokens, expected_output_tokens: int | None = None
+class RoutedStream(AsyncIterator[Any]):
+    """The items of a streamed answer, from `stream`. Where its loop is left early, or cancelled
+    with the request of a client that is gone, the replica's work is cancelled too."""
+
+    def __init__(self, response: Any, source: AsyncIterator[Any]) -> None:
+        self._response = response
+        self._source = source
+        self._taken: list[Any] = []
+        self._items = _cancelling(response, source, self._taken)
+
+    async def opened(self) -> RoutedStream:
+        """Waits for the first item, and gives this stream, that item still to come.
+
+        What goes wrong before it is raised here, where it can still be answered with a status:
+        MissingTokenIdsError and RouterUnavailableError from the router, a replica that refuses.
+        """
+        if not self._taken:
+            async for item in self._source:
+                self._taken.append(item)
+                break
+        return self
+
+    def __aiter__(self) -> AsyncGenerator[Any, None]:
+        return self._items
+
+    async def __anext__(self) -> Any:
+        return await self._items.__anext__()
+
+    async def aclose(self) -> None:
+        """Ends the request, if it still runs. Idempotent."""
+        await self._items.aclose()
+        self._response.cancel()
+
+
+async def _cancelling(
+    response: Any, source: AsyncIterator[Any], taken: list[Any]
+) -> AsyncGenerator[Any, None]:
+    """What was taken already, and the rest; cancels the response if it is left before the end."""
+    try:
+        while taken:
+            yield taken.pop()
+        async for item in source:
+            yield item
+    except BaseException:
+        response.cancel()
+        raise
+
+
+def stream(
+    method: Any,
+    *args: Any,
+    token_ids: Any,
+    on_missing_tokens: OnMissingTokens | None = None,
+    expected_output_tokens: int | None = None,
+    token_ids_keyword: str = KEYWORD,
+    count: Callable[[Any], int] | None = None,
+    **kwargs: Any,
+) -> RoutedStream:
+    """Calls a streaming method of a handle (`handle.options(stream=True).generate`) and gives its
+    items; the request is on its way when this returns.
+
+    token_ids: the prompt's, as RoutedCall takes them; None or empty where they are not known.
+    on_missing_tokens: "error" raises MissingTokenIdsError here, before the handle is called,
+        "balance" calls it all the same. None: as the deployment's options say, once its router
+        works in this process; until then the call is made, and the router, where its option is
+        "error", answers with that same error at the first item.
+    token_ids_keyword: as the deployment's option of that name.
+    count: tokens of an item; None: one each.
+
+    The method gets `args`, `kwargs` and the ids under their keyword.
+    """
+    call = _call_for(method, token_ids, on_missing_tokens, expected_output_tokens)
+    kwargs[token_ids_keyword] = token_ids if call is None else call.token_ids
+    response = method.remote(*args, **kwargs)
+    return RoutedStream(response, response if call is None else call.watch(response, count))
+
+
+async def call(
+    method: Any,
+    *args: Any,
+    token_ids: Any,
+    on_missing_tokens: OnMissingTokens | None = None,
+    expected_output_tokens: int | None = None,
+    token_ids_keyword: str = KEYWORD,
+    **kwargs: Any,
+) -> Any:
+    """The answer of a method that does not stream; everything else as of `stream`, errors of the
+    router included."""
+    routed = _call_for(method, token_ids, on_missing_tokens, expected_output_tokens)
+    kwargs[token_ids_keyword] = token_ids if routed is None else routed.token_ids
+    return await method.remote(*args, **kwargs)
+
+
+def _call_for(
+    method: Any,
+    token_ids: Any,
+    on_missing_tokens: OnMissingTokens | None,
+    expected_output_tokens: int | None,
 ) -> RoutedCall | None:
     """A call with these ids; None where they are missing and that is no error."""
     if token_ids is not None and len(token_ids) > 0:
         return RoutedCall(token_ids, expected_output_tokens)
-    if on_missing_tokens == "error":
+    if (on_missing_tokens or _said_by_router(method)) == "error":
         raise MissingTokenIdsError
     return None
+
+
+def _said_by_router(method: Any) -> OnMissingTokens | None:
+    """What the options of the handle's deployment say, if one of its routers is in this process."""
+    states = sys.modules.get("kvroute.ray_serve.deployment_state")
+    options_of = getattr(states, "options_of", None)
+    deployment = getattr(method, "deployment_id", None)
+    if options_of is None or deployment is None:
+        return None
+    options = options_of(deployment.app_name, deployment.name)
+    return None if options is None else options.on_missing_tokens
+
+
+def _as_initializer(token_ids: Any) -> Any:
+    """What array("I", ...) makes an array of quickly. NumPy's integers one by one take ten times as
+    long as their bytes."""
+    if not hasattr(token_ids, "astype"):
+        return token_ids
+    if token_ids.ndim != 1 or token_ids.dtype.kind not in "iu":
+        raise TypeError(f"token_ids: expected integers in one dimension, got {token_ids.dtype}")
+    narrow = token_ids.astype("=u4")
+    if (narrow != token_ids).any():
+        raise OverflowError("token_ids: expected 0 <= id < 2**32")
+    return narrow.tobytes()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from kvroute import InvalidArgument, KvRouter
 from kvroute.ray_serve.errors import InvalidOptionsError, RouterUnavailableError
+from kvroute.ray_serve.prompt_tokenizer import load_tokenizer
+from kvroute.ray_serve.user_function import import_function
 
 
 def _is_bool(value: Any) -> bool:
@@ -130,16 +134,12 @@ class RouterOptions:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> RouterOptions:
-        """The options with all that is given. Raises InvalidOptionsError naming the option, and
-        RouterUnavailableError where the native module cannot be imported."""
-        for name, value in given.items():
-            if name not in _CHECKS:
-                raise InvalidOptionsError(str(name), _known_names(name), "an unknown option")
-            expected, accepts = _CHECKS[name]
-            if not accepts(value):
-                raise InvalidOptionsError(name, expected, f"{value!r:.80}")
-        options = cls(**given)
-        options._try_router()
+        """The options with all that is given, tried out: a router is made, the function imported,
+        the tokenizer loaded. Raises InvalidOptionsError naming the option, and
+        RouterUnavailableError where a package is missing that the options need."""
+        checked = {name: _checked(name, value) for name, value in given.items()}
+        options = cls(**checked)
+        options._try()
         return options
 
     def kwargs(self) -> dict[str, Any]:
@@ -154,12 +154,8 @@ class RouterOptions:
         """The same text for the same options, in every process."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
-    def _try_router(self) -> None:
-        """What only the core can tell: whether a router can be made of this."""
-        try:
-            from kvroute import InvalidArgument, KvRouter
-        except ImportError as error:
-            raise RouterUnavailableError(f"kvroute's native module is missing: {error}") from error
+    def _try(self) -> None:
+        """What only use can tell: the policy's parameters, the function, the tokenizer, extras."""
         try:
             KvRouter(
                 16 if self.block_size is None else self.block_size,
@@ -171,6 +167,21 @@ class RouterOptions:
             )
         except InvalidArgument as error:
             raise _as_option_error(error) from error
+        if self.token_ids_function is not None:
+            import_function(self.token_ids_function)
+        if self.tokenizer is not None:
+            load_tokenizer(self.tokenizer)
+        if self.exchange and importlib.util.find_spec("msgpack") is None:
+            raise RouterUnavailableError("exchange: needs msgpack: pip install 'kvroute[ray]'")
+
+
+def _checked(name: Any, value: Any) -> Any:
+    if name not in _CHECKS:
+        raise InvalidOptionsError(str(name), _known_names(name), "an unknown option")
+    expected, accepts = _CHECKS[name]
+    if not accepts(value):
+        raise InvalidOptionsError(name, expected, f"{value!r:.80}")
+    return float(value) if expected == _SECONDS[0] else value
 
 
 def _known_names(name: Any) -> str:
