@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from kvroute.ray_serve.http_errors import add_error_handlers as add_error_handlers
     from kvroute.ray_serve.options import RouterOptions as RouterOptions
     from kvroute.ray_serve.replica import KvRouteReplica as KvRouteReplica
+    from kvroute.ray_serve.request_router import KvRouteRequestRouter as KvRouteRequestRouter
 
 _MODULES = {
     "EngineFacts": "engine_facts",
     "InvalidOptionsError": "errors",
     "KvRouteReplica": "replica",
+    "KvRouteRequestRouter": "request_router",
     "MissingTokenIdsError": "errors",
     "RoutedCall": "calls",
     "RoutedStream": "calls",

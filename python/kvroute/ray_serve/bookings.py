@@ -1,0 +1,206 @@
+"""Load that requests of this process put on replicas: booked in the core, told to other routers.
+
+A booking is made when a replica is chosen, before Serve has taken one: requests that are chosen for
+in the same moment see one another's. It ends once, whoever says so first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from kvroute import AllowedSet, KvRouter, Reservation
+
+NO_HASHES: array[int] = array("Q")
+
+
+class Exchange(Protocol):
+    """Who tells the other routers of the deployment. None of its calls waits."""
+
+    def booked(
+        self,
+        booking_id: int,
+        worker: str,
+        dp_rank: int,
+        num_tokens: int,
+        local_hashes: array[int],
+        expected_output_tokens: int | None,
+    ) -> None: ...
+    def first_token(self, booking_id: int) -> None: ...
+    def progress(self, booking_id: int, output_tokens: int) -> None: ...
+    def released(self, booking_id: int) -> None: ...
+
+
+@dataclass(slots=True, frozen=True)
+class HashedPrompt:
+    """What the core chooses by."""
+
+    local_hashes: array[int]
+    num_tokens: int
+    expected_output_tokens: int | None = None
+    session_id: str | None = None
+    lora: str | None = None
+
+    @classmethod
+    def unknown(cls, session_id: str | None, lora: str | None) -> HashedPrompt:
+        """Of a request without token ids: it counts as one, its length as nothing."""
+        return cls(NO_HASHES, 1, None, session_id, lora)
+
+
+class Booking:
+    """One attempt's load on one target. Every method is idempotent, and for any thread."""
+
+    __slots__ = (
+        "_bookings",
+        "_first_token",
+        "_lock",
+        "_output_tokens",
+        "_reservation",
+        "alternatives",
+        "cached_tokens",
+        "dp_rank",
+        "number",
+        "prompt",
+        "released",
+        "touched",
+        "worker",
+    )
+
+    def __init__(
+        self, bookings: Bookings, number: int, prompt: HashedPrompt, reservation: Reservation
+    ) -> None:
+        choice = reservation.choice
+        self._bookings = bookings
+        self._lock = threading.Lock()
+        self._reservation = reservation
+        self._first_token = False
+        self._output_tokens = 0
+        self.number = number
+        self.prompt = prompt
+        self.worker = str(choice.worker)
+        self.dp_rank = choice.dp_rank
+        self.cached_tokens = choice.cached_tokens
+        self.alternatives: list[tuple[Any, int]] = choice.alternatives
+        self.released = False
+        self.touched = time.monotonic()
+
+    def first_token(self) -> None:
+        with self._lock:
+            if self.released or self._first_token:
+                return
+            self._first_token = True
+            self.touched = time.monotonic()
+            self._reservation.first_token()
+            exchange = self._bookings.exchange
+            if exchange is not None:
+                exchange.first_token(self.number)
+
+    def progress(self, output_tokens: int) -> None:
+        """Cumulative; a lower count than before changes nothing."""
+        with self._lock:
+            if self.released or output_tokens <= self._output_tokens:
+                return
+            self._output_tokens = output_tokens
+            self.touched = time.monotonic()
+            self._reservation.progress(output_tokens)
+            exchange = self._bookings.exchange
+            if exchange is not None:
+                exchange.progress(self.number, output_tokens)
+
+    def release(self, output_token_ids: Any = None) -> None:
+        """With `output_token_ids` the router remembers what a replica without events holds now."""
+        with self._lock:
+            if self.released:
+                return
+            self.released = True
+            try:
+                self._reservation.release(output_token_ids)
+            finally:
+                self._bookings.ended(self)
+
+    def book_again(self, router: KvRouter) -> None:
+        """The worker was taken out of the core and added again, or the router is a new one."""
+        with self._lock:
+            if self.released:
+                return
+            prompt = self.prompt
+            self._reservation = router.reserve_by_hashes(
+                prompt.local_hashes,
+                prompt.num_tokens,
+                None,
+                prompt.expected_output_tokens,
+                [(self.worker, self.dp_rank)],
+                session_id=prompt.session_id,
+                lora=prompt.lora,
+            )
+            if self._first_token:
+                self._reservation.first_token()
+            if self._output_tokens:
+                self._reservation.progress(self._output_tokens)
+
+
+class Bookings:
+    """All live bookings of one deployment in this process. Thread-safe; each step is O(1)."""
+
+    def __init__(self) -> None:
+        self.exchange: Exchange | None = None
+        self._numbers = itertools.count(1)
+        self._live: dict[str, dict[int, Booking]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(map(len, self._live.values()))
+
+    def book(
+        self,
+        router: KvRouter,
+        prompt: HashedPrompt,
+        allowed: AllowedSet | Sequence[str | tuple[str, int]],
+        alternatives: int = 0,
+    ) -> Booking:
+        """Chooses and books in one step; raises what KvRouter.reserve_by_hashes raises."""
+        reservation = router.reserve_by_hashes(
+            prompt.local_hashes,
+            prompt.num_tokens,
+            None,
+            prompt.expected_output_tokens,
+            allowed,
+            session_id=prompt.session_id,
+            lora=prompt.lora,
+            alternatives=alternatives,
+        )
+        booking = Booking(self, next(self._numbers), prompt, reservation)
+        with self._lock:
+            self._live.setdefault(booking.worker, {})[booking.number] = booking
+        if self.exchange is not None:
+            self.exchange.booked(
+                booking.number,
+                booking.worker,
+                booking.dp_rank,
+                prompt.num_tokens,
+                prompt.local_hashes,
+                prompt.expected_output_tokens,
+            )
+        return booking
+
+    def of(self, worker: str) -> list[Booking]:
+        """The oldest first."""
+        with self._lock:
+            return list(self._live.get(worker, {}).values())
+
+    def ended(self, booking: Booking) -> None:
+        """For Booking.release: once for each."""
+        with self._lock:
+            of_worker = self._live[booking.worker]
+            del of_worker[booking.number]
+            if not of_worker:
+                del self._live[booking.worker]
+        if self.exchange is not None:
+            self.exchange.released(booking.number)

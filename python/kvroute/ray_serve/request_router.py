@@ -1,0 +1,115 @@
+"""The class that Ray is told of. Ray pickles it by value, with every kvroute name that a method
+reaches as a global, so methods import what they need: what they find is this process's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.serve.request_router import (
+    LocalityMixin,
+    MultiplexMixin,
+    PendingRequest,
+    ReplicaID,
+    RequestRouter,
+    RunningReplica,
+)
+
+
+class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
+    """Routes a deployment's requests by what its replicas hold of their prompts, and by load.
+
+    `request_router_kwargs` are those of `kvroute.ray_serve.RouterOptions`. One for each handle; all
+    hooks run on the event loop that routes. What they share is in `deployment_state`.
+    """
+
+    _kvroute_state: Any = None
+    _kvroute_failure: str = "kvroute's router was not initialized"
+    _kvroute_taken: Any = None
+    """The routing whose replica Serve took last: it is sent next, before anything else runs."""
+
+    def initialize_state(self, **kwargs: Any) -> None:
+        """Never raises: a raise here would make every request of the handle wait for ever."""
+        import logging
+
+        try:
+            from kvroute.ray_serve.deployment_state import attach
+            from kvroute.ray_serve.options import RouterOptions
+
+            options = RouterOptions.parse(kwargs)
+            deployment = self._deployment_id
+            self._kvroute_state = attach(deployment.app_name, deployment.name, options, self)
+        except Exception as error:
+            self._kvroute_failure = f"{type(error).__name__}: {error}"
+            logging.getLogger("ray.serve").exception(
+                "kvroute cannot route to %s: every request gets an error", self._deployment_id
+            )
+
+    async def _choose_replica_for_request(
+        self, pending_request: PendingRequest, *, is_retry: bool = False
+    ) -> RunningReplica:
+        """Runs in the caller's coroutine: what it raises reaches whoever awaits the answer."""
+        from kvroute.ray_serve.errors import RouterUnavailableError
+
+        state = self._kvroute_state
+        if state is None:
+            raise RouterUnavailableError(self._kvroute_failure)
+        routing = await state.begin(pending_request, is_retry)
+        try:
+            replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
+        except BaseException:
+            state.give_up(routing, pending_request)
+            raise
+        state.take(routing, pending_request, replica)
+        self._kvroute_taken = routing
+        return replica
+
+    async def choose_replicas(
+        self,
+        candidate_replicas: list[RunningReplica],
+        pending_request: PendingRequest | None = None,
+    ) -> list[list[RunningReplica]]:
+        """Groups of one replica each, the best first. Never raises, keeps or changes no list."""
+        if pending_request is None:
+            return [list(candidate_replicas)]
+        pending_request.routing_context.should_backoff = True
+        if not candidate_replicas:
+            return []
+        if self._kvroute_state is None:
+            return [list(candidate_replicas)]
+        ranked: list[list[RunningReplica]] = await self._kvroute_state.choose(
+            self, candidate_replicas, pending_request
+        )
+        return ranked
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        super().update_replicas(replicas)
+        if self._kvroute_state is not None:
+            self._kvroute_state.update_replicas(self, replicas)
+
+    def on_replica_actor_died(self, replica_id: ReplicaID) -> None:
+        super().on_replica_actor_died(replica_id)
+        if self._kvroute_state is not None:
+            self._kvroute_state.replica_died(replica_id.unique_id)
+
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        super().on_send_request(replica_id)
+        routing, self._kvroute_taken = self._kvroute_taken, None
+        if routing is not None:
+            self._kvroute_state.sent(routing)
+
+    def on_request_routed(
+        self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any
+    ) -> None:
+        super().on_request_routed(pending_request, replica_id, result)
+        if self._kvroute_state is not None:
+            self._kvroute_state.counters.routed += 1
+
+    def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
+        super().on_request_completed(replica_id, internal_request_id)
+        if self._kvroute_state is not None:
+            self._kvroute_state.completed(replica_id.unique_id, internal_request_id)
+
+    def on_request_cancelled(self, internal_request_id: str) -> None:
+        """Ray 2.60 calls it in none of its paths; a later one may."""
+        if self._kvroute_state is not None:
+            self._kvroute_state.attempts.cancelled(internal_request_id)
