@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from kvroute.ray_serve.options import RouterOptions as RouterOptions
     from kvroute.ray_serve.replica import KvRouteReplica as KvRouteReplica
     from kvroute.ray_serve.request_router import KvRouteRequestRouter as KvRouteRequestRouter
+    from kvroute.ray_serve.selection import SelectionService as SelectionService
+    from kvroute.ray_serve.selection_actor import SelectionActor as SelectionActor
+    from kvroute.ray_serve.selection_actor import get_selection_actor as get_selection_actor
 
 _MODULES = {
     "EngineFacts": "engine_facts",
@@ -36,8 +39,11 @@ _MODULES = {
     "RoutedStream": "calls",
     "RouterOptions": "options",
     "RouterUnavailableError": "errors",
+    "SelectionActor": "selection_actor",
+    "SelectionService": "selection",
     "add_error_handlers": "http_errors",
     "call": "calls",
+    "get_selection_actor": "selection_actor",
     "router_config": "deployment_config",
     "stream": "calls",
 }

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kvroute import KvRouter, RouterStats, TargetStats
+from kvroute import RouterStats, TargetStats
 from kvroute.ray_serve.counters import Counters
 from kvroute.ray_serve.instruments import Instruments
 
@@ -88,15 +88,16 @@ class MetricsPublisher:
         application: str,
         deployment: str,
         counters: Counters,
-        router: KvRouter,
+        router_stats: Callable[[], RouterStats | None],
         interval_s: float = 5.0,
         exchange_stats: ExchangeStats | None = None,
     ) -> None:
-        """`exchange_stats` gives the exchange's figures by name; each number among them becomes
-        the gauge kvroute_exchange_<name>."""
+        """`router_stats` gives those of the router, None while there is none. `exchange_stats`
+        gives the exchange's figures by name; each number among them becomes the gauge
+        kvroute_exchange_<name>."""
         self._tags = {"application": application, "deployment": deployment}
         self._counters = counters
-        self._router = router
+        self._router_stats = router_stats
         self._interval_s = interval_s
         self._exchange_stats = exchange_stats
         self._instruments: Instruments | None = None
@@ -152,7 +153,9 @@ class MetricsPublisher:
         instruments.observe("choose_seconds", _CHOOSE_SECONDS, counters.choose_seconds)
 
     def _publish_router(self, instruments: Instruments) -> None:
-        stats = self._router.stats()
+        stats = self._router_stats()
+        if stats is None:
+            return
         for name, (text, of_router) in _ROUTER_GAUGES.items():
             instruments.set(name, text, of_router(stats))
         replicas = _by_replica(stats)

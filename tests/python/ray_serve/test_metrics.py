@@ -82,7 +82,7 @@ def router() -> Iterator[kvroute.KvRouter]:
 
 def publisher(counters: Counters, router: kvroute.KvRouter, **arguments: Any) -> MetricsPublisher:
     arguments = {"interval_s": NEVER, **arguments}
-    return MetricsPublisher(**TAGS, counters=counters, router=router, **arguments)
+    return MetricsPublisher(**TAGS, counters=counters, router_stats=router.stats, **arguments)
 
 
 def test_close_publishes_all_counters(ray_metrics: RayMetrics, router: kvroute.KvRouter) -> None:
@@ -201,6 +201,14 @@ def test_close_leaves_gauges_at_zero(ray_metrics: RayMetrics, router: kvroute.Kv
         assert ray_metrics.series[f"kvroute_{name}", "a"] == 0
     assert ray_metrics.series["kvroute_reservations",] == 0
     booking.release()
+
+
+def test_no_router_yet(ray_metrics: RayMetrics, caplog: pytest.LogCaptureFixture) -> None:
+    publishing = MetricsPublisher(**TAGS, counters=Counters(), router_stats=lambda: None)
+    with caplog.at_level(logging.WARNING, "kvroute"):
+        publishing.publish()
+    assert not caplog.records
+    assert not ray_metrics.series
 
 
 def test_numbers_of_the_exchange(ray_metrics: RayMetrics, router: kvroute.KvRouter) -> None:
