@@ -212,12 +212,11 @@ def _call_for(
 
 def _said_by_router(method: Any) -> OnMissingTokens | None:
     """What the options of the handle's deployment say, if one of its routers is in this process."""
-    states = sys.modules.get("kvroute.ray_serve.deployment_state")
-    options_of = getattr(states, "options_of", None)
+    states = sys.modules.get("kvroute.ray_serve.deployment_state")  # imported by the first router
     deployment = getattr(method, "deployment_id", None)
-    if options_of is None or deployment is None:
+    if states is None or deployment is None:
         return None
-    options = options_of(deployment.app_name, deployment.name)
+    options = states.options_of(deployment.app_name, deployment.name)
     return None if options is None else options.on_missing_tokens
 
 

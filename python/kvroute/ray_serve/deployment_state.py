@@ -47,6 +47,13 @@ def attach(app: str, deployment: str, options: RouterOptions, member: Any) -> De
     return state
 
 
+def options_of(app: str, deployment: str) -> RouterOptions | None:
+    """Of this deployment's newest state; None where no router of it is in this process."""
+    with _states_lock:
+        states = [state for key, state in _states.items() if key[:2] == (app, deployment)]
+    return states[-1].options if states else None
+
+
 def _leave_soon(key: tuple[str, str, str], number: int) -> None:
     """For the garbage collector, which may run while any lock is held."""
     threading.Thread(target=_leave, args=(key, number), name="kvroute-leave", daemon=True).start()
@@ -69,7 +76,7 @@ class DeploymentState:
         self.deployment = deployment
         self.options = options
         self.counters = Counters()
-        self.source = TokenSource(options)
+        self.source = TokenSource(options, self.counters)
         self.bookings = Bookings()
         self.attempts = Attempts(options.reservation_ttl)
         self.membership = Membership(self.bookings, self.counters)
@@ -97,6 +104,7 @@ class DeploymentState:
         return bool(self._present)
 
     def close(self) -> None:
+        self.source.close()
         with self._lock:
             if self.router is not None:
                 self.router.close()

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvroute.ray_serve.calls import CallTokenIds, RoutedCall
+from kvroute.ray_serve.counters import Counters
 from kvroute.ray_serve.options import RouterOptions
 from kvroute.ray_serve.prompt_tokenizer import PromptTokenizer, field
 from kvroute.ray_serve.user_function import import_function
 
-logger = logging.getLogger("kvroute.ray_serve")
+logger = logging.getLogger("ray.serve")
 
 # Formats of buffers of integers, but for single bytes: those are texts.
 _INTEGER_FORMATS = frozenset("hHiIlLqQnN")
@@ -41,14 +42,14 @@ class Prompt:
 class TokenSource:
     """Finds the token ids of pending requests as the options say. For one event loop.
 
-    `malformed` counts values that are no token ids, `failures` what the user's function or the
-    tokenizer raised; either leaves the request without token ids.
+    What are no token ids, and what the user's function or the tokenizer raised, leaves the request
+    without any; the first is counted, the second logged, once as a warning.
     """
 
-    def __init__(self, options: RouterOptions) -> None:
+    def __init__(self, options: RouterOptions, counters: Counters | None = None) -> None:
         """Imports the user's function and loads the tokenizer: raises what those raise."""
-        self.malformed = 0
-        self.failures = 0
+        self._counters = counters or Counters()
+        self._has_failed = False
         self._keyword = options.token_ids_keyword
         path = options.token_ids_argument
         self._path = () if path is None else tuple(path.split("."))
@@ -98,8 +99,8 @@ class TokenSource:
             return None
 
     def _failed(self, what: str) -> None:
-        self.failures += 1
-        level = logging.WARNING if self.failures == 1 else logging.DEBUG
+        level = logging.DEBUG if self._has_failed else logging.WARNING
+        self._has_failed = True
         logger.log(level, "%s failed: routed without token ids", what, exc_info=True)
 
     def _checked(self, given: Any) -> Any:
@@ -116,7 +117,7 @@ class TokenSource:
                 return ids
         elif (length := _buffer_length(ids)) is not None:
             return ids if length else None
-        self.malformed += 1
+        self._counters.malformed_token_ids += 1
         return None
 
 
