@@ -73,7 +73,9 @@ class Attempts:
 
     def void(self, attempt: Attempt) -> None:
         """The request is tried anew: the replica rejected this attempt, or could not be reached."""
-        attempt.release()
+        booking, attempt.booking = attempt.booking, None
+        if booking is not None:
+            booking.withdraw()
         if not attempt.sent:
             with self._lock:
                 self._forget(attempt)

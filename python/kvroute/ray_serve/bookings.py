@@ -12,10 +12,14 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from kvroute import AllowedSet, KvRouter, Reservation
+
+    Allowed = AllowedSet | Sequence[str | tuple[str, int]]
+
+Phase = Literal["whole", "decode"]
 
 NO_HASHES: array[int] = array("Q")
 
@@ -34,7 +38,7 @@ class Exchange(Protocol):
     ) -> None: ...
     def first_token(self, booking_id: int) -> None: ...
     def progress(self, booking_id: int, output_tokens: int) -> None: ...
-    def released(self, booking_id: int) -> None: ...
+    def released(self, booking_id: int, *, served: bool = True) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,6 +56,26 @@ class HashedPrompt:
         """Of a request without token ids: it counts as one, its length as nothing."""
         return cls(NO_HASHES, 1, None, session_id, lora)
 
+    def reserve(
+        self,
+        router: KvRouter,
+        allowed: Allowed,
+        alternatives: int = 0,
+        phase: Phase = "whole",
+    ) -> Reservation:
+        """Raises what KvRouter.reserve_by_hashes raises."""
+        return router.reserve_by_hashes(
+            self.local_hashes,
+            self.num_tokens,
+            None,
+            self.expected_output_tokens,
+            allowed,
+            session_id=self.session_id,
+            lora=self.lora,
+            phase=phase,
+            alternatives=alternatives,
+        )
+
 
 class Booking:
     """One attempt's load on one target. Every method is idempotent, and for any thread."""
@@ -62,8 +86,7 @@ class Booking:
         "_lock",
         "_output_tokens",
         "_reservation",
-        "alternatives",
-        "cached_tokens",
+        "choice",
         "dp_rank",
         "number",
         "prompt",
@@ -75,7 +98,6 @@ class Booking:
     def __init__(
         self, bookings: Bookings, number: int, prompt: HashedPrompt, reservation: Reservation
     ) -> None:
-        choice = reservation.choice
         self._bookings = bookings
         self._lock = threading.Lock()
         self._reservation = reservation
@@ -83,10 +105,9 @@ class Booking:
         self._output_tokens = 0
         self.number = number
         self.prompt = prompt
-        self.worker = str(choice.worker)
-        self.dp_rank = choice.dp_rank
-        self.cached_tokens = choice.cached_tokens
-        self.alternatives: list[tuple[Any, int]] = choice.alternatives
+        self.choice = reservation.choice
+        self.worker = str(self.choice.worker)
+        self.dp_rank = self.choice.dp_rank
         self.released = False
         self.touched = time.monotonic()
 
@@ -115,6 +136,24 @@ class Booking:
 
     def release(self, output_token_ids: Any = None) -> None:
         """With `output_token_ids` the router remembers what a replica without events holds now."""
+        self._end(output_token_ids, served=True)
+
+    def withdraw(self) -> None:
+        """The replica did not take the request."""
+        self._end(None, served=False)
+
+    def book_again(self, router: KvRouter) -> None:
+        """The worker was taken out of the core and added again. Raises what the core raises."""
+        with self._lock:
+            if self.released:
+                return
+            target = [(self.worker, self.dp_rank)]
+            phase: Phase = "decode" if self._first_token else "whole"
+            self._reservation = self.prompt.reserve(router, target, phase=phase)
+            if self._output_tokens:
+                self._reservation.progress(self._output_tokens)
+
+    def _end(self, output_token_ids: Any, served: bool) -> None:
         with self._lock:
             if self.released:
                 return
@@ -122,27 +161,7 @@ class Booking:
             try:
                 self._reservation.release(output_token_ids)
             finally:
-                self._bookings.ended(self)
-
-    def book_again(self, router: KvRouter) -> None:
-        """The worker was taken out of the core and added again, or the router is a new one."""
-        with self._lock:
-            if self.released:
-                return
-            prompt = self.prompt
-            self._reservation = router.reserve_by_hashes(
-                prompt.local_hashes,
-                prompt.num_tokens,
-                None,
-                prompt.expected_output_tokens,
-                [(self.worker, self.dp_rank)],
-                session_id=prompt.session_id,
-                lora=prompt.lora,
-            )
-            if self._first_token:
-                self._reservation.first_token()
-            if self._output_tokens:
-                self._reservation.progress(self._output_tokens)
+                self._bookings.ended(self, served)
 
 
 class Bookings:
@@ -162,20 +181,11 @@ class Bookings:
         self,
         router: KvRouter,
         prompt: HashedPrompt,
-        allowed: AllowedSet | Sequence[str | tuple[str, int]],
+        allowed: Allowed,
         alternatives: int = 0,
     ) -> Booking:
-        """Chooses and books in one step; raises what KvRouter.reserve_by_hashes raises."""
-        reservation = router.reserve_by_hashes(
-            prompt.local_hashes,
-            prompt.num_tokens,
-            None,
-            prompt.expected_output_tokens,
-            allowed,
-            session_id=prompt.session_id,
-            lora=prompt.lora,
-            alternatives=alternatives,
-        )
+        """Chooses and books in one step. Raises what KvRouter.reserve_by_hashes raises."""
+        reservation = prompt.reserve(router, allowed, alternatives)
         booking = Booking(self, next(self._numbers), prompt, reservation)
         with self._lock:
             self._live.setdefault(booking.worker, {})[booking.number] = booking
@@ -195,12 +205,19 @@ class Bookings:
         with self._lock:
             return list(self._live.get(worker, {}).values())
 
-    def ended(self, booking: Booking) -> None:
-        """For Booking.release: once for each."""
+    def drop_all(self) -> None:
+        """The router that they were booked in goes."""
+        with self._lock:
+            live = [booking for of_worker in self._live.values() for booking in of_worker.values()]
+        for booking in live:
+            booking.release()
+
+    def ended(self, booking: Booking, served: bool) -> None:
+        """For Booking: once for each."""
         with self._lock:
             of_worker = self._live[booking.worker]
             del of_worker[booking.number]
             if not of_worker:
                 del self._live[booking.worker]
         if self.exchange is not None:
-            self.exchange.released(booking.number)
+            self.exchange.released(booking.number, served=served)

@@ -36,7 +36,7 @@ class _Replica:
     members: set[int] = field(default_factory=set)
     stats: Any = None
     """The very object that was read last: what Ray sends anew is a new one."""
-    load_stamp: int | None = None
+    load_stamp: int = -1
     registered: bool = False
     complained: bool = False
 
@@ -83,7 +83,7 @@ class Membership:
             self._router = router
             self._allowed.clear()
             for name, replica in self._replicas.items():
-                replica.load_stamp = None
+                replica.load_stamp = -1
                 self._register(name, replica)
 
     def update(self, member: int, replicas: Sequence[Any]) -> None:
@@ -165,7 +165,7 @@ class Membership:
         if facts != known.facts or not known.registered:
             known.facts = facts
             self._register(name, known)
-        if load is not None and known.registered and load.stamp != known.load_stamp:
+        if load is not None and known.registered and load.stamp > known.load_stamp:
             known.load_stamp = load.stamp
             self._report(name, known, load)
 

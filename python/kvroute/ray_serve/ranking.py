@@ -11,15 +11,30 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 Ranked = list[list[Any]]
+Target = tuple[Any, int]
 
 
 def tiers(router: Any, candidates: Sequence[Any], model: str) -> Ranked:
-    """The candidates in the groups that come one after the other whatever their caches hold; none
-    is empty. `router`: with Ray's LocalityMixin and MultiplexMixin.
+    """The candidates in groups that come one after the other whatever their caches hold; none is
+    empty. `router`: with Ray's LocalityMixin and MultiplexMixin.
 
-    A multiplexed model's: who has it, who has the fewest models, the others. Else the handle's
-    preference for its node and zone, where it has one.
+    Who has no room, as far as Serve knows, comes after all others: Serve would ask it first, and a
+    request waits for each such answer. Otherwise by preference.
     """
+    groups = _by_preference(router, candidates, model)
+    with_room = [router.select_available_replicas(group) for group in groups]
+    if sum(map(len, with_room)) == len(candidates):
+        return groups
+    full = [
+        [replica for replica in group if replica not in room]
+        for group, room in zip(groups, with_room, strict=True)
+    ]
+    return [group for group in with_room + full if group]
+
+
+def _by_preference(router: Any, candidates: Sequence[Any], model: str) -> Ranked:
+    """A multiplexed model's: who has it, who has the fewest models, the others. Else by node and
+    zone, as far as the handle prefers its own."""
     if model:
         groups = router.rank_replicas_via_multiplex(list(candidates), model)
     elif router._prefer_local_node_routing or router._prefer_local_az_routing:
@@ -35,12 +50,11 @@ def tiers(router: Any, candidates: Sequence[Any], model: str) -> Ranked:
     return [group for group in groups if group]
 
 
-def best_ranks(targets: Iterable[tuple[Any, int]]) -> dict[str, int]:
-    """Of each worker, in the order of its best target: the rank of that."""
-    ranks: dict[str, int] = {}
-    for worker, rank in targets:
+def best_ranks(ranks: dict[str, int], chosen: Target, others: Iterable[Target]) -> None:
+    """Adds workers that are not there yet, in the order of their best target, and its rank."""
+    ranks.setdefault(*chosen)
+    for worker, rank in others:
         ranks.setdefault(worker, rank)
-    return ranks
 
 
 def in_order(candidates: Sequence[Any], workers: Iterable[str]) -> Ranked:

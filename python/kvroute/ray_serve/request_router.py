@@ -53,13 +53,13 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
         state = self._kvroute_state
         if state is None:
             raise RouterUnavailableError(self._kvroute_failure)
-        routing = await state.begin(pending_request, is_retry)
+        routing = await state.requests.begin(pending_request, is_retry)
         try:
             replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
         except BaseException:
-            state.give_up(routing, pending_request)
+            state.requests.give_up(routing, pending_request)
             raise
-        state.take(routing, pending_request, replica)
+        state.requests.take(routing, pending_request, replica)
         self._kvroute_taken = routing
         return replica
 
@@ -76,10 +76,19 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
             return []
         if self._kvroute_state is None:
             return [list(candidate_replicas)]
-        ranked: list[list[RunningReplica]] = await self._kvroute_state.choose(
+        requests = self._kvroute_state.requests
+        ranked: list[list[RunningReplica]] = await requests.choose(
             self, candidate_replicas, pending_request
         )
         return ranked
+
+    def _get_next_pending_request_to_route(self) -> PendingRequest | None:
+        """Before Ray 2.60 a routing task that retires leaves its request behind. Where any replica
+        does for any request another task finishes it; here each waits for its own."""
+        pending: PendingRequest | None = super()._get_next_pending_request_to_route()
+        if pending is not None or hasattr(self, "_routing_task_by_pending_request_future"):
+            return pending
+        return next((p for p in self._pending_requests_to_fulfill if not p.future.done()), None)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
@@ -89,13 +98,13 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
     def on_replica_actor_died(self, replica_id: ReplicaID) -> None:
         super().on_replica_actor_died(replica_id)
         if self._kvroute_state is not None:
-            self._kvroute_state.replica_died(replica_id.unique_id)
+            self._kvroute_state.membership.died(replica_id.unique_id)
 
     def on_send_request(self, replica_id: ReplicaID) -> None:
         super().on_send_request(replica_id)
         routing, self._kvroute_taken = self._kvroute_taken, None
-        if routing is not None:
-            self._kvroute_state.sent(routing)
+        if routing is not None and routing.attempt.worker == replica_id.unique_id:
+            routing.attempt.sent = True
 
     def on_request_routed(
         self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any
@@ -107,7 +116,7 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         super().on_request_completed(replica_id, internal_request_id)
         if self._kvroute_state is not None:
-            self._kvroute_state.completed(replica_id.unique_id, internal_request_id)
+            self._kvroute_state.requests.completed(replica_id.unique_id, internal_request_id)
 
     def on_request_cancelled(self, internal_request_id: str) -> None:
         """Ray 2.60 calls it in none of its paths; a later one may."""

@@ -54,7 +54,8 @@ class Routing:
         booking, self.booking = self.booking, None
         return booking
 
-    def drop_booking(self) -> None:
+    def withdraw(self) -> None:
+        """What was chosen before is chosen anew."""
         booking, self.booking = self.booking, None
         if booking is not None:
-            booking.release()
+            booking.withdraw()
