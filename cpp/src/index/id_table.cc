@@ -16,6 +16,7 @@ std::uint64_t random_bits() {
 }  // namespace
 
 // Some bits of the multiplier are fixed, so that it is odd and never small.
+// NOLINTNEXTLINE(*-throwing-static-initialization): without random bits the process must not go on
 const IdTable::Secret IdTable::kSecret{
     random_bits(), (random_bits() & 0x00ffffff00ffffffULL) | 0xd600000068000001ULL};
 

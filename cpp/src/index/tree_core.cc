@@ -20,7 +20,7 @@ void check_limit(std::optional<std::size_t> limit) {
   }
 }
 
-const IndexOptions& checked(const IndexOptions& options) {
+IndexOptions checked(const IndexOptions& options) {
   if (!(options.predicted_ttl_seconds > 0) || options.predicted_ttl_seconds > 1e9) {
     throw InvalidArgument("predicted_ttl_seconds: expected a positive number of at most 1e9, got " +
                           std::to_string(options.predicted_ttl_seconds));

@@ -7,7 +7,7 @@
 namespace kvroute {
 namespace {
 
-const LoadOptions& checked(const LoadOptions& options) {
+LoadOptions checked(const LoadOptions& options) {
   options.check();
   return options;
 }
