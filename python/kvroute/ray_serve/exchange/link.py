@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable
 
@@ -51,14 +52,15 @@ class Link:
         `forget_s` and is not connected."""
         loop = asyncio.get_running_loop()
         backoff = self._limits.backoff_s
-        while loop.time() - self._listed_at < self._limits.forget_s:
+        while self._is_wanted():
             began = loop.time()
             try:
                 await self._connect_and_speak()
             except (*BROKEN, ValueError):  # ValueError: no name of a host
                 if loop.time() - began > self._limits.silence_s:
                     backoff = self._limits.backoff_s  # it held for a while
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            if self._is_wanted():
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(2 * backoff, self._limits.max_backoff_s)
 
     def send(self, messages: Iterable[bytes]) -> None:
@@ -85,11 +87,17 @@ class Link:
                 self.send((wire.BEAT,))
 
     def end(self) -> None:
-        """Tells the peer that this process's bookings end."""
+        """Tells the peer that this process's bookings end, and lets `run` end: its cancellation
+        alone may be lost in asyncio.wait_for."""
+        self._listed_at = -math.inf
         if self._transport is not None:
             self.send((wire.BYE,))
             self._transport.close()
             self._transport = None
+
+    def _is_wanted(self) -> bool:
+        silent = asyncio.get_running_loop().time() - self._listed_at
+        return silent < self._limits.forget_s
 
     def _drop(self) -> None:
         if self._transport is not None:

@@ -1,0 +1,97 @@
+"""The rendezvous as a named Ray actor."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from kvroute.ray_serve.exchange.rendezvous import Meeting, Member, MemberTable
+from kvroute.ray_serve.exchange.wire import VERSION
+
+NAMESPACE = "kvroute"
+_CALL_S = 10.0  # the actor's start included
+_IDLE_S = 60.0
+
+
+class RendezvousActor:
+    """Ends by itself when no member has called for `idle_s`."""
+
+    def __init__(self, idle_s: float = _IDLE_S) -> None:
+        self._table = MemberTable()
+        self._idle_s = idle_s
+        self._called_at = time.monotonic()
+        actor = ray.get_runtime_context().current_actor
+        threading.Thread(target=self._end_when_idle, args=(actor,), daemon=True).start()
+
+    def meet(self, member: tuple[str, str, int], secret: bytes) -> tuple[bytes, list[Any]]:
+        self._called_at = time.monotonic()
+        meeting = self._table.meet(Member(*member), secret)
+        return meeting.secret, [tuple(other) for other in meeting.members]
+
+    def leave(self, name: str) -> None:
+        self._table.leave(name)
+
+    def _end_when_idle(self, actor: Any) -> None:
+        while (idle := time.monotonic() - self._called_at) < self._idle_s:
+            time.sleep(self._idle_s - idle)
+        ray.kill(actor)
+
+
+class RayRendezvous:
+    """A Rendezvous. The first member that calls makes the actor, on its own node where that lives,
+    since kvroute is there; a dead one is made anew, and members bring their secret along.
+
+    The actor is detached: it outlives the replica that made it, and the job. It needs no CPU. Every
+    call waits at most some seconds, and raises where Ray is not connected or does not answer.
+    """
+
+    def __init__(self, group: str, *, idle_s: float = _IDLE_S) -> None:
+        """`group` names the deployment, and how it is routed, in the cluster."""
+        self._name = f"exchange-{VERSION}:{group}"
+        self._idle_s = idle_s
+        self._actor: Any = None
+
+    def host(self) -> str:
+        self._require_ray()
+        return str(ray.util.get_node_ip_address())
+
+    def meet(self, member: Member, secret: bytes) -> Meeting:
+        self._require_ray()
+        try:
+            if self._actor is None:
+                self._actor = self._get_or_create()
+            call = self._actor.meet.remote(tuple(member), secret)
+            secret, members = ray.get(call, timeout=_CALL_S)
+        except GetTimeoutError as error:  # it starts, or its node is busy: it is still the one
+            raise TimeoutError("the rendezvous actor does not answer") from error
+        except Exception:
+            self._actor = None
+            raise
+        return Meeting(secret, [Member(*other) for other in members])
+
+    def leave(self, name: str) -> None:
+        self._require_ray()
+        if self._actor is not None:
+            self._actor.leave.remote(name)
+
+    # Any call to a Ray that is not connected would start a cluster.
+    def _require_ray(self) -> None:
+        if not ray.is_initialized():
+            raise ConnectionError("Ray is not connected")
+
+    def _get_or_create(self) -> Any:
+        node = ray.get_runtime_context().get_node_id()
+        actor = ray.remote(RendezvousActor)
+        return actor.options(
+            name=self._name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
+        ).remote(self._idle_s)
