@@ -82,8 +82,17 @@ async def test_an_engine_s_events_change_the_choice(actor: Any) -> None:
     async with EmbeddedEngine(block_size=16, num_blocks=64) as engine:
         await actor.upsert_worker.remote("idle")
         await actor.upsert_worker.remote(
-            {"worker_id": "busy", "kv_events_endpoints": {0: engine.kv_events}}
+            {
+                "worker_id": "busy",
+                "kv_events_endpoints": {0: engine.kv_events},
+                "replay_endpoint": engine.kv_replay,
+            }
         )
+
+        async def connected() -> bool:
+            return any(rank["connected"] for rank in await actor.list_workers.remote())
+
+        await eventually("the engine's stream is connected", connected)
         async for _ in engine.answer({"prompt": PROMPT, "max_tokens": 1}, None):
             pass
 

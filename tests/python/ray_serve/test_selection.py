@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from array import array
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import kvroute
@@ -12,6 +14,7 @@ import pytest
 from kvroute.ray_serve import selection_requests
 from kvroute.ray_serve.selection import RankState, SelectionService
 
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "ray-serve-selection.md"
 PROMPT = list(range(100, 200))
 BIGGEST_ID = 2**64 - 1
 
@@ -390,3 +393,10 @@ async def test_nothing_is_chosen_after_the_end(service: SelectionService) -> Non
     await service.close()
     with pytest.raises(kvroute.InvalidArgument):
         await service.select_worker("r", PROMPT)
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (example,) = [block for block in blocks if "SelectionService" in block]
+    exec(compile(example, DOCUMENT.name, "exec"), {})
