@@ -68,8 +68,8 @@ class Listener:
 
     @property
     def peers(self) -> int:
-        """Peers that are connected."""
-        return len({connection.peer for connection in self._connections if connection.peer})
+        """Peers that are connected. May be called from any thread."""
+        return len({one.peer for one in list(self._connections) if one.peer})
 
     def beat(self, now: float) -> None:
         """Tells peers that this side lives, and cuts off who is silent. To be called every
@@ -100,8 +100,8 @@ class Listener:
             on_purpose = await self._listen(connection, reader)
         except WireError as error:
             self._reject("nonsense", str(error))
-        except BROKEN:
-            pass  # it connects again if it lives
+        except (*BROKEN, asyncio.CancelledError):
+            pass  # it connects again if it lives; or the loop ends, and asyncio would log that
         finally:
             connection.transport.abort()
             self._connections.discard(connection)

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 from exchange_harness import QUICK, Member, eventually, members
-
 from kvroute.ray_serve.exchange import LocalRendezvous, operations, wire
 from kvroute.ray_serve.exchange import Member as Listed
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 import pytest
 from exchange_harness import QUICK, eventually, know_each_other, members
 from exchange_harness import Member as Process
-
 from kvroute.ray_serve.exchange import LocalRendezvous, Meeting, Member
 from kvroute.ray_serve.exchange.rendezvous import Rendezvous
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 
 import pytest
-
 from kvroute.ray_serve.exchange import wire
 from kvroute.ray_serve.exchange.limits import ExchangeLimits
 from kvroute.ray_serve.exchange.operations import (

@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Iterator
 
 import pytest
-
 from kvroute import KvRouter
 from kvroute.ray_serve.exchange.limits import ExchangeLimits
 from kvroute.ray_serve.exchange.operations import Booked, FirstToken, Progress, Released

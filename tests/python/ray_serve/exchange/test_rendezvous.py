@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from kvroute.ray_serve.exchange import LocalRendezvous, Member
 from kvroute.ray_serve.exchange.rendezvous import EXPIRY_S, MAX_MEMBERS, MemberTable
 

@@ -9,7 +9,6 @@ from array import array
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from kvroute.ray_serve.exchange import operations, wire
 from kvroute.ray_serve.exchange.operations import (
     Booked,
