@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvroute.ray_serve.selection import SelectionService as SelectionService
     from kvroute.ray_serve.selection_actor import SelectionActor as SelectionActor
     from kvroute.ray_serve.selection_actor import get_selection_actor as get_selection_actor
+    from kvroute.ray_serve.snapshot import snapshots as snapshots
 
 _MODULES = {
     "EngineFacts": "engine_facts",
@@ -45,6 +46,7 @@ _MODULES = {
     "call": "calls",
     "get_selection_actor": "selection_actor",
     "router_config": "deployment_config",
+    "snapshots": "snapshot",
     "stream": "calls",
 }
 

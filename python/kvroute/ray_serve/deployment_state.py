@@ -51,6 +51,12 @@ def options_of(app: str, deployment: str) -> RouterOptions | None:
     return states[-1].options if states else None
 
 
+def states() -> list[DeploymentState]:
+    """Of all deployments that this process has a router for."""
+    with _states_lock:
+        return list(_states.values())
+
+
 def _leave_soon(key: Key, number: int) -> None:
     """For the garbage collector, which may run while any lock is held."""
     threading.Thread(target=_leave, args=(key, number), name="kvroute-leave", daemon=True).start()

@@ -3,8 +3,6 @@
 Imported by name in Ray's processes too: the harness puts this folder on their path.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -13,8 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from kvroute.engines import CostModel, EmbeddedEngine
-from kvroute.ray_serve import KvRouteReplica, add_error_handlers, call, stream
-from kvroute.ray_serve.deployment_state import snapshots
+from kvroute.ray_serve import KvRouteReplica, add_error_handlers, call, snapshots, stream
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.responses import StreamingResponse
@@ -29,7 +26,6 @@ class Model(KvRouteReplica):
     """A replica with a simulated engine inside. Its answers say which replica gave them."""
 
     async def __init__(self, speed: float = 50.0, num_blocks: int = 4096) -> None:
-        super().__init__()
         self._engine = EmbeddedEngine(
             block_size=BLOCK_SIZE, num_blocks=num_blocks, cost=CostModel(speed=speed)
         )
@@ -105,7 +101,7 @@ class Ingress:
         ids = body.pop("ids", None)
         if body.get("stream"):
             handle = self._model.options(stream=True).generate_stream
-            items = stream(handle, body, token_ids=ids)
+            items = await stream(handle, body, token_ids=ids).opened()
             return StreamingResponse(_lines(items), media_type="application/x-ndjson")
         return await call(self._model.generate, body, token_ids=ids)
 

@@ -6,7 +6,9 @@ option the tests of this folder that need no cluster run.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,11 @@ import aiohttp
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if importlib.util.find_spec("ray") is not None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray imports what it has deprecated itself
+        importlib.import_module("ray.serve")
 
 if TYPE_CHECKING:
     from cluster_harness import Cluster
