@@ -60,6 +60,16 @@ ScoreInput Router::Impl::input_of(const Decision& decision, const Request& reque
   return decision.input(request, options_.block_size, targets_, &load_, now());
 }
 
+std::vector<TargetId> Router::Impl::targets_at(const ScoreInput& input,
+                                               std::span<const std::size_t> positions) const {
+  std::vector<TargetId> targets;
+  targets.reserve(positions.size());
+  for (const std::size_t position : positions) {
+    targets.push_back(targets_.target(input.candidates[position]));
+  }
+  return targets;
+}
+
 Selection Router::Impl::selection(Decision& decision, const Request& request, Pick pick) const {
   const ScoreInput input = input_of(decision, request);
   const Slot slot = input.candidates[pick.position];
@@ -74,10 +84,8 @@ Selection Router::Impl::selection(Decision& decision, const Request& request, Pi
   if (has_cost) chosen.cost = decision.costs()[pick.position];
   if (request.alternatives > 0) {
     const std::span<const double> costs = has_cost ? decision.costs() : std::span<const double>();
-    for (const std::size_t position :
-         detail::best_first(input, costs, request.alternatives, pick.position)) {
-      chosen.alternatives.push_back(targets_.target(input.candidates[position]));
-    }
+    const auto others = detail::best_first(input, costs, request.alternatives, pick.position);
+    chosen.alternatives = targets_at(input, others);
   }
   return chosen;
 }

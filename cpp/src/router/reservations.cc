@@ -58,9 +58,9 @@ ReservationHandle Router::Impl::book(const Decision& decision, const Request& re
   handle.seed = namespace_seed(request.name);
   const auto hashes = decision.hashes(handle.block_size);
   handle.local_hashes.assign(hashes.begin(), hashes.end());
-  const std::uint64_t full = full_blocks(decision.num_tokens(), handle.block_size);
-  const std::uint64_t unknown = full - hashes.size();  // of the prompt's blocks
+  std::uint64_t unknown = 0;  // of the prompt's full blocks
   if (request.by_hashes) {
+    unknown = full_blocks(decision.num_tokens(), handle.block_size) - hashes.size();
     handle.is_tail_known = hashes.size() * handle.block_size == decision.num_tokens();
   } else {
     const auto tail = request.token_ids.subspan(hashes.size() * handle.block_size);

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -128,6 +129,8 @@ class Router::Impl {
   [[nodiscard]] SeenLoads see_loads() const;
   [[nodiscard]] ScoreInput input_of(const detail::Decision& decision, const Request& request,
                                     const SeenLoads& seen) const;
+  [[nodiscard]] std::vector<TargetId> targets_at(const ScoreInput& input,
+                                                 std::span<const std::size_t> positions) const;
   [[nodiscard]] Selection selection(detail::Decision& decision, const Request& request,
                                     Pick pick) const;
   [[nodiscard]] ReservationHandle book(const detail::Decision& decision, const Request& request,
