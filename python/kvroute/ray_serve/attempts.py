@@ -72,13 +72,21 @@ class Attempts:
         return attempt
 
     def void(self, attempt: Attempt) -> None:
-        """The request is tried anew: the replica rejected this attempt, or could not be reached."""
+        """The request is tried anew: the replica rejected this attempt, or could not be reached.
+
+        One that was not sent has no completion to come; if one has ended it already, that was
+        another call's of the same id there.
+        """
         booking, attempt.booking = attempt.booking, None
         if booking is not None:
             booking.withdraw()
-        if not attempt.sent:
-            with self._lock:
-                self._forget(attempt)
+        if attempt.sent:
+            return
+        with self._lock:
+            known = attempt in self._in_order
+            self._forget(attempt)
+        if not known:
+            self.completed(attempt.request_id, attempt.worker)
 
     def completed(self, request_id: str, worker: str) -> bool:
         """Ends the oldest attempt of this request there; False where none is known."""

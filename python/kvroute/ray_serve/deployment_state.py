@@ -9,19 +9,20 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvroute.ray_serve.attempts import Attempts
 from kvroute.ray_serve.bookings import Bookings
 from kvroute.ray_serve.counters import Counters
 from kvroute.ray_serve.membership import Membership
+from kvroute.ray_serve.metrics import MetricsPublisher
 from kvroute.ray_serve.options import RouterOptions
 from kvroute.ray_serve.request_path import RequestPath
 from kvroute.ray_serve.token_ids import TokenSource
 
 if TYPE_CHECKING:
-    from kvroute import KvRouter
+    from kvroute import KvRouter, RouterStats
     from kvroute.ray_serve.live_router import LiveRouter
 
 DEFAULT_BLOCK_SIZE = 16
@@ -40,7 +41,8 @@ def attach(app: str, deployment: str, options: RouterOptions, member: Any) -> De
         state = _states.get(key)
         if state is None:
             state = _states[key] = DeploymentState(app, deployment, options)
-        state.join(member, lambda number: _leave_soon(key, number))
+        leaving = weakref.finalize(member, _leave_soon, key, state, state.join(member))
+    leaving.atexit = False
     return state
 
 
@@ -57,17 +59,19 @@ def states() -> list[DeploymentState]:
         return list(_states.values())
 
 
-def _leave_soon(key: Key, number: int) -> None:
+def _leave_soon(key: Key, state: DeploymentState, number: int) -> None:
     """For the garbage collector, which may run while any lock is held."""
-    threading.Thread(target=_leave, args=(key, number), name="kvroute-leave", daemon=True).start()
+    leave = threading.Thread(target=_leave, args=(key, state, number), name="kvroute-leave")
+    leave.daemon = True
+    leave.start()
 
 
-def _leave(key: Key, number: int) -> None:
+def _leave(key: Key, state: DeploymentState, number: int) -> None:
     with _states_lock:
-        state = _states[key]
         if state.leave(number):
             return
-        del _states[key]
+        if _states.get(key) is state:
+            del _states[key]
     state.close()
 
 
@@ -93,19 +97,21 @@ class DeploymentState:
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
         self._members: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self._present: dict[int, weakref.ref[Any]] = {}
+        self._present: set[int] = set()
         if options.block_size is not None:
             self._start(options.block_size)
+        self._metrics = self._publish() if options.metrics else None
 
-    def join(self, member: Any, on_end: Callable[[int], None]) -> None:
-        """`on_end` is called with the member's number once the member is gone."""
+    def join(self, member: Any) -> int:
+        """Gives the member's number, to `leave` with once it is gone."""
         number = next(self._numbers)
         self._members[member] = number
-        self._present[number] = weakref.ref(member, lambda _: on_end(number))
+        self._present.add(number)
+        return number
 
     def leave(self, number: int) -> bool:
         """Whether others are still there."""
-        del self._present[number]
+        self._present.discard(number)
         self.membership.leave(number)
         return bool(self._present)
 
@@ -117,6 +123,8 @@ class DeploymentState:
         with self._lock:
             live, self.live = self.live, None
         self.source.close()
+        if self._metrics is not None:
+            self._metrics.close()
         if live is not None:
             live.close()
 
@@ -160,9 +168,29 @@ class DeploymentState:
 
         before = self.live
         self.bookings.drop_all()
-        live = LiveRouter(self.app, self.deployment, self.options, self.counters, block_size)
+        live = LiveRouter(self.app, self.deployment, self.options, block_size)
         self.bookings.exchange = live.exchange
         self.membership.connect(live.router)
         self.live = live
         if before is not None:
             threading.Thread(target=before.close, name="kvroute-close", daemon=True).start()
+
+    def _publish(self) -> MetricsPublisher:
+        publisher = MetricsPublisher(
+            application=self.app,
+            deployment=self.deployment,
+            counters=self.counters,
+            router_stats=self._router_stats,
+            interval_s=self.options.metrics_interval_s,
+            exchange_stats=self._exchange_stats,
+        )
+        publisher.start()
+        return publisher
+
+    def _router_stats(self) -> RouterStats | None:
+        router = self.router
+        return None if router is None else router.stats()
+
+    def _exchange_stats(self) -> Mapping[str, int]:
+        exchange = None if self.live is None else self.live.exchange
+        return {} if exchange is None else exchange.stats()

@@ -7,8 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from kvroute import KvRouter
-from kvroute.ray_serve.counters import Counters
-from kvroute.ray_serve.metrics import MetricsPublisher
 from kvroute.ray_serve.options import RouterOptions
 
 if TYPE_CHECKING:
@@ -18,14 +16,13 @@ _LOGGER = logging.getLogger("ray.serve")
 
 
 class LiveRouter:
-    """Begins when it is made. `exchange` and `metrics` are None where the options say so."""
+    """Begins when it is made. `exchange` is None where there is none."""
 
     def __init__(
         self,
         app: str,
         deployment: str,
         options: RouterOptions,
-        counters: Counters,
         block_size: int,
     ) -> None:
         self.router = KvRouter(
@@ -36,25 +33,12 @@ class LiveRouter:
             predicted_ttl=options.predicted_ttl,
             reservation_ttl=options.reservation_ttl,
         )
-        self.exchange = None
-        self.metrics = None
-        if options.exchange:
-            self.exchange = _exchange(app, deployment, options, self.router)
-        if options.metrics:
-            self.metrics = MetricsPublisher(
-                application=app,
-                deployment=deployment,
-                counters=counters,
-                router=self.router,
-                interval_s=options.metrics_interval_s,
-                exchange_stats=None if self.exchange is None else self.exchange.stats,
-            )
-            self.metrics.start()
+        self.exchange = (
+            _exchange(app, deployment, options, self.router) if options.exchange else None
+        )
 
     def close(self) -> None:
         """Takes up to some seconds: not for an event loop."""
-        if self.metrics is not None:
-            self.metrics.close()
         if self.exchange is not None:
             self.exchange.close()
         self.router.close()

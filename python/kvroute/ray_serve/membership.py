@@ -36,7 +36,7 @@ class _Replica:
     members: set[int] = field(default_factory=set)
     stats: Any = None
     """The very object that was read last: what Ray sends anew is a new one."""
-    load_stamp: int = -1
+    load: ReplicaLoad | None = None
     registered: bool = False
     complained: bool = False
 
@@ -47,6 +47,14 @@ class Allowed:
 
     workers: AllowedSet | None
     targets: int
+
+
+class _OtherBlockSizeError(Exception):
+    def __init__(self, stated: int | None, router: KvRouter) -> None:
+        super().__init__(
+            f"block_size: expected {router.block_size}, as the deployment's prompts are hashed, "
+            f"got {stated}: it counts as holding nothing"
+        )
 
 
 class Membership:
@@ -83,7 +91,7 @@ class Membership:
             self._router = router
             self._allowed.clear()
             for name, replica in self._replicas.items():
-                replica.load_stamp = -1
+                replica.registered = False
                 self._register(name, replica)
 
     def update(self, member: int, replicas: Sequence[Any]) -> None:
@@ -165,16 +173,17 @@ class Membership:
         if facts != known.facts or not known.registered:
             known.facts = facts
             self._register(name, known)
-        if load is not None and known.registered and load.stamp > known.load_stamp:
-            known.load_stamp = load.stamp
-            self._report(name, known, load)
+        if load is not None and (known.load is None or load.stamp > known.load.stamp):
+            known.load = load
+            self._report(name, known)
 
-    def _report(self, name: str, known: _Replica, load: ReplicaLoad) -> None:
+    def _report(self, name: str, known: _Replica) -> None:
         from kvroute import KvRouteError
 
-        assert self._router is not None
+        if self._router is None or known.load is None or not known.registered:
+            return
         try:
-            load.report_to(self._router, name)
+            known.load.report_to(self._router, name)
         except (KvRouteError, TypeError) as error:
             self._complain(name, known, error)
 
@@ -187,10 +196,10 @@ class Membership:
         if router is None:
             return
         self._allowed.clear()
-        if known.registered and name in router.workers():
+        if known.registered:
             router.remove_worker(name)
         known.registered = False
-        for facts in (known.facts, ReplicaFacts()):
+        for facts in (known.facts, known.facts.predicted(), ReplicaFacts()):
             try:
                 facts.add_to(router, name)
             except (KvRouteError, TypeError, OverflowError) as error:
@@ -200,6 +209,9 @@ class Membership:
                 break
         if not known.registered:
             return
+        if known.facts.block_size not in (None, router.block_size):
+            self._complain(name, known, _OtherBlockSizeError(known.facts.block_size, router))
+        self._report(name, known)
         for booking in self._bookings.of(name):
             try:
                 booking.book_again(router)

@@ -7,7 +7,7 @@ once a period; before Ray 2.58, and in Ray LLM, the facts come with the stats to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ class ReplicaFacts:
                 facts[name] = _at(host, name, facts[name])
         return cls(**facts)
 
+    def predicted(self) -> ReplicaFacts:
+        """The same without endpoints."""
+        return replace(self, kv_events=None, kv_replay=None, load_events=None)
+
     def add_to(self, router: KvRouter, worker: str) -> None:
         """Raises InvalidArgument where the core refuses them."""
         router.add_worker(
@@ -98,10 +102,10 @@ class ReplicaLoad:
         if stated is None or stated.get("load") is None:
             return None
         load = stated["load"]
-        ranks = (load,) if isinstance(load, Mapping) else tuple(load)
-        if not all(isinstance(rank, Mapping) for rank in ranks):
+        ranks = [load] if isinstance(load, Mapping) else load
+        if not isinstance(ranks, list | tuple) or not all(isinstance(r, Mapping) for r in ranks):
             raise MalformedFactsError(f"load: expected a mapping for each rank, got {load!r:.80}")
-        return cls(_positive("stamp", stated.get("stamp", 0), least=0), ranks)
+        return cls(_positive("stamp", stated.get("stamp", 0), least=0), tuple(ranks))
 
     def report_to(self, router: KvRouter, worker: str) -> None:
         """Raises InvalidArgument or UnknownWorker where the core refuses it."""

@@ -1,0 +1,298 @@
+"""KvRouteRequestRouter on Ray's own base class, with replicas that answer in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from serve_fakes import FakeReplica, names
+
+pytest.importorskip("ray.serve")
+
+from kvroute.ray_serve import KvRouteRequestRouter
+from kvroute.ray_serve.errors import MissingTokenIdsError, RouterUnavailableError
+from ray.serve._private.common import (
+    DeploymentHandleSource,
+    DeploymentID,
+    ReplicaID,
+    RequestMetadata,
+)
+from ray.serve.request_router import PendingRequest
+
+QUIET = {"exchange": False, "metrics": False, "seed": 1}
+
+
+def replica_id(name: str) -> ReplicaID:
+    return ReplicaID(name, DeploymentID("model", "app"))
+
+
+def replica(name: str, **more: Any) -> FakeReplica:
+    return FakeReplica(name, replica_id=replica_id(name), **more)
+
+
+@pytest.fixture(autouse=True)
+def _no_state_of_other_tests(monkeypatch):
+    from kvroute.ray_serve import deployment_state
+
+    monkeypatch.setattr(deployment_state, "_states", {})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20.0):
+        while not condition():  # noqa: ASYNC110, what Ray's tasks do gives no event
+            await asyncio.sleep(0.001)
+
+
+class Serve:
+    """What Ray's own router does around a request router, as far as it calls it."""
+
+    def __init__(self, replicas: list[FakeReplica], **options: Any) -> None:
+        self.router = KvRouteRequestRouter(
+            deployment_id=DeploymentID("model", "app"),
+            handle_source=DeploymentHandleSource.REPLICA,
+            use_replica_queue_len_cache=True,
+            initial_backoff_s=0.001,
+            max_backoff_s=0.01,
+        )
+        self.router.initialize_state(**{**QUIET, **options})
+        self.router.update_replicas(replicas)
+
+    @property
+    def state(self) -> Any:
+        return self.router._kvroute_state
+
+    def request(self, request_id: str, ids: Any = None, **metadata: Any) -> PendingRequest:
+        kwargs = {} if ids is None else {"request_token_ids": ids}
+        return PendingRequest([], kwargs, RequestMetadata("r", request_id, **metadata))
+
+    async def route(self, pending: PendingRequest, is_retry: bool = False) -> str:
+        """Routed and sent."""
+        choose = self.router._choose_replica_for_request(pending, is_retry=is_retry)
+        taken = await asyncio.wait_for(choose, 20.0)
+        self.router.on_send_request(taken.replica_id)
+        return taken.replica_id.unique_id
+
+    def complete(self, worker: str, pending: PendingRequest) -> None:
+        request_id = pending.metadata.internal_request_id
+        self.router.on_request_completed(replica_id(worker), request_id)
+
+    def running(self) -> dict[str, int]:
+        targets = self.state.started_router().stats().targets
+        return {one.worker: one.active_requests for one in targets if one.active_requests}
+
+
+async def test_a_prompt_goes_where_its_beginning_was():
+    serve = Serve([replica(f"r{i}") for i in range(4)])
+    for number in range(8):
+        ids = list(range(number * 1000, number * 1000 + 256))
+        first, again = serve.request("q1", ids), serve.request("q2", ids)
+        worker = await serve.route(first)
+        serve.complete(worker, first)
+        assert await serve.route(again) == worker
+        serve.complete(worker, again)
+    assert serve.running() == {}
+
+
+async def test_concurrent_calls_of_one_http_request_are_all_answered():
+    serve = Serve([replica(f"r{i}") for i in range(4)])
+    requests = [serve.request("shared", list(range(i, i + 64))) for i in range(12)]
+    workers = await asyncio.gather(*(serve.route(request) for request in requests))
+    assert serve.running() == Counter(workers)
+    for worker, request in zip(workers, requests, strict=True):
+        serve.complete(worker, request)
+    assert serve.running() == {}
+    assert serve.state.counters.completed == 12
+
+
+async def test_a_burst_of_one_prompt_is_spread_over_the_replicas_with_room():
+    serve = Serve([replica(f"r{i}", max_ongoing_requests=8) for i in range(4)])
+    ids = list(range(256))
+    workers = await asyncio.gather(*(serve.route(serve.request(f"q{i}", ids)) for i in range(32)))
+    spread = Counter(workers).values()
+    assert max(spread) <= 1.5 * min(spread)
+    assert serve.running() == Counter(workers)
+
+
+async def test_a_rejected_request_is_chosen_for_again_and_only_the_last_attempt_is_booked():
+    replicas = [replica(f"r{i}") for i in range(4)]
+    serve = Serve(replicas)
+    request = serve.request("q", list(range(256)))
+    tried = [await serve.route(request)]
+    for _ in range(3):
+        full = next(one for one in replicas if one.replica_id.unique_id == tried[-1])
+        serve.router.on_new_queue_len_info(full.replica_id, full.max_ongoing_requests)
+        full.queue_len = full.max_ongoing_requests
+        tried.append(await serve.route(request, is_retry=True))
+        assert serve.running() == {tried[-1]: 1}
+    assert len(set(tried)) == 4
+    for worker in tried:  # a completion for each attempt
+        assert serve.running() == {tried[-1]: 1}
+        serve.complete(worker, request)
+    assert serve.running() == {}
+
+
+async def test_a_request_that_is_cancelled_while_it_is_routed_leaves_nothing():
+    full = [replica(f"r{i}", max_ongoing_requests=1) for i in range(2)]
+    for one in full:
+        one.queue_len = 1
+    serve = Serve(full)
+    waiting = [
+        asyncio.create_task(serve.route(serve.request(f"q{i}", list(range(100))))) for i in range(8)
+    ]
+    await until(lambda: serve.state.counters.decisions >= 20)
+    for task in waiting:
+        task.cancel()
+    for task in waiting:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await asyncio.sleep(0.05)  # routing tasks of theirs may still be on their way
+    assert serve.running() == {}
+    assert len(serve.state.bookings) == 0
+
+    for one in full:
+        one.queue_len = 0
+    assert await serve.route(serve.request("late", list(range(100)))) in ("r0", "r1")
+
+
+async def test_requests_wait_for_replicas_that_are_busy_and_then_go():
+    busy = replica("r0", max_ongoing_requests=1)
+    busy.queue_len = 1
+    serve = Serve([busy])
+    waiting = asyncio.create_task(serve.route(serve.request("q", list(range(100)))))
+    await until(lambda: serve.state.counters.decisions >= 3)
+    assert serve.running() == {"r0": 1}
+    busy.queue_len = 0
+    assert await waiting == "r0"
+
+
+async def test_a_dead_replica_takes_its_load_along_and_is_not_chosen():
+    serve = Serve([replica(f"r{i}") for i in range(3)])
+    ids = list(range(256))
+    request = serve.request("q", ids)
+    dead = await serve.route(request)
+    for _ in range(3):
+        serve.router.on_replica_actor_died(replica_id(dead))
+    assert serve.running() == {}
+    other = await serve.route(request, is_retry=True)
+    assert other != dead
+    serve.complete(dead, request)
+    assert serve.running() == {other: 1}
+    serve.complete(other, request)
+    assert serve.running() == {}
+
+
+async def test_without_a_pending_request_the_candidates_are_returned_as_they_are():
+    serve = Serve([replica("r0"), replica("r1")])
+    candidates = [replica("r0"), replica("r1")]
+    (group,) = await serve.router.choose_replicas(candidates)
+    assert group == candidates
+    assert group is not candidates
+
+
+async def test_no_candidates_give_no_group_and_back_off():
+    serve = Serve([replica("r0")])
+    request = serve.request("q", [1, 2, 3])
+    assert await serve.router.choose_replicas([], request) == []
+    assert request.routing_context.should_backoff
+
+
+async def test_a_selection_alone_ranks_all_and_books_nothing():
+    serve = Serve([replica(f"r{i}") for i in range(4)])
+    request = serve.request("q", list(range(100)))
+    groups = await serve.router.choose_replicas(list(serve.router._replicas_list), request)
+    assert sorted(names(groups)) == [["r0"], ["r1"], ["r2"], ["r3"]]
+    assert request.routing_context.should_backoff
+    assert serve.running() == {}
+
+
+async def test_missing_token_ids_reach_the_caller_as_an_error_where_that_is_asked_for():
+    serve = Serve([replica("r0")], on_missing_tokens="error")
+    with pytest.raises(MissingTokenIdsError):
+        await serve.route(serve.request("q"))
+    assert await serve.route(serve.request("q", [1, 2, 3])) == "r0"
+
+
+async def test_requests_without_token_ids_are_balanced():
+    serve = Serve([replica(f"r{i}") for i in range(4)])
+    workers = [await serve.route(serve.request(f"q{i}")) for i in range(8)]
+    assert Counter(workers) == {"r0": 2, "r1": 2, "r2": 2, "r3": 2}
+
+
+async def test_options_that_nobody_refused_earlier_give_each_request_an_error(caplog):
+    serve = Serve([replica("r0")], block_sise=16)
+    for _ in range(2):
+        with pytest.raises(RouterUnavailableError, match="block_sise: expected an option"):
+            await serve.route(serve.request("q", [1, 2, 3]))
+    serve.router.on_replica_actor_died(replica_id("r0"))
+    serve.complete("r0", serve.request("q"))
+    serve.router.on_request_cancelled("q")
+    assert caplog.text.count("every request gets an error") == 1
+
+
+async def test_a_missing_native_module_gives_each_request_an_error(monkeypatch):
+    for module in ("kvroute", "kvroute.ray_serve.options"):
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "kvroute._core", None)
+    serve = Serve([replica("r0")])
+    with pytest.raises(RouterUnavailableError, match="_core"):
+        await serve.route(serve.request("q", [1, 2, 3]))
+
+
+async def test_two_handles_in_one_process_see_one_anothers_load():
+    replicas = [replica(f"r{i}") for i in range(2)]
+    first, second = Serve(replicas), Serve(replicas)
+    assert first.state is second.state
+    requests = [first.request("q1"), second.request("q2")]
+    workers = [await first.route(requests[0]), await second.route(requests[1])]
+    assert sorted(workers) == ["r0", "r1"]
+    first.complete(workers[0], requests[0])
+    second.complete(workers[1], requests[1])
+    assert first.running() == {}
+
+
+async def test_locality_is_preferred_as_the_handle_asks():
+    replicas = [replica(f"r{i}", node_id="here" if i == 3 else "there") for i in range(4)]
+    serve = Serve(replicas)
+    serve.router._self_node_id = "here"
+    serve.router._prefer_local_node_routing = True
+    serve.router.update_replicas(replicas)
+    for number in range(4):
+        assert await serve.route(serve.request(f"q{number}", [number] * 64)) == "r3"
+
+
+async def test_a_models_replica_comes_first_and_the_others_when_it_is_full():
+    replicas = [replica(f"r{i}", models=["lora"] if i == 2 else ["other"]) for i in range(4)]
+    serve = Serve(replicas)
+    request = serve.request("q", list(range(64)), multiplexed_model_id="lora")
+    assert await serve.route(request) == "r2"
+    serve.router.on_new_queue_len_info(replica_id("r2"), 100)
+    replicas[2].queue_len = 100
+    assert await serve.route(request, is_retry=True) != "r2"
+
+
+async def test_a_task_that_retires_leaves_no_request_behind():
+    """Where Ray's tasks do not keep their requests (before 2.60), more of them than there is work
+    for give up at their next step."""
+    replicas = [replica(f"r{i}", max_ongoing_requests=2) for i in range(4)]
+    serve = Serve(replicas)
+    for one in replicas:
+        one.queue_len = 2
+    waiting = [
+        asyncio.create_task(serve.route(serve.request(f"q{i}", list(range(i, i + 99)))))
+        for i in range(16)
+    ]
+    await until(lambda: serve.state.counters.decisions >= 32)
+    serve.router.update_replicas(replicas[:1])  # tasks: at most two for a replica
+    for task in waiting[1:4]:
+        task.cancel()
+    for one in replicas:
+        one.max_ongoing_requests = 100
+        one.queue_len = 0
+    done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20.0)
+    assert Counter(map(str, done)) == {"r0": 13, "": 3}
+    assert serve.running() == {"r0": 13}
