@@ -8,6 +8,7 @@ no hook for. Nothing here needs Ray.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from array import array
@@ -146,7 +147,7 @@ async def _cancelling(
             yield taken.pop()
         async for item in source:
             yield item
-    except BaseException:
+    except (GeneratorExit, asyncio.CancelledError):
         response.cancel()
         raise
 

@@ -37,9 +37,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _cause(raised: BaseException) -> BaseException:
-    """Ray wraps what another process raised in an error that is an instance of its type too, with
-    a traceback for its text."""
-    cause = raised
-    while isinstance(getattr(cause, "cause", None), BaseException):
-        cause = cause.cause  # type: ignore[attr-defined]  # of Ray's RayTaskError
-    return cause
+    """Ray wraps what another process raised, through however many it came, in one error that is an
+    instance of its type too, and whose text is a traceback."""
+    cause = getattr(raised, "cause", None)
+    return cause if isinstance(cause, BaseException) else raised

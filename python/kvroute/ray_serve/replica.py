@@ -98,4 +98,6 @@ async def _inherited(parent: Any, hook: str) -> dict[str, Any]:
     """What another base says."""
     method = getattr(parent, hook, None)
     said = None if method is None else method()
-    return dict(await said if inspect.isawaitable(said) else said or {})
+    if inspect.isawaitable(said):
+        said = await said
+    return {} if said is None else dict(said)
