@@ -28,9 +28,9 @@ class BookingExchange:
     """Tells the other router processes of a deployment what is booked here, and books in `router`
     what they tell, so that each of them knows the load of all.
 
-    Each process connects to all others over TCP. The first change after a pause goes out at once,
-    more of them in a batch every `interval_s`; a booking is known everywhere some milliseconds
-    later. No two machines' clocks are compared.
+    Each process connects to all others over TCP. What changes goes out in a batch every
+    `interval_s`, after a pause at once; a booking is known everywhere some milliseconds later. No
+    two machines' clocks are compared.
 
     The calls that tell of bookings may come from any thread, take about a microsecond, never wait
     and never raise; before `start` and after `close` they do nothing. A booking is named by a

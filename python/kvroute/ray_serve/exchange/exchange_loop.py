@@ -17,6 +17,7 @@ from kvroute.ray_serve.exchange.rendezvous import Meeting, Member, Rendezvous
 from kvroute.ray_serve.exchange.tally import Tally
 
 _TICK_S = 0.1
+_LINGER_S = 1.0
 
 
 class ExchangeLoop:
@@ -108,15 +109,24 @@ class ExchangeLoop:
         await self._send()
 
     async def _send(self) -> None:
-        """The first change after a pause goes out at once, what follows in batches."""
+        """A batch every `interval_s`, while there are some. Waking this thread would hold up who
+        calls; so it goes on looking for a while, and only the first call after a pause does."""
+        called_at = self._loop.time()
         while True:
-            self.asleep = True
-            if self._outbox.waiting == 0:
-                await self._woken.wait()
-            self.asleep = False
-            self._woken.clear()
-            self._broadcast(self._outbox.drain())
+            if self._outbox.waiting:
+                called_at = self._loop.time()
+                self._broadcast(self._outbox.drain())
+            elif self._loop.time() - called_at > _LINGER_S:
+                await self._sleep()
+                continue
             await asyncio.sleep(self._interval_s)
+
+    async def _sleep(self) -> None:
+        self._woken.clear()
+        self.asleep = True
+        if self._outbox.waiting == 0:
+            await self._woken.wait()
+        self.asleep = False
 
     def _broadcast(self, operations: list[bytes]) -> None:
         links = [link for link, _ in self._links.values() if link.connected]
