@@ -5,10 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-_MICROSECOND = 1e-6
-
 CHOOSE_BOUNDARIES = tuple(
-    step * decade * _MICROSECOND for decade in (1, 10, 100, 1000, 10000) for step in (1, 2, 3, 5, 7)
+    step * decade / 1e6 for decade in (1, 10, 100, 1000, 10000) for step in (1, 2, 3, 5, 7)
 )
 """Upper ends, in seconds, of the buckets for the time of a choice; one more is without an end."""
 
