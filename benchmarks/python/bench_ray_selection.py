@@ -43,7 +43,7 @@ async def measure(options: argparse.Namespace) -> None:
 
     draw = random.Random(7)
     prompt = [draw.randrange(1 << 17) for _ in range(options.tokens)]
-    array = np.array(prompt, np.uint32)
+    array: Any = np.array(prompt, np.uint32)
     workers = list(range(options.workers))
     service = SelectionService(block_size=BLOCK_SIZE)
     actor = get_selection_actor("bench", block_size=BLOCK_SIZE)
@@ -58,7 +58,7 @@ async def measure(options: argparse.Namespace) -> None:
         await service.on_request_added(f"holds {worker}", worker, array)
         await actor.upsert_worker.remote(worker)
         await actor.on_request_added.remote(f"holds {worker}", worker, array)
-    kinds = {
+    kinds: dict[str, Callable[[], Awaitable[Any]]] = {
         "in process, NumPy": asked(service.select_worker, array),
         "in process, list": asked(service.select_worker, prompt),
         "actor, NumPy": asked(actor.select_worker.remote, array),
