@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
 
 HERE = Path(__file__).parent
 SECONDS = 60.0
@@ -110,29 +111,38 @@ class App:
 
 
 class Cluster:
-    """A cluster of its own, with Serve's HTTP on a port of the system's choice."""
+    """A cluster of its own, with Serve's HTTP on a port of the system's choice.
+
+    Where RAY_ADDRESS names a running cluster, begun with `ENVIRONMENT`, that one is used and left.
+    """
 
     def __init__(self) -> None:
-        os.environ.update(ENVIRONMENT)
-        path = filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
-        os.environ["PYTHONPATH"] = os.pathsep.join(path)
+        os.environ.update(ENVIRONMENT, PYTHONPATH=_python_path())
+        self._is_own = "RAY_ADDRESS" not in os.environ
         # Not among pytest's own: sockets lie in it, and their paths are short.
         self._directory = TemporaryDirectory(prefix="kvroute-ray-", ignore_cleanup_errors=True)
+        try:
+            self._connect()
+            serve.start(http_options={"host": "127.0.0.1", "port": unused_port()})
+            port = _get_global_client().http_config.port  # a running cluster has its own
+        except BaseException:
+            self.stop()
+            raise
+        self._url = f"http://127.0.0.1:{port}"
+
+    def _connect(self) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+        if not self._is_own:
+            ray.init(**quiet)
+            return
         ray.init(
             address="local",
             num_cpus=4,
             include_dashboard=False,
             object_store_memory=100 << 20,
-            log_to_driver=False,
-            logging_level="warning",
             _temp_dir=self._directory.name,
+            **quiet,
         )
-        self._port = unused_port()
-        try:
-            serve.start(http_options={"host": "127.0.0.1", "port": self._port})
-        except BaseException:
-            self.stop()
-            raise
 
     def deploy(self, *specs: AppSpec) -> list[App]:
         """Runs them; raises what Ray says when one cannot start."""
@@ -140,7 +150,7 @@ class Cluster:
             [serve.RunTarget(application(one), one.name, f"/{one.name}") for one in specs],
             wait_for_applications_running=True,
         )
-        return [App(one.name, f"http://127.0.0.1:{self._port}/{one.name}") for one in specs]
+        return [App(one.name, f"{self._url}/{one.name}") for one in specs]
 
     @contextmanager
     def running(self, *specs: AppSpec) -> Iterator[list[App]]:
@@ -153,7 +163,8 @@ class Cluster:
 
     def stop(self) -> None:
         try:
-            serve.shutdown()
+            if self._is_own:
+                serve.shutdown()
         finally:
             ray.shutdown()
             self._directory.cleanup()
@@ -209,6 +220,11 @@ def prompt(seed: int, blocks: int = 8) -> list[int]:
     """Token ids that share no block with those of another seed."""
     draw = random.Random(seed)
     return [draw.randrange(1 << 20) for _ in range(blocks * 16)]
+
+
+def _python_path() -> str:
+    """With which Ray's processes find cluster_apps."""
+    return os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 
 
 def unused_port() -> int:
