@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from kvroute import InvalidArgument, KvRouter
-from kvroute.ray_serve.errors import InvalidOptionsError, RouterUnavailableError
+from kvroute.ray_serve.errors import InvalidOptionsError
 from kvroute.ray_serve.prompt_tokenizer import load_tokenizer
 from kvroute.ray_serve.user_function import import_function
 
@@ -171,8 +170,6 @@ class RouterOptions:
             import_function(self.token_ids_function)
         if self.tokenizer is not None:
             load_tokenizer(self.tokenizer)
-        if self.exchange and importlib.util.find_spec("msgpack") is None:
-            raise RouterUnavailableError("exchange: needs msgpack: pip install 'kvroute[ray]'")
 
 
 def _checked(name: Any, value: Any) -> Any:
