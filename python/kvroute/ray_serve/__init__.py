@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvroute.ray_serve.calls import RoutedCall as RoutedCall
-    from kvroute.ray_serve.calls import RoutedStream as RoutedStream
-    from kvroute.ray_serve.calls import call as call
-    from kvroute.ray_serve.calls import stream as stream
     from kvroute.ray_serve.deployment_config import router_config as router_config
     from kvroute.ray_serve.engine_facts import EngineFacts as EngineFacts
     from kvroute.ray_serve.errors import InvalidOptionsError as InvalidOptionsError
     from kvroute.ray_serve.errors import MissingTokenIdsError as MissingTokenIdsError
     from kvroute.ray_serve.errors import RouterUnavailableError as RouterUnavailableError
+    from kvroute.ray_serve.handle_calls import RoutedStream as RoutedStream
+    from kvroute.ray_serve.handle_calls import call as call
+    from kvroute.ray_serve.handle_calls import stream as stream
     from kvroute.ray_serve.http_errors import add_error_handlers as add_error_handlers
     from kvroute.ray_serve.options import RouterOptions as RouterOptions
     from kvroute.ray_serve.replica import KvRouteReplica as KvRouteReplica
@@ -37,17 +37,17 @@ _MODULES = {
     "KvRouteRequestRouter": "request_router",
     "MissingTokenIdsError": "errors",
     "RoutedCall": "calls",
-    "RoutedStream": "calls",
+    "RoutedStream": "handle_calls",
     "RouterOptions": "options",
     "RouterUnavailableError": "errors",
     "SelectionActor": "selection_actor",
     "SelectionService": "selection",
     "add_error_handlers": "http_errors",
-    "call": "calls",
+    "call": "handle_calls",
     "get_selection_actor": "selection_actor",
     "router_config": "deployment_config",
     "snapshots": "snapshot",
-    "stream": "calls",
+    "stream": "handle_calls",
 }
 
 __all__ = list(_MODULES)

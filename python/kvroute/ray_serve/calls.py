@@ -1,26 +1,15 @@
-"""How an application's ingress calls a deployment that kvroute routes to.
+"""One call of a deployment's handle, known to the router and to the application that makes it.
 
-    items = await stream(handle.options(stream=True).generate, body, token_ids=ids).opened()
-
-routes by `ids`, and tells the router of the first token and of those that follow, which Serve has
-no hook for. Nothing here needs Ray.
+The router reads the call's token ids in the thread that routes, and binds what it booked; the
+application, in its own, notes the tokens that come, which Serve has no hook for. Without Ray.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import threading
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from typing import Any, Literal, Protocol
-
-from kvroute.ray_serve.errors import MissingTokenIdsError
-
-OnMissingTokens = Literal["balance", "error"]
-
-KEYWORD = "request_token_ids"
-"""Under which the ids reach the router, unless its option `token_ids_keyword` says otherwise."""
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any, Protocol
 
 
 class Booking(Protocol):
@@ -55,10 +44,13 @@ class RoutedCall:
     """
 
     def __init__(self, token_ids: Any, expected_output_tokens: int | None = None) -> None:
-        """`token_ids`: non-empty integers, 0 <= id < 2**32, in any form that `array` takes; a
-        ValueError, TypeError or OverflowError else. `expected_output_tokens`: of the answer, for
-        policies that look ahead; None takes the request's own limit."""
+        """`token_ids`: at least one integer, 0 <= id < 2**32, in a list, a tuple, an array, a NumPy
+        array or what else can be iterated; a ValueError, TypeError or OverflowError otherwise.
+        `expected_output_tokens`: of the answer, for policies that look ahead; None takes the
+        request's own limit."""
         self.token_ids = CallTokenIds(token_ids, self)
+        if not self.token_ids:
+            raise ValueError("token_ids: expected at least one, got none")
         self.expected_output_tokens = expected_output_tokens
         self._lock = threading.Lock()
         self._booking: Booking | None = None
@@ -104,126 +96,11 @@ class RoutedCall:
             booking.progress(self._output_tokens)
 
 
-class RoutedStream(AsyncIterator[Any]):
-    """The items of a streamed answer, from `stream`. Where its loop is left early, or cancelled
-    with the request of a client that is gone, the replica's work is cancelled too."""
-
-    def __init__(self, response: Any, source: AsyncIterator[Any]) -> None:
-        self._response = response
-        self._source = source
-        self._taken: list[Any] = []
-        self._items = _cancelling(response, source, self._taken)
-
-    async def opened(self) -> RoutedStream:
-        """Waits for the first item, and gives this stream, that item still to come.
-
-        What goes wrong before it is raised here, where it can still be answered with a status:
-        MissingTokenIdsError and RouterUnavailableError from the router, a replica that refuses.
-        """
-        if not self._taken:
-            async for item in self._source:
-                self._taken.append(item)
-                break
-        return self
-
-    def __aiter__(self) -> AsyncGenerator[Any, None]:
-        return self._items
-
-    async def __anext__(self) -> Any:
-        return await self._items.__anext__()
-
-    async def aclose(self) -> None:
-        """Ends the request, if it still runs. Idempotent."""
-        await self._items.aclose()
-        self._response.cancel()
-
-
-async def _cancelling(
-    response: Any, source: AsyncIterator[Any], taken: list[Any]
-) -> AsyncGenerator[Any, None]:
-    """What was taken already, and the rest; cancels the response if it is left before the end."""
-    try:
-        while taken:
-            yield taken.pop()
-        async for item in source:
-            yield item
-    except (GeneratorExit, asyncio.CancelledError):
-        response.cancel()
-        raise
-
-
-def stream(
-    method: Any,
-    *args: Any,
-    token_ids: Any,
-    on_missing_tokens: OnMissingTokens | None = None,
-    expected_output_tokens: int | None = None,
-    token_ids_keyword: str = KEYWORD,
-    count: Callable[[Any], int] | None = None,
-    **kwargs: Any,
-) -> RoutedStream:
-    """Calls a streaming method of a handle (`handle.options(stream=True).generate`) and gives its
-    items; the request is on its way when this returns.
-
-    token_ids: the prompt's, as RoutedCall takes them; None or empty where they are not known.
-    on_missing_tokens: "error" raises MissingTokenIdsError here, before the handle is called,
-        "balance" calls it all the same. None: as the deployment's options say, once its router
-        works in this process; until then the call is made, and the router, where its option is
-        "error", answers with that same error at the first item.
-    token_ids_keyword: as the deployment's option of that name.
-    count: tokens of an item; None: one each.
-
-    The method gets `args`, `kwargs` and the ids under their keyword.
-    """
-    call = _call_for(method, token_ids, on_missing_tokens, expected_output_tokens)
-    kwargs[token_ids_keyword] = token_ids if call is None else call.token_ids
-    response = method.remote(*args, **kwargs)
-    return RoutedStream(response, response if call is None else call.watch(response, count))
-
-
-async def call(
-    method: Any,
-    *args: Any,
-    token_ids: Any,
-    on_missing_tokens: OnMissingTokens | None = None,
-    expected_output_tokens: int | None = None,
-    token_ids_keyword: str = KEYWORD,
-    **kwargs: Any,
-) -> Any:
-    """The answer of a method that does not stream; everything else as of `stream`, errors of the
-    router included."""
-    routed = _call_for(method, token_ids, on_missing_tokens, expected_output_tokens)
-    kwargs[token_ids_keyword] = token_ids if routed is None else routed.token_ids
-    return await method.remote(*args, **kwargs)
-
-
-def _call_for(
-    method: Any,
-    token_ids: Any,
-    on_missing_tokens: OnMissingTokens | None,
-    expected_output_tokens: int | None,
-) -> RoutedCall | None:
-    """A call with these ids; None where they are missing and that is no error."""
-    if token_ids is not None and len(token_ids) > 0:
-        return RoutedCall(token_ids, expected_output_tokens)
-    if (on_missing_tokens or _said_by_router(method)) == "error":
-        raise MissingTokenIdsError
-    return None
-
-
-def _said_by_router(method: Any) -> OnMissingTokens | None:
-    """What the options of the handle's deployment say, if one of its routers is in this process."""
-    states = sys.modules.get("kvroute.ray_serve.deployment_state")  # imported by the first router
-    deployment = getattr(method, "deployment_id", None)
-    if states is None or deployment is None:
-        return None
-    options = states.options_of(deployment.app_name, deployment.name)
-    return None if options is None else options.on_missing_tokens
-
-
 def _as_initializer(token_ids: Any) -> Any:
     """What array("I", ...) makes an array of quickly. NumPy's integers one by one take ten times as
     long as their bytes."""
+    if isinstance(token_ids, (bytes, bytearray)):
+        raise TypeError("token_ids: expected integers, got bytes")
     if not hasattr(token_ids, "astype"):
         return token_ids
     if token_ids.ndim != 1 or token_ids.dtype.kind not in "iu":
