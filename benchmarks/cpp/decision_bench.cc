@@ -1,6 +1,7 @@
 // A whole decision by policy: hashing 8,192 tokens, matching, scoring, picking, booking, and the
 // end of the booking, on a fleet of which a quarter holds a part of the prompt. With and without a
-// log of decisions, from one thread and from two. Scoring alone: policy_bench.
+// log of decisions, from one thread and from two, and naming alternatives. Scoring alone:
+// policy_bench.
 
 #include <benchmark/benchmark.h>
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr std::size_t kTokens = 8'192;
 constexpr std::size_t kLogged = 1'000;
+constexpr std::uint32_t kAlternatives = 7;
 
 /// Workers that have reported their load and run some requests; each fourth has begun the prompt.
 std::unique_ptr<Router> fleet_at_work(std::int64_t workers, const std::string& policy,
@@ -47,13 +49,15 @@ std::unique_ptr<Router> fleet_at_work(std::int64_t workers, const std::string& p
   return router;
 }
 
-void decide(benchmark::State& state, const std::string& policy, std::size_t decision_log) {
+void decide(benchmark::State& state, const std::string& policy, std::size_t decision_log,
+            std::uint32_t alternatives) {
   static std::unique_ptr<Router> router;
   if (state.thread_index() == 0) router = fleet_at_work(state.range(0), policy, decision_log);
   const auto tokens = prompt(kTokens);
   Request request;
   request.token_ids = tokens;
   request.session_id = "a conversation";
+  request.alternatives = alternatives;
   for (auto _ : state) (void)router->release(router->reserve(request, ""));
   if (state.thread_index() == 0) state.SetItemsProcessed(state.iterations() * state.threads());
 }
@@ -91,16 +95,18 @@ const bool registered = [] {
       ->Arg(256);
   for (const std::string_view name : policy_names()) {
     const std::string policy(name);
-    const auto with = [&](const char* label, std::size_t log) {
-      return benchmark::RegisterBenchmark(
-                 (std::string(label) + "/" + policy).c_str(),
-                 [policy, log](benchmark::State& state) { decide(state, policy, log); })
+    const auto with = [&](const char* label, std::size_t log, std::uint32_t alternatives) {
+      return benchmark::RegisterBenchmark((std::string(label) + "/" + policy).c_str(),
+                                          [policy, log, alternatives](benchmark::State& state) {
+                                            decide(state, policy, log, alternatives);
+                                          })
           ->ArgName("targets")
           ->UseRealTime();
     };
-    with("reserve", 0)->Arg(8)->Arg(64)->Arg(512)->Arg(4'096);
-    with("reserve", 0)->Arg(64)->Threads(2);
-    with("reserve_logged", kLogged)->Arg(64);
+    with("reserve", 0, 0)->Arg(8)->Arg(64)->Arg(512)->Arg(4'096);
+    with("reserve", 0, 0)->Arg(64)->Threads(2);
+    with("reserve_logged", kLogged, 0)->Arg(64);
+    with("reserve_naming_others", 0, kAlternatives)->Arg(8)->Arg(64)->Arg(512);
   }
   return true;
 }();

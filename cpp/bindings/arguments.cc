@@ -48,14 +48,15 @@ std::optional<std::string_view> text_or_none(py::handle object, const char* fiel
 }
 
 std::int64_t integer(py::handle object, const char* field, std::int64_t least, std::int64_t most) {
-  const std::string expected =
-      "an integer from " + std::to_string(least) + " to " + std::to_string(most);
+  const auto expected = [&] {
+    return "an integer from " + std::to_string(least) + " to " + std::to_string(most);
+  };
   const py::object exact = as_int(object);
-  if (!exact) refuse(field, expected, object);
+  if (!exact) refuse(field, expected(), object);
   int overflow = 0;
   const long long value = PyLong_AsLongLongAndOverflow(exact.ptr(), &overflow);
   if (overflow != 0 || value < least || value > most) {
-    throw InvalidArgument(std::string(field) + ": expected " + expected + ", got " +
+    throw InvalidArgument(std::string(field) + ": expected " + expected() + ", got " +
                           py::str(exact).cast<std::string>());
   }
   return value;
