@@ -92,15 +92,19 @@ class SelectionService:
             worker_id: WorkerId = facts.pop("worker_id")
         else:
             worker_id = worker
+        stated = WorkerFacts.of(facts)
         with self._lock:
-            if self._workers.put(worker_id, WorkerFacts.of(facts)):
-                self._requests.worker_left(worker_id)
+            before = self._workers.get(worker_id)
+            if before == stated:
+                return
+            if before is not None:
+                self._remove(worker_id)
+            self._workers.add(worker_id, stated)
 
     async def delete_worker(self, worker_id: WorkerId) -> None:
         """Forgets a worker, its blocks and its bookings. UnknownWorker if it is not there."""
         with self._lock:
-            self._workers.remove(worker_id)
-            self._requests.worker_left(worker_id)
+            self._remove(worker_id)
 
     async def list_workers(self) -> list[RankState]:
         """All ranks of all workers."""
@@ -247,6 +251,10 @@ class SelectionService:
         """Drops everything and closes the event streams. Further choices raise InvalidArgument."""
         with self._lock:
             self._router.close()
+
+    def _remove(self, worker_id: WorkerId) -> None:
+        self._workers.remove(worker_id)
+        self._requests.worker_left(worker_id)
 
     def _book(self, request_id: str, reservation: Reservation) -> WorkerSelection:
         selection = self._selection(reservation.choice)

@@ -18,7 +18,6 @@ in their order, or by rank."""
 DEFAULT_BLOCK_SIZE = 16
 
 _SIGNED = 1 << 63  # the core's ints have a sign
-_ENDPOINTS = ("kv_events", "kv_replay", "load_events")
 
 # Fields of Dynamo's worker records that mean nothing here: a service has one model and one tenant,
 # sends no requests itself, and does not bound a batch.
@@ -86,28 +85,23 @@ class SelectionWorkers:
         self._block_size = block_size
         self._facts: dict[WorkerId, WorkerFacts] = {}
 
-    def put(self, worker_id: WorkerId, facts: WorkerFacts) -> bool:
-        """Adds a worker, or does nothing where it is there with these facts. Whether one with other
-        facts had to make room for it: its blocks and bookings are gone then. InvalidArgument as
-        add_worker."""
-        before = self._facts.get(worker_id)
-        if before == facts:
-            return False
-        name = core_name(worker_id)
-        endpoints = {field: facts.endpoints(field) for field in _ENDPOINTS}
-        if before is not None:
-            self.remove(worker_id)
+    def get(self, worker_id: WorkerId) -> WorkerFacts | None:
+        return self._facts.get(worker_id)
+
+    def add(self, worker_id: WorkerId, facts: WorkerFacts) -> None:
+        """One that is not there. InvalidArgument as add_worker."""
         self._router.add_worker(
-            name,
+            core_name(worker_id),
             dp_ranks=facts.dp_ranks,
             block_size=facts.block_size or self._block_size or DEFAULT_BLOCK_SIZE,
+            kv_events=facts.endpoints("kv_events"),
+            kv_replay=facts.endpoints("kv_replay"),
+            load_events=facts.endpoints("load_events"),
             total_blocks=facts.total_blocks,
             labels=facts.labels,
-            **endpoints,
         )
         self._block_size = self._block_size or facts.block_size
         self._facts[worker_id] = facts
-        return before is not None
 
     def remove(self, worker_id: WorkerId) -> None:
         """UnknownWorker if it is not there."""

@@ -316,6 +316,13 @@ async def test_a_worker_with_the_same_facts_stays_as_it_is(service: SelectionSer
     assert (await service.select_worker("s", PROMPT, ["a"]))["overlap_tokens"] == 0
 
 
+async def test_a_worker_whose_new_facts_are_no_good_is_gone(service: SelectionService) -> None:
+    await service.select_and_reserve("r", PROMPT, ["a"])
+    with pytest.raises(kvroute.InvalidArgument, match="kv_events"):
+        await service.upsert_worker("a", kv_events="nowhere")
+    assert (await service.select_and_reserve("r", PROMPT))["worker_id"] != "a"
+
+
 async def test_ranks_count_from_the_one_that_a_worker_starts_with(
     service: SelectionService,
 ) -> None:
