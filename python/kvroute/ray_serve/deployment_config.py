@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 ROUTER_CLASS = "kvroute.ray_serve:KvRouteRequestRouter"
 
+# The ways to name it, a colon for the last point aside; Ray names a class that it is given itself
+# by the last one.
+_ROUTER_NAMES = (
+    "kvroute.ray_serve.KvRouteRequestRouter",
+    "kvroute.ray_serve.request_router.KvRouteRequestRouter",
+)
+
 
 def router_config(
     *, stats_period_s: float = 1.0, stats_timeout_s: float = 30.0, **options: Any
@@ -64,6 +71,6 @@ def _own_router_kwargs() -> dict[str, Any] | None:
     except RayServeException:
         return None
     config = getattr(getattr(context, "_deployment_config", None), "request_router_config", None)
-    router = getattr(config, "request_router_class", None)
+    router = str(getattr(config, "request_router_class", "")).replace(":", ".")
     kwargs = getattr(config, "request_router_kwargs", None)
-    return kwargs if router == ROUTER_CLASS and isinstance(kwargs, dict) else None
+    return kwargs if router in _ROUTER_NAMES and isinstance(kwargs, dict) else None

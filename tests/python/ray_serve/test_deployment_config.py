@@ -11,6 +11,8 @@ from kvroute.ray_serve.deployment_config import check_own_deployment
 
 serve = pytest.importorskip("ray.serve")
 
+from kvroute.ray_serve import KvRouteRequestRouter  # noqa: E402 (it needs Ray)
+
 
 def in_replica(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
     """This process is a replica of a deployment with such a router config from now on."""
@@ -34,14 +36,22 @@ def test_bad_options_are_refused_on_the_driver() -> None:
         router_config(stats_period=1)
 
 
+@pytest.mark.parametrize(
+    "router",
+    [
+        KvRouteRequestRouter,
+        "kvroute.ray_serve:KvRouteRequestRouter",
+        "kvroute.ray_serve.KvRouteRequestRouter",
+        "kvroute.ray_serve.request_router:KvRouteRequestRouter",
+    ],
+)
 def test_a_replica_refuses_bad_options_of_a_bare_configuration(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, router: Any
 ) -> None:
     from ray.serve.config import RequestRouterConfig
 
     config = RequestRouterConfig(
-        request_router_class="kvroute.ray_serve:KvRouteRequestRouter",
-        request_router_kwargs={"block_size": 0},
+        request_router_class=router, request_router_kwargs={"block_size": 0}
     )
     in_replica(monkeypatch, config)
     with pytest.raises(InvalidOptionsError, match="^request_router_kwargs.block_size: expected 1"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,10 @@ def test_errors_survive_the_way_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "seed: expected a number, got 'x'"
     assert again.field == "seed"
+
+
+def test_the_documentation_has_every_option_with_its_default() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "ray-serve-options.md"
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", page.read_text(), re.MULTILINE)
+    said = {name: ast.literal_eval(default) for name, default in rows}
+    assert said == dataclasses.asdict(RouterOptions())
