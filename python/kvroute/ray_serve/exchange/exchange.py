@@ -92,8 +92,9 @@ class BookingExchange:
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
                 loop.end()
-            loop.join(until - time.monotonic())
-        thread.join(until - time.monotonic())
+        thread.join(max(0.0, until - time.monotonic()))
+        if loop is not None:
+            loop.join(max(0.0, until - time.monotonic()))
 
     def booked(
         self,

@@ -16,25 +16,34 @@ from kvroute.ray_serve.exchange.tally import Tally
 _MOST_AT_ONCE = 16384  # calls taken in by one `drain`
 
 _Placed = tuple[str, int, int, "array[int]", int | None]
-_Call = (
-    tuple[Literal["booked"], int, _Placed]
-    | tuple[Literal["first_token"], int, None]
+_Course = (
+    tuple[Literal["first_token"], int, None]
     | tuple[Literal["progress"], int, int]
     | tuple[Literal["released"], int, bool]
 )
+_Call = tuple[Literal["booked"], int, _Placed] | _Course
 
 
 class _Live:
-    """A running booking. `told_blocks` is what its output had added when peers heard of it last."""
+    """A running booking. `told`: peers have heard of it; `told_blocks`: of so many full blocks."""
 
-    __slots__ = ("first_token", "heard_at", "num_tokens", "output_tokens", "placed", "told_blocks")
+    __slots__ = (
+        "first_token",
+        "heard_at",
+        "num_tokens",
+        "output_tokens",
+        "placed",
+        "told",
+        "told_blocks",
+    )
 
     def __init__(self, placed: bytes, num_tokens: int, now: float) -> None:
         self.placed = placed
         self.num_tokens = num_tokens
         self.first_token = False
         self.output_tokens = 0
-        self.told_blocks = num_tokens
+        self.told = False
+        self.told_blocks = 0
         self.heard_at = now
 
 
@@ -107,40 +116,28 @@ class Outbox:
     def state(self, booking_id: int) -> bytes | None:
         """A running booking as one operation; None: it is over."""
         live = self._live.get(booking_id)
-        return None if live is None else self._told(booking_id, live, ended=False)
+        return None if live is None else _state(booking_id, live, ended=False)
 
     def drain(self) -> list[bytes]:
         """Operations that bring peers up to date with the calls that waited."""
         now = self._clock()
-        fresh: dict[int, _Live] = {}
-        told: dict[int, list[bytes]] = {}
+        fresh: list[int] = []
+        told: list[bytes] = []
         for _ in range(min(len(self._inbox), _MOST_AT_ONCE)):
             call = self._inbox.popleft()
-            booking_id = call[1]
             if call[0] == "booked":
-                live = self._admit(booking_id, call[2], now)
-                if live is not None:
-                    fresh[booking_id] = live
-                continue
+                self._admit(call[1], call[2], now)
+                fresh.append(call[1])
+            else:
+                operation = self._follow(call, now)
+                if operation is not None:
+                    told.append(operation)
+        for booking_id in fresh:
             live = self._live.get(booking_id)
-            if live is None:
-                continue
-            self._live.move_to_end(booking_id)
-            live.heard_at = now
-            if call[0] == "released":
-                self._forget(booking_id)
-                if booking_id not in fresh:
-                    told[booking_id] = [operations.released(booking_id, live.output_tokens)]
-                elif call[2]:
-                    told[booking_id] = [self._told(booking_id, live, ended=True)]
-                fresh.pop(booking_id, None)
-                continue
-            changed = self._changed(booking_id, live, call)
-            if changed is not None and booking_id not in fresh:
-                told.setdefault(booking_id, []).append(changed)
-        for booking_id, live in fresh.items():
-            told[booking_id] = [self._told(booking_id, live, ended=False)]
-        return [operation for of_booking in told.values() for operation in of_booking]
+            if live is not None:
+                live.told = True
+                told.append(_state(booking_id, live, ended=False))
+        return told
 
     def expire(self) -> list[bytes]:
         """Ends what was silent for too long, as the core does; the operations that say so."""
@@ -154,7 +151,7 @@ class Outbox:
             told.append(operations.released(booking_id, live.output_tokens))
         return told
 
-    def _admit(self, booking_id: int, placed: _Placed, now: float) -> _Live | None:
+    def _admit(self, booking_id: int, placed: _Placed, now: float) -> None:
         limits = self._limits
         try:
             if booking_id in self._live or not fits(booking_id, 64):
@@ -163,41 +160,59 @@ class Outbox:
         except WireError as error:
             self._tally.dropped += 1
             self._tally.log_once("booking", "A booking is not exchanged: %s", error)
-            return None
+            return
         size = self._live_bytes + len(live.placed)
         if len(self._live) >= limits.max_live or size > limits.max_live_bytes:
             self._tally.dropped += 1
-            return None
+            return
         live.told_blocks = live.num_tokens // self._block_size
         self._live[booking_id] = live
         self._live_bytes = size
-        return live
+
+    def _follow(self, call: _Course, now: float) -> bytes | None:
+        """The operation where peers need one: of what they were not told yet only a last one."""
+        booking_id = call[1]
+        live = self._live.get(booking_id)
+        if live is None:
+            return None
+        self._live.move_to_end(booking_id)
+        live.heard_at = now
+        if call[0] == "released":
+            self._forget(booking_id)
+            if live.told:
+                return operations.released(booking_id, live.output_tokens)
+            return _state(booking_id, live, ended=True) if call[2] else None
+        if call[0] == "first_token":
+            operation = self._first_token(booking_id, live)
+        else:
+            operation = self._progress(booking_id, live, call[2])
+        return operation if live.told else None
+
+    def _first_token(self, booking_id: int, live: _Live) -> bytes | None:
+        if live.first_token:
+            return None
+        live.first_token = True
+        return operations.first_token(booking_id)
+
+    def _progress(self, booking_id: int, live: _Live, output_tokens: int) -> bytes | None:
+        if not fits(output_tokens, 32) or output_tokens <= live.output_tokens:
+            return None
+        live.output_tokens = output_tokens
+        blocks = (live.num_tokens + output_tokens) // self._block_size
+        if blocks == live.told_blocks:
+            return None
+        live.told_blocks = blocks
+        return operations.progress(booking_id, output_tokens)
 
     def _forget(self, booking_id: int) -> None:
         self._live_bytes -= len(self._live.pop(booking_id).placed)
 
-    # The operation where peers need one.
-    def _changed(self, booking_id: int, live: _Live, call: _Call) -> bytes | None:
-        if call[0] == "first_token":
-            if live.first_token:
-                return None
-            live.first_token = True
-            return operations.first_token(booking_id)
-        tokens = call[2]
-        if not isinstance(tokens, int) or not fits(tokens, 32) or tokens <= live.output_tokens:
-            return None
-        live.output_tokens = tokens
-        blocks = (live.num_tokens + tokens) // self._block_size
-        if blocks == live.told_blocks:
-            return None
-        live.told_blocks = blocks
-        return operations.progress(booking_id, tokens)
 
-    def _told(self, booking_id: int, live: _Live, *, ended: bool) -> bytes:
-        return operations.booked(
-            booking_id,
-            live.placed,
-            first_token=live.first_token,
-            output_tokens=live.output_tokens,
-            ended=ended,
-        )
+def _state(booking_id: int, live: _Live, *, ended: bool) -> bytes:
+    return operations.booked(
+        booking_id,
+        live.placed,
+        first_token=live.first_token,
+        output_tokens=live.output_tokens,
+        ended=ended,
+    )

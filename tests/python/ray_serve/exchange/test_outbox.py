@@ -95,7 +95,7 @@ def test_the_end_is_told_with_the_exact_count(sender: Sender) -> None:
     sender.outbox.first_token(7)
     sender.outbox.released(7, True)
     sender.outbox.released(7, True)
-    assert sender.told() == [Released(7, 3)]
+    assert sender.told() == [FirstToken(7), Released(7, 3)]
     assert len(sender.outbox) == 0
 
 
