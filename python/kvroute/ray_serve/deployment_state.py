@@ -7,6 +7,7 @@ there once is found here, by the deployment's name and options.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from kvroute.ray_serve.token_ids import TokenSource
 if TYPE_CHECKING:
     from kvroute import KvRouter, RouterStats
     from kvroute.ray_serve.live_router import LiveRouter
+
+_LOGGER = logging.getLogger("ray.serve")
 
 DEFAULT_BLOCK_SIZE = 16
 
@@ -129,9 +132,18 @@ class DeploymentState:
             live.close()
 
     def update_replicas(self, member: Any, replicas: Sequence[Any]) -> None:
-        """The member's deployment has these RunningReplicas now."""
-        self.membership.update(self._members[member], replicas)
-        self._settle_block_size()
+        """The member's deployment has these RunningReplicas now. Never raises: Ray would hear of no
+        replica any more."""
+        try:
+            self.membership.update(self._members[member], replicas)
+            self._settle_block_size()
+        except Exception:
+            if self.counters.fell_back("update_replicas"):
+                _LOGGER.exception(
+                    "kvroute: the replicas of %s of %s could not be read (said once)",
+                    self.deployment,
+                    self.app,
+                )
 
     @property
     def router(self) -> KvRouter | None:

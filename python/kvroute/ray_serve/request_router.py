@@ -59,6 +59,9 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
         except BaseException:
             state.requests.give_up(routing, pending_request)
             raise
+        finally:
+            # Drops requests that are routed from an index that Ray empties for its own router only.
+            self._get_pending_request_matching_multiplexed_model_id(routing.metadata)
         state.requests.take(routing, pending_request, replica)
         self._kvroute_taken = routing
         return replica
@@ -69,13 +72,15 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
         """Groups of one replica each, the best first. Never raises, keeps or changes no list."""
+        import random
+
         if pending_request is None:
             return [list(candidate_replicas)]
         pending_request.routing_context.should_backoff = True
         if not candidate_replicas:
             return []
         if self._kvroute_state is None:
-            return [list(candidate_replicas)]
+            return [random.sample(candidate_replicas, len(candidate_replicas))]
         requests = self._kvroute_state.requests
         ranked: list[list[RunningReplica]] = await requests.choose(
             self, candidate_replicas, pending_request

@@ -43,9 +43,11 @@ def _no_state_of_other_tests(monkeypatch):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20.0):
-        while not condition():  # noqa: ASYNC110, what Ray's tasks do gives no event
-            await asyncio.sleep(0.001)
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)  # what Ray's tasks do gives no event
+    raise AssertionError("it did not come about")
 
 
 class Serve:
@@ -109,12 +111,13 @@ async def test_concurrent_calls_of_one_http_request_are_all_answered():
     assert serve.state.counters.completed == 12
 
 
-async def test_a_burst_of_one_prompt_is_spread_over_the_replicas_with_room():
-    serve = Serve([replica(f"r{i}", max_ongoing_requests=8) for i in range(4)])
+async def test_a_burst_of_one_prompt_is_spread_where_the_policy_counts_requests():
+    counting = {"name": "kv_cost", "request_weight": 2.0}
+    serve = Serve([replica(f"r{i}") for i in range(4)], policy=counting)
     ids = list(range(256))
-    workers = await asyncio.gather(*(serve.route(serve.request(f"q{i}", ids)) for i in range(32)))
+    workers = await asyncio.gather(*(serve.route(serve.request(f"q{i}", ids)) for i in range(256)))
     spread = Counter(workers).values()
-    assert max(spread) <= 1.5 * min(spread)
+    assert max(spread) - min(spread) <= 2  # before Ray 2.60 two tasks may choose for one request
     assert serve.running() == Counter(workers)
 
 
@@ -296,3 +299,21 @@ async def test_a_task_that_retires_leaves_no_request_behind():
     done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20.0)
     assert Counter(map(str, done)) == {"r0": 13, "": 3}
     assert serve.running() == {"r0": 13}
+
+
+async def test_a_router_keeps_no_request_of_a_multiplexed_model():
+    serve = Serve([replica("r0", models=["lora"])])
+    for number in range(20):
+        await serve.route(serve.request(f"q{number}", [1, 2, 3], multiplexed_model_id="lora"))
+    kept = serve.router._pending_requests_by_model_id
+    assert sum(map(len, kept.values())) == 0
+
+
+async def test_a_list_of_replicas_that_cannot_be_read_breaks_nothing_of_rays(caplog):
+    serve = Serve([replica("r0"), replica("r1")])
+    broken = replica("r2")
+    del broken.routing_stats
+    for _ in range(2):
+        serve.router.update_replicas([replica("r0"), broken])
+    assert caplog.text.count("kvroute: the replicas of model of app could not be read") == 1
+    assert await serve.route(serve.request("q", list(range(64)))) in ("r0", "r2")
