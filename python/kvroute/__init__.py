@@ -7,36 +7,48 @@ them into a gateway of your own.
 
 from __future__ import annotations
 
-from kvroute._core import (
-    AllowedSet,
-    ApplyResult,
-    Decision,
-    Explanation,
-    IndexStats,
-    InvalidArgument,
-    KvRouteError,
-    KvRouter,
-    NoEligibleWorker,
-    Overlaps,
-    Overloaded,
-    PrefixIndex,
-    Reservation,
-    RouterStats,
-    Selection,
-    TargetExplanation,
-    TargetStats,
-    UnknownWorker,
-    VirtualClock,
-    __version__,
-    build_info,
-    decide,
-    hash_blocks,
-    policy_names,
-    policy_needs_tokens,
-    score,
-    sequence_hashes,
-)
-from kvroute.python_policy import Features, PythonPolicy
+from typing import TYPE_CHECKING, Any
+
+try:
+    from kvroute._core import (
+        AllowedSet,
+        ApplyResult,
+        Decision,
+        Explanation,
+        IndexStats,
+        InvalidArgument,
+        KvRouteError,
+        KvRouter,
+        NoEligibleWorker,
+        Overlaps,
+        Overloaded,
+        PrefixIndex,
+        Reservation,
+        RouterStats,
+        Selection,
+        TargetExplanation,
+        TargetStats,
+        UnknownWorker,
+        VirtualClock,
+        __version__,
+        build_info,
+        decide,
+        hash_blocks,
+        policy_names,
+        policy_needs_tokens,
+        score,
+        sequence_hashes,
+    )
+    from kvroute.python_policy import Features, PythonPolicy
+except ImportError as error:  # what needs no native code still works, and may say what is wrong
+    _reason = str(error)
+    if not TYPE_CHECKING:
+
+        def __getattr__(name: str) -> Any:
+            if name in __all__:
+                raise ImportError(f"kvroute.{name}: the native module is missing: {_reason}")
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AllowedSet",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvroute.ray_serve.errors import InvalidOptionsError
-from kvroute.ray_serve.options import RouterOptions
 
 if TYPE_CHECKING:
     from ray.serve.config import RequestRouterConfig
@@ -33,6 +32,8 @@ def router_config(
     """
     from ray.serve.config import RequestRouterConfig
 
+    from kvroute.ray_serve.options import RouterOptions
+
     parsed = RouterOptions.parse(options)
     return RequestRouterConfig(
         request_router_class=ROUTER_CLASS,
@@ -53,6 +54,8 @@ def check_own_deployment() -> None:
     kwargs = _own_router_kwargs()
     if kwargs is None:
         return
+    from kvroute.ray_serve.options import RouterOptions
+
     try:
         RouterOptions.parse(kwargs)
     except InvalidOptionsError as error:

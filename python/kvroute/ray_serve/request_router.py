@@ -14,6 +14,8 @@ from ray.serve.request_router import (
     RunningReplica,
 )
 
+import kvroute._core  # noqa: F401 (where it is missing, who names the class is told)
+
 
 class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
     """Routes a deployment's requests by what its replicas hold of their prompts, and by load.

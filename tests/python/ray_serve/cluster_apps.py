@@ -1,6 +1,7 @@
 """The application that the cluster tests deploy: an ingress before replicas with engines inside.
 
-Imported by name in Ray's processes too: the harness puts this folder on their path.
+Imported by name in Ray's processes too: the harness puts this folder on their path. What needs the
+native module is imported where it is used: one test's ingress has none.
 """
 
 import asyncio
@@ -10,8 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request
-from kvroute.engines import CostModel, EmbeddedEngine
-from kvroute.ray_serve import KvRouteReplica, add_error_handlers, call, snapshots, stream
+from kvroute.ray_serve import KvRouteReplica, add_error_handlers, call, stream
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.responses import StreamingResponse
@@ -26,6 +26,8 @@ class Model(KvRouteReplica):
     """A replica with a simulated engine inside. Its answers say which replica gave them."""
 
     async def __init__(self, speed: float = 50.0, num_blocks: int = 4096) -> None:
+        from kvroute.engines import CostModel, EmbeddedEngine
+
         self._engine = EmbeddedEngine(
             block_size=BLOCK_SIZE, num_blocks=num_blocks, cost=CostModel(speed=speed)
         )
@@ -118,6 +120,8 @@ class Ingress:
     @api.get("/state")
     async def state(self) -> dict[str, Any]:
         """What the routers of this process know."""
+        from kvroute.ray_serve import snapshots
+
         return {"pid": os.getpid(), "deployments": snapshots()}
 
 
