@@ -117,7 +117,7 @@ async def _measure(replicas: int, prompts: Sequence[array[int]], repeats: int) -
     questions = [Question(text_of(prompt), {"max_tokens": 16}) for prompt in prompts]
     default = _made(PowerOfTwoChoicesRequestRouter, stand_ins)
     prefix = _made(PrefixCacheAffinityRouter, stand_ins, tree_actor=PrefixTreeActor.remote())
-    ours = _made(KvRouteRequestRouter, stand_ins, block_size=BLOCK_SIZE, metrics=False)
+    ours = _made(KvRouteRequestRouter, stand_ins, block_size=BLOCK_SIZE)
     for stand_in in stand_ins:
         for prompt, question in zip(prompts, questions, strict=True):
             prefix.on_request_routed(_pending(question, prompt, ""), stand_in.replica_id, None)
