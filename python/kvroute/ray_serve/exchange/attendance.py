@@ -43,6 +43,7 @@ class Attendance:
     def end(self) -> None:
         """The member leaves; does not wait for that."""
         self._ending.set()
+        self._rendezvous.close()
 
     def join(self, timeout_s: float) -> None:
         if self._thread is not None:
@@ -61,6 +62,8 @@ class Attendance:
         try:
             meeting = self._rendezvous.meet(member, self.secret)
         except Exception as error:  # whatever it is made of may be gone, and come back
+            if self._ending.is_set():
+                return
             self._tally.rendezvous_failures += 1
             self._tally.log_once("rendezvous", "The rendezvous of routers fails: %r", error)
             return

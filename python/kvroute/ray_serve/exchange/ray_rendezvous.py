@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 import time
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kvroute.ray_serve.exchange.rendezvous import Meeting, Member, MemberTable
@@ -15,6 +15,7 @@ from kvroute.ray_serve.exchange.wire import VERSION
 
 NAMESPACE = "kvroute"
 _CALL_S = 10.0  # the actor's start included
+_LOOK_S = 0.1  # between looks at whether the answer is wanted still
 _IDLE_S = 60.0
 
 
@@ -55,6 +56,7 @@ class RayRendezvous:
         self._name = f"exchange-{VERSION}:{group}"
         self._idle_s = idle_s
         self._actor: Any = None
+        self._closed = threading.Event()
 
     def host(self) -> str:
         self._require_ray()
@@ -65,19 +67,30 @@ class RayRendezvous:
         try:
             if self._actor is None:
                 self._actor = self._get_or_create()
-            call = self._actor.meet.remote(tuple(member), secret)
-            secret, members = ray.get(call, timeout=_CALL_S)
-        except GetTimeoutError as error:  # it starts, or its node is busy: it is still the one
-            raise TimeoutError("the rendezvous actor does not answer") from error
+            answer = self._answer(self._actor.meet.remote(tuple(member), secret))
+        except TimeoutError:  # it starts, or its node is busy: it is still the one
+            raise
         except Exception:
             self._actor = None
             raise
-        return Meeting(secret, [Member(*other) for other in members])
+        return Meeting(answer[0], [Member(*other) for other in answer[1]])
 
     def leave(self, name: str) -> None:
         self._require_ray()
         if self._actor is not None:
             self._actor.leave.remote(name)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    # In no call of Ray's, which ends the process where Ray is shut down meanwhile.
+    def _answer(self, call: Any) -> Any:
+        answer = call.future()
+        until = time.monotonic() + _CALL_S
+        while not self._closed.is_set() and time.monotonic() < until:
+            if concurrent.futures.wait([answer], _LOOK_S).done:
+                return answer.result()
+        raise TimeoutError("the rendezvous actor does not answer")
 
     # Any call to a Ray that is not connected would start a cluster.
     def _require_ray(self) -> None:

@@ -39,7 +39,10 @@ class Rendezvous(Protocol):
         its memory goes on with the same."""
 
     def leave(self, name: str) -> None:
-        """The member ends."""
+        """The member ends. Does not wait for that."""
+
+    def close(self) -> None:
+        """From another thread: a call that waits gives up. Only `leave` comes after it."""
 
 
 class MemberTable:
@@ -86,3 +89,6 @@ class LocalRendezvous:
 
     def leave(self, name: str) -> None:
         self._table.leave(name)
+
+    def close(self) -> None:
+        """Nothing waits here."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from kvroute.ray_serve.exchange.ray_rendezvous import NAMESPACE, RayRendezvous
 if TYPE_CHECKING:
     from cluster_harness import Cluster
 
-SECONDS = 90.0
+SECONDS = 120.0
 """For what takes a while on a busy machine: a process of Ray's starts."""
 
 
@@ -144,6 +146,33 @@ def test_the_actor_outlives_its_maker_and_ends_when_nobody_calls(cluster: Cluste
     eventually(lambda: succeeds(lambda: rendezvous.meet(Member("bb", "h", 2), b"other")))
     assert rendezvous.meet(Member("bb", "h", 2), b"other").secret == b"other", "made anew"
     ray.kill(find("short"))
+
+
+HASTY = """
+import ray
+from kvroute import KvRouter
+from kvroute.ray_serve.exchange import BookingExchange
+from kvroute.ray_serve.exchange.ray_rendezvous import RayRendezvous
+ray.init(address="{address}", log_to_driver=False, logging_level="error")
+exchange = BookingExchange("hasty", KvRouter(block_size=16), RayRendezvous("hasty"))
+exchange.start()
+while exchange._loop is None or exchange._loop._attendance._thread is None:
+    pass
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_driver_ends_well_while_the_actor_starts(cluster: Cluster) -> None:
+    assert cluster is not None
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", HASTY.format(address=address)],
+        timeout=SECONDS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def succeeds(act: Callable[[], object]) -> bool:
