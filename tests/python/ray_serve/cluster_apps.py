@@ -48,7 +48,7 @@ class Model(KvRouteReplica):
 
     async def generate(self, body: dict[str, Any], request_token_ids: Any = None) -> dict[str, Any]:
         """The whole answer's figures: which replica, how many tokens it had cached."""
-        (answer,) = [part async for part in self._engine.answer(body, request_token_ids)]
+        (answer,) = [part async for part in self._engine.answer(body, request_token_ids or None)]
         usage = json.loads(answer)["usage"]
         return {
             **self._who,
@@ -89,12 +89,19 @@ class Model(KvRouteReplica):
         return self._who
 
 
+async def _lines(items: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    # Before the class: what its decorator pickles is what there is until then.
+    async for item in items:
+        yield json.dumps(item).encode() + b"\n"
+
+
 @serve.ingress(api)
 class Ingress:
     """Routes what it is sent: HTTP in front, the model's handle behind."""
 
     def __init__(self, model: DeploymentHandle) -> None:
         self._model = model
+        self._second: DeploymentHandle | None = None
 
     @api.post("/generate")
     async def generate(self, request: Request) -> Any:
@@ -107,15 +114,28 @@ class Ingress:
             return StreamingResponse(_lines(items), media_type="application/x-ndjson")
         return await call(self._model.generate, body, token_ids=ids)
 
+    @api.post("/call")
+    async def call(self, request: Request) -> Any:
+        """Any `method` of the model with `arguments`, routed by `ids`."""
+        body = await request.json()
+        method = getattr(self._model, body["method"])
+        return await call(method, *body["arguments"], token_ids=body["ids"])
+
     @api.post("/each")
     async def each(self, request: Request) -> Any:
-        """One handle call for each of `prompts`, all at once inside this one HTTP request."""
+        """One handle call for each of `prompts`, all at once inside this one HTTP request.
+
+        With `second`, on another handle of the same deployment."""
         body = await request.json()
-        calls = (self._routed(one, body) for one in body["prompts"])
+        model = self._other_handle() if body["second"] else self._model
+        calls = (call(model.hold, body["seconds"], token_ids=ids) for ids in body["prompts"])
         return await asyncio.gather(*calls)
 
-    async def _routed(self, ids: list[int], body: dict[str, Any]) -> Any:
-        return await call(self._model.hold, body["seconds"], token_ids=ids)
+    def _other_handle(self) -> DeploymentHandle:
+        if self._second is None:
+            name = serve.get_replica_context().app_name
+            self._second = serve.get_deployment_handle("Model", name)
+        return self._second
 
     @api.get("/state")
     async def state(self) -> dict[str, Any]:
@@ -123,8 +143,3 @@ class Ingress:
         from kvroute.ray_serve import snapshots
 
         return {"pid": os.getpid(), "deployments": snapshots()}
-
-
-async def _lines(items: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    async for item in items:
-        yield json.dumps(item).encode() + b"\n"

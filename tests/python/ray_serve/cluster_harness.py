@@ -17,18 +17,23 @@ from typing import Any
 
 import aiohttp
 import ray
+from kvroute.ray_serve import snapshots
 from ray import serve
+from ray.serve._private.common import DeploymentID
 from ray.serve.context import _get_global_client
 
 HERE = Path(__file__).parent
 SECONDS = 60.0
 """For what may take a while on a machine that is busy."""
 
-# Ray kills and starts again what is slow to start, which makes a busy machine busier.
+# Ray kills and starts again what is slow to start, and passes over replicas that are slow to say
+# how many requests they have: a busy machine would get busier, and routes would be the timing's.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "5",
+    "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "10",
 }
 
 
@@ -36,7 +41,8 @@ ENVIRONMENT = {
 class AppSpec:
     """What `Cluster.deploy` deploys under `name`: cluster_apps, with these figures.
 
-    `router` are options of `kvroute.ray_serve.router_config`; `engine`, arguments of `Model`.
+    `router` are options of `kvroute.ray_serve.router_config`; `engine`, arguments of `Model`;
+    `ingress` is another class than `Ingress`.
     """
 
     name: str
@@ -45,6 +51,7 @@ class AppSpec:
     max_ongoing_requests: int = 64
     router: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
+    ingress: Any = None
     ingress_environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -65,6 +72,12 @@ class App:
             assert isinstance(answer, dict)
             return answer
 
+    async def status(self, http: aiohttp.ClientSession, ids: list[int] | None, **body: Any) -> int:
+        """The HTTP status of the answer to a prompt."""
+        async with http.post(f"{self.url}/generate", json={"ids": ids, **body}) as response:
+            await response.read()
+            return response.status
+
     async def stream(
         self, http: aiohttp.ClientSession, ids: list[int], **body: Any
     ) -> AsyncIterator[dict[str, Any]]:
@@ -75,22 +88,43 @@ class App:
             async for line in response.content:
                 yield json.loads(line)
 
+    async def call(
+        self, http: aiohttp.ClientSession, ids: list[int], method: str, *arguments: Any
+    ) -> dict[str, Any]:
+        """The answer of a method of `Model`, called on the replica that the router takes."""
+        body = {"ids": ids, "method": method, "arguments": arguments}
+        async with http.post(f"{self.url}/call", json=body) as response:
+            assert response.status == 200, await response.text()
+            answer = await response.json()
+            assert isinstance(answer, dict)
+            return answer
+
     async def each(
-        self, http: aiohttp.ClientSession, prompts: list[list[int]], seconds: float = 0.1
+        self,
+        http: aiohttp.ClientSession,
+        prompts: list[list[int]],
+        seconds: float = 0.1,
+        second: bool = False,
     ) -> list[dict[str, Any]]:
-        """The answers to prompts that the ingress asks all at once inside one HTTP request."""
-        body = {"prompts": prompts, "seconds": seconds}
+        """The answers to prompts that the ingress asks all at once inside one HTTP request.
+
+        Each takes so long. With `second`, the ingress asks through a second handle."""
+        body = {"prompts": prompts, "seconds": seconds, "second": second}
         async with http.post(f"{self.url}/each", json=body) as response:
             assert response.status == 200, await response.text()
             answers = await response.json()
             assert isinstance(answers, list)
             return answers
 
-    async def state(self, http: aiohttp.ClientSession) -> dict[str, Any]:
-        """What the model's router knows, in one of the ingress's processes, with its `pid`."""
-        async with http.get(f"{self.url}/state") as response:
-            assert response.status == 200, await response.text()
-            answer = await response.json()
+    async def state(self, http: aiohttp.ClientSession | None) -> dict[str, Any]:
+        """What the model's router knows, in one of the ingress's processes, with its `pid`; in the
+        test's own without `http`."""
+        if http is None:
+            answer = {"pid": os.getpid(), "deployments": snapshots()}
+        else:
+            async with http.get(f"{self.url}/state") as response:
+                assert response.status == 200, await response.text()
+                answer = await response.json()
         (found,) = [one for one in answer["deployments"] if one["application"] == self.name]
         return {"pid": answer["pid"], **found}
 
@@ -104,9 +138,41 @@ class App:
                 break
         return list(found.values())
 
+    async def held(self, http: aiohttp.ClientSession | None, replica: str, blocks: int) -> None:
+        """Waits until the router knows of so many blocks of a replica, or of none."""
+
+        async def known() -> bool:
+            of_replica = (await self.state(http))["workers"][replica]["held_blocks"]
+            return bool(of_replica >= blocks if blocks else of_replica == 0)
+
+        await eventually(f"{blocks} blocks of {replica} are in the index", known)
+
+    async def has_workers(self, http: aiohttp.ClientSession, count: int) -> set[str]:
+        """Waits until the router knows so many replicas; which."""
+
+        async def known() -> set[str] | None:
+            workers = set((await self.state(http))["workers"])
+            return workers if len(workers) == count else None
+
+        workers: set[str] = await eventually(f"{count} replicas are known", known)
+        return workers
+
+    async def settled(self, http: aiohttp.ClientSession) -> dict[str, Any]:
+        """Waits until no booking and no request is left, here or from other processes."""
+        state: dict[str, Any] = await eventually(
+            "the bookings are gone", lambda: self._settled_state(http)
+        )
+        return state
+
+    async def _settled_state(self, http: aiohttp.ClientSession) -> dict[str, Any] | None:
+        state = await self.state(http)
+        active = [worker["active_requests"] for worker in state["workers"].values()]
+        return None if state["bookings"] or state["attempts"] or any(active) else state
+
     @property
     def model(self) -> Any:
-        """A handle of the model, for calls from the test's own process."""
+        """A handle of the model, for calls from the test's own process. What its router knows is
+        there for as long as the handle is."""
         return serve.get_deployment_handle("Model", self.name)
 
 
@@ -117,7 +183,7 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        os.environ.update(ENVIRONMENT, PYTHONPATH=_python_path())
+        os.environ.update(ENVIRONMENT, PYTHONPATH=python_path())
         self._is_own = "RAY_ADDRESS" not in os.environ
         # Not among pytest's own: sockets lie in it, and their paths are short.
         self._directory = TemporaryDirectory(prefix="kvroute-ray-", ignore_cleanup_errors=True)
@@ -147,7 +213,12 @@ class Cluster:
     def deploy(self, *specs: AppSpec) -> list[App]:
         """Runs them; raises what Ray says when one cannot start."""
         serve.run_many(
-            [serve.RunTarget(application(one), one.name, f"/{one.name}") for one in specs],
+            [
+                serve.RunTarget(
+                    application(one), one.name, f"/{one.name}", external_scaler_enabled=True
+                )
+                for one in specs
+            ],
             wait_for_applications_running=True,
         )
         return [App(one.name, f"{self._url}/{one.name}") for one in specs]
@@ -160,6 +231,12 @@ class Cluster:
         finally:
             for one in specs:
                 serve.delete(one.name, _blocking=False)
+
+    def scale(self, app: App, replicas: int) -> None:
+        """Has Serve start or stop replicas of a model that runs on."""
+        model = DeploymentID(name="Model", app_name=app.name)
+        controller = _get_global_client()._controller
+        ray.get(controller.update_deployment_replicas.remote(model, replicas), timeout=SECONDS)
 
     def stop(self) -> None:
         try:
@@ -186,7 +263,7 @@ def application(spec: AppSpec) -> serve.Application:
     )
     environment = {"runtime_env": {"env_vars": spec.ingress_environment}}
     ingress = serve.deployment(
-        Ingress,
+        spec.ingress or Ingress,
         name="Ingress",
         num_replicas=spec.ingress_replicas,
         max_ongoing_requests=1024,
@@ -222,7 +299,7 @@ def prompt(seed: int, blocks: int = 8) -> list[int]:
     return [draw.randrange(1 << 20) for _ in range(blocks * 16)]
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """With which Ray's processes find cluster_apps."""
     return os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 
 import aiohttp
 import pytest
-from cluster_harness import App, AppSpec, Cluster, attempts, eventually, prompt
+from cluster_harness import App, AppSpec, Cluster, prompt
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +33,10 @@ async def test_prefixes_without_a_holder_spread(app: App, http: aiohttp.ClientSe
 
 
 async def test_a_prefix_over_a_handle_goes_to_the_replica_that_computed_it(app: App) -> None:
-    ids = prompt(20)
-    body = {"max_tokens": 4}
-    first = await app.model.generate.remote(body, request_token_ids=ids)
-    again = await app.model.generate.remote(body, request_token_ids=ids)
+    handle, body, ids = app.model, {"max_tokens": 4}, prompt(20)
+    first = await handle.generate.remote(body, request_token_ids=ids)
+    await app.held(None, first["replica"], 8)
+    again = await handle.generate.remote(body, request_token_ids=ids)
     assert again["replica"] == first["replica"]
     assert again["cached"] > first["cached"]
 
@@ -56,12 +55,10 @@ async def test_a_prompt_that_a_replica_says_it_stored_is_routed_to_it(
 ) -> None:
     """Its engine computed the prompt by itself: only the KV event tells of it."""
     holder = await app.ask(http, prompt(40))
-    unseen = prompt(41)
-    body = {"request_token_ids": prompt(40)}
-    assert (await app.model.compute.remote(unseen, **body))["replica"] == holder["replica"]
-    # The event is on its way: a decision that comes before it teaches the router another holder.
-    await held(app, http, holder["replica"], at_least=2 * 8)
-    answer = await app.ask(http, unseen)
+    computed = await app.call(http, prompt(40), "compute", prompt(41))
+    assert computed["replica"] == holder["replica"]
+    await app.held(http, holder["replica"], 16)
+    answer = await app.ask(http, prompt(41))
     assert answer["replica"] == holder["replica"]
     assert answer["cached"] > 0
 
@@ -69,22 +66,11 @@ async def test_a_prompt_that_a_replica_says_it_stored_is_routed_to_it(
 async def test_a_replica_that_says_it_cleared_its_cache_is_no_holder_any_more(
     app: App, http: aiohttp.ClientSession
 ) -> None:
-    holder = await app.ask(http, prompt(50))
-    again = await app.ask(http, prompt(50))
-    assert (again["replica"], again["cached"] > 0) == (holder["replica"], True)
-    await app.model.clear.remote(request_token_ids=prompt(50))
-
-    async def is_empty() -> bool:
-        blocks = (await app.state(http))["workers"][holder["replica"]]["held_blocks"]
-        return bool(blocks == 0)
-
-    await eventually("the replica's blocks are gone from the index", is_empty)
-    chosen = Counter([(await app.ask(http, prompt(50)))["cached"] for _ in range(1)])
-    assert chosen == {0: 1}
-
-
-async def held(app: App, http: aiohttp.ClientSession, replica: str, at_least: int) -> None:
-    """Waits until the router knows so many blocks of a replica."""
-    async for _ in attempts("the replica's blocks are in the index"):
-        if (await app.state(http))["workers"][replica]["held_blocks"] >= at_least:
-            return
+    holder = (await app.ask(http, prompt(50)))["replica"]
+    await app.held(http, holder, 8)
+    cleared = await app.call(http, prompt(50), "clear")
+    assert cleared["replica"] == holder
+    await app.held(http, holder, 0)
+    before = (await app.state(http))["counters"]["cached_tokens"]
+    await app.ask(http, prompt(50))
+    assert (await app.state(http))["counters"]["cached_tokens"] == before
