@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import threading
 import time
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kvroute.ray_serve.exchange.rendezvous import Meeting, Member, MemberTable
@@ -38,9 +40,14 @@ class RendezvousActor:
         self._table.leave(name)
 
     def _end_when_idle(self, actor: Any) -> None:
-        while (idle := time.monotonic() - self._called_at) < self._idle_s:
-            time.sleep(self._idle_s - idle)
-        ray.kill(actor)
+        while True:
+            idle = time.monotonic() - self._called_at
+            if idle < self._idle_s:
+                time.sleep(self._idle_s - idle)
+                continue
+            with contextlib.suppress(RayError):  # the cluster's head is away: again later
+                ray.kill(actor)
+            time.sleep(self._idle_s)
 
 
 class RayRendezvous:
