@@ -41,8 +41,7 @@ ENVIRONMENT = {
 class AppSpec:
     """What `Cluster.deploy` deploys under `name`: cluster_apps, with these figures.
 
-    `router` are options of `kvroute.ray_serve.router_config`; `engine`, arguments of `Model`;
-    `ingress` is another class than `Ingress`.
+    `router` are options of `kvroute.ray_serve.router_config`; `engine`, arguments of `Model`.
     """
 
     name: str
@@ -51,7 +50,6 @@ class AppSpec:
     max_ongoing_requests: int = 64
     router: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
-    ingress: Any = None
     ingress_environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -263,7 +261,7 @@ def application(spec: AppSpec) -> serve.Application:
     )
     environment = {"runtime_env": {"env_vars": spec.ingress_environment}}
     ingress = serve.deployment(
-        spec.ingress or Ingress,
+        Ingress,
         name="Ingress",
         num_replicas=spec.ingress_replicas,
         max_ongoing_requests=1024,

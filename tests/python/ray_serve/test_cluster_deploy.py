@@ -9,7 +9,6 @@ import pytest
 from cluster_apps import Model
 from cluster_harness import AppSpec, Cluster, prompt, python_path
 from kvroute.ray_serve import InvalidOptionsError
-from plain_ingress import PlainIngress
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
@@ -29,31 +28,19 @@ sys.meta_path.insert(0, Missing())
 """
 
 
-@pytest.fixture
-def no_native_module(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that cannot import it."""
-    (tmp_path / "sitecustomize.py").write_text(BROKEN, encoding="utf-8")
-    return {"PYTHONPATH": f"{tmp_path}:{python_path()}"}
-
-
-async def test_a_router_without_the_native_module_gives_an_error_and_no_silence(
-    cluster: Cluster, http: aiohttp.ClientSession, no_native_module: dict[str, str]
+async def test_a_process_without_the_native_module_answers_503(
+    cluster: Cluster, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     """Serve calls such an application ready, and would let each of its requests wait."""
-    spec = AppSpec("broken", replicas=1, ingress=PlainIngress, ingress_environment=no_native_module)
+    (tmp_path / "sitecustomize.py").write_text(BROKEN, encoding="utf-8")
+    environment = {"PYTHONPATH": f"{tmp_path}:{python_path()}"}
+    spec = AppSpec("broken", replicas=1, ingress_environment=environment)
     with cluster.running(spec) as (app,):
-        for _ in range(2):
-            async with http.post(app.url, json={"ids": prompt(0)}) as response:
+        for stream in (False, True):
+            body = {"ids": prompt(0), "stream": stream}
+            async with http.post(f"{app.url}/generate", json=body) as response:
                 assert response.status == 503
-                assert "kvroute._core" in await response.text()
-
-
-async def test_an_ingress_that_uses_kvroute_is_not_deployed_without_the_native_module(
-    cluster: Cluster, no_native_module: dict[str, str]
-) -> None:
-    with pytest.raises(RuntimeError):
-        cluster.deploy(AppSpec("refused", replicas=1, ingress_environment=no_native_module))
-    serve.delete("refused", _blocking=False)
+                assert "kvroute._core" in (await response.json())["error"]["message"]
 
 
 @pytest.mark.parametrize(
