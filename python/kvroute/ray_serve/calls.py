@@ -62,16 +62,21 @@ class RoutedCall:
         with self._lock:
             self._booking = booking
             if self._output_tokens:
-                self._report(booking)
+                booking.first_token()
+                booking.progress(self._output_tokens)
 
     def note(self, new_tokens: int = 1) -> None:
         """The answer has so many more tokens; the first ones say that the prefill is done."""
         if new_tokens <= 0:
             return
         with self._lock:
+            is_first = self._output_tokens == 0
             self._output_tokens += new_tokens
-            if self._booking is not None:
-                self._report(self._booking)
+            if self._booking is None:
+                return
+            if is_first:
+                self._booking.first_token()
+            self._booking.progress(self._output_tokens)
 
     def release(self, output_token_ids: Any = None) -> None:
         """Ends the booking before Serve says that the request is over. With `output_token_ids` the
@@ -89,11 +94,6 @@ class RoutedCall:
         async for item in response:
             self.note(1 if count is None else count(item))
             yield item
-
-    def _report(self, booking: Booking) -> None:
-        if self._output_tokens:
-            booking.first_token()
-            booking.progress(self._output_tokens)
 
 
 def _as_initializer(token_ids: Any) -> Any:
