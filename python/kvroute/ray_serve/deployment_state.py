@@ -122,12 +122,12 @@ class DeploymentState:
         return self._members[member]
 
     def close(self) -> None:
-        self.source.close()
+        """Takes up to some seconds: not for an event loop."""
+        if self._metrics is not None:
+            self._metrics.close()
         with self._lock:
             live, self.live = self.live, None
         self.source.close()
-        if self._metrics is not None:
-            self._metrics.close()
         if live is not None:
             live.close()
 
