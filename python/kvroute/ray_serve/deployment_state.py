@@ -45,7 +45,7 @@ def attach(app: str, deployment: str, options: RouterOptions, member: Any) -> De
         if state is None:
             state = _states[key] = DeploymentState(app, deployment, options)
         leaving = weakref.finalize(member, _leave_soon, key, state, state.join(member))
-    leaving.atexit = False
+    leaving.atexit = False  # type: ignore[misc]  # a property, which typeshed takes for a slot
     return state
 
 
