@@ -59,20 +59,15 @@ class LogQueue {
   bool closed_ = false;
 };
 
-std::atomic<LogQueue*> g_queue{nullptr};
-
 // Never destroyed: event threads may still log while the process exits. A forked child gets a new
 // one, since the old one's lock may be held, and its condition waited for, by threads that the
-// child does not have.
-LogQueue& queue() {
-  static const bool made = [] {
-    g_queue = new LogQueue;
+// child does not have. Made at the load, not by whoever logs first: a fork in the middle of that
+// would leave it half made in the child for ever.
+std::atomic<LogQueue*> g_queue{new LogQueue};
+[[maybe_unused]] const int kRegistered =
     pthread_atfork(nullptr, nullptr, [] { g_queue = new LogQueue; });
-    return true;
-  }();
-  static_cast<void>(made);
-  return *g_queue;
-}
+
+LogQueue& queue() { return *g_queue; }
 
 }  // namespace
 
