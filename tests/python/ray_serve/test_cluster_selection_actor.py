@@ -45,7 +45,7 @@ async def test_chooses_and_books_for_all_processes(actor: Any) -> None:
 
     booked = await elsewhere.remote(actor, PROMPT)
     assert await actor.select_and_reserve.remote("r", PROMPT) == booked
-    await actor.on_first_token.remote("r")
+    await actor.on_prefill_complete.remote("r")
     (_, b) = await actor.list_workers.remote()
     assert (b["active_requests"], b["active_prefill_tokens"]) == (1, 0)
     await actor.on_request_completed.remote("r")
