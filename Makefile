@@ -97,8 +97,8 @@ test-python: install $(STAMPS)/group-test ## the Python tests; ARGS="-k name" PY
 	  $(ARGS)
 
 # One Ray cluster for all of them, so one process. Ray goes beside the package in .venv: without it
-# the other targets do the same as with it.
-RAY_TESTS = -m pytest -p no:xdist tests/python/ray_serve --ray-cluster $(ARGS)
+# the other targets do the same as with it. The time of a test has the start of what it needs in it.
+RAY_TESTS = -m pytest -p no:xdist -o timeout=300 tests/python/ray_serve --ray-cluster $(ARGS)
 .PHONY: test-ray test-ray-compat
 test-ray: $(STAMPS)/ray $(STAMPS)/group-test ## kvroute.ray_serve on a Ray cluster; ARGS="-k name"
 	timeout --kill-after=30 900 $(BIN)/python $(RAY_TESTS)

@@ -123,15 +123,18 @@ class App:
             async with http.get(f"{self.url}/state") as response:
                 assert response.status == 200, await response.text()
                 answer = await response.json()
-        (found,) = [one for one in answer["deployments"] if one["application"] == self.name]
-        return {"pid": answer["pid"], **found}
+        found = [one for one in answer["deployments"] if one["application"] == self.name]
+        assert len(found) == 1, answer
+        return {"pid": answer["pid"], **found[0]}
 
     async def states(self, http: aiohttp.ClientSession, processes: int) -> list[dict[str, Any]]:
-        """The state of each of so many ingress processes."""
+        """The state of each of so many ingress processes, which have routed something."""
         found: dict[int, dict[str, Any]] = {}
-        async for _ in attempts(f"{processes} ingress processes"):
-            state = await self.state(http)
-            found[state["pid"]] = state
+        async for _ in attempts(f"the routers of {processes} ingress processes"):
+            # At once, or all would go to the process that has the fewest requests.
+            several = (self.state(http) for _ in range(2 * processes))
+            states = await asyncio.gather(*several)
+            found.update((state["pid"], state) for state in states)
             if len(found) == processes:
                 break
         return list(found.values())
