@@ -14,7 +14,7 @@ import os
 from typing import Any
 
 import zmq
-from vllm.v1.metrics.loggers import StatLoggerBase  # type: ignore[import-not-found]
+from vllm.v1.metrics.loggers import StatLoggerBase
 
 _ENDPOINT = "KVROUTE_LOAD_ENDPOINT"
 

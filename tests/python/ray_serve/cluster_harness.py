@@ -10,13 +10,15 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
 import ray
+from cluster_spec import AppSpec as AppSpec
+from cluster_spec import application
 from kvroute.ray_serve import snapshots
 from ray import serve
 from ray.serve._private.common import DeploymentID
@@ -35,22 +37,6 @@ ENVIRONMENT = {
     "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "5",
     "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "10",
 }
-
-
-@dataclass
-class AppSpec:
-    """What `Cluster.deploy` deploys under `name`: cluster_apps, with these figures.
-
-    `router` are options of `kvroute.ray_serve.router_config`; `engine`, arguments of `Model`.
-    """
-
-    name: str
-    replicas: int = 3
-    ingress_replicas: int = 1
-    max_ongoing_requests: int = 64
-    router: dict[str, Any] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)
-    ingress_environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -246,32 +232,6 @@ class Cluster:
         finally:
             ray.shutdown()
             self._directory.cleanup()
-
-
-def application(spec: AppSpec) -> serve.Application:
-    """Serve's application of it."""
-    from cluster_apps import Ingress, Model
-    from kvroute.ray_serve import router_config
-
-    model = serve.deployment(
-        Model,
-        name="Model",
-        num_replicas=spec.replicas,
-        max_ongoing_requests=spec.max_ongoing_requests,
-        graceful_shutdown_timeout_s=1,
-        ray_actor_options={"num_cpus": 0},
-        request_router_config=router_config(stats_period_s=1, **spec.router),
-    )
-    environment = {"runtime_env": {"env_vars": spec.ingress_environment}}
-    ingress = serve.deployment(
-        Ingress,
-        name="Ingress",
-        num_replicas=spec.ingress_replicas,
-        max_ongoing_requests=1024,
-        graceful_shutdown_timeout_s=1,
-        ray_actor_options={"num_cpus": 0, **(environment if spec.ingress_environment else {})},
-    )
-    return ingress.bind(model.bind(**spec.engine))
 
 
 async def attempts(what: str, pause: float = 0.05) -> AsyncIterator[int]:

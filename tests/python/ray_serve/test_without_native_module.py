@@ -63,6 +63,7 @@ def test_what_an_ingress_and_a_replica_use_is_there() -> None:
 
 
 def test_configuring_a_deployment_there_is_refused() -> None:
+    pytest.importorskip("ray.serve")
     assert "kvroute._core" in told("from kvroute.ray_serve import router_config; router_config()")
 
 
