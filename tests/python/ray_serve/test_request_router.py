@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def _no_state_of_other_tests(monkeypatch):
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(20_000):
+    for _ in range(5_000):
         if condition():
             return
         await asyncio.sleep(0.001)  # what Ray's tasks do gives no event
@@ -74,8 +75,7 @@ class Serve:
 
     async def route(self, pending: PendingRequest, is_retry: bool = False) -> str:
         """Routed and sent."""
-        choose = self.router._choose_replica_for_request(pending, is_retry=is_retry)
-        taken = await asyncio.wait_for(choose, 20.0)
+        taken = await self.router._choose_replica_for_request(pending, is_retry=is_retry)
         self.router.on_send_request(taken.replica_id)
         return taken.replica_id.unique_id
 
@@ -153,7 +153,7 @@ async def test_a_request_that_is_cancelled_while_it_is_routed_leaves_nothing():
     for task in waiting:
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    await asyncio.sleep(0.05)  # routing tasks of theirs may still be on their way
+    await until(lambda: not serve.router._routing_tasks)
     assert serve.running() == {}
     assert len(serve.state.bookings) == 0
 
@@ -317,3 +317,45 @@ async def test_a_list_of_replicas_that_cannot_be_read_breaks_nothing_of_rays(cap
         serve.router.update_replicas([replica("r0"), broken])
     assert caplog.text.count("kvroute: the replicas of model of app could not be read") == 1
     assert await serve.route(serve.request("q", list(range(64)))) in ("r0", "r2")
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_nothing_is_left_of_requests_that_are_rejected_cancelled_or_lose_their_replica(seed):
+    choice = random.Random(seed)
+    replicas = [replica(f"r{i}", max_ongoing_requests=4) for i in range(5)]
+    serve = Serve(replicas)
+
+    async def one_call(number: int) -> None:
+        ids = list(range(number % 7, 200))
+        pending, is_retry = serve.request(f"q{number // 3}", ids), False
+        while True:
+            worker = await serve.route(pending, is_retry)
+            taken = next(one for one in replicas if one.replica_id.unique_id == worker)
+            if choice.random() < 0.7 and taken.queue_len < 4:
+                break
+            serve.router.on_new_queue_len_info(taken.replica_id, 4)
+            loop = asyncio.get_running_loop()
+            completed = serve.router.on_request_completed
+            request_id = pending.metadata.internal_request_id
+            loop.call_later(0.001 * choice.random(), completed, taken.replica_id, request_id)
+            is_retry = True
+        taken.queue_len += 1
+        try:
+            await asyncio.sleep(0.003 * choice.random())
+        finally:
+            taken.queue_len -= 1
+            serve.router.decrement_queue_len_cache(taken.replica_id)
+            serve.complete(worker, pending)
+
+    calls = [asyncio.create_task(one_call(number)) for number in range(120)]
+    for step in range(40):
+        await asyncio.sleep(0.001)
+        choice.choice(calls).cancel()
+        if step in (10, 20):
+            serve.router.on_replica_actor_died(replicas[step // 10].replica_id)
+    done = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30.0)
+    assert all(one is None or isinstance(one, asyncio.CancelledError) for one in done)
+    await until(lambda: len(serve.state.attempts) == 0)
+    assert serve.running() == {}
+    assert len(serve.state.bookings) == 0
+    assert not set(serve.state.counters.fallbacks) - {"move"}
