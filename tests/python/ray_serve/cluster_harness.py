@@ -103,6 +103,26 @@ class App:
     async def state(self, http: aiohttp.ClientSession | None) -> dict[str, Any]:
         """What the model's router knows, in one of the ingress's processes, with its `pid`; in the
         test's own without `http`."""
+        state = await self._state(http)
+        assert state is not None
+        return state
+
+    async def some_states(self, http: aiohttp.ClientSession) -> list[dict[str, Any]]:
+        """The states of some ingress processes that have a router, each once."""
+        # Asked at once, or all would go to the process that has the fewest requests.
+        states = await asyncio.gather(*(self._state(http) for _ in range(4)))
+        return list({state["pid"]: state for state in states if state is not None}.values())
+
+    async def states(self, http: aiohttp.ClientSession, processes: int) -> list[dict[str, Any]]:
+        """The state of each of so many ingress processes."""
+        found: dict[int, dict[str, Any]] = {}
+        async for _ in attempts(f"the routers of {processes} ingress processes"):
+            found.update((state["pid"], state) for state in await self.some_states(http))
+            if len(found) == processes:
+                break
+        return list(found.values())
+
+    async def _state(self, http: aiohttp.ClientSession | None) -> dict[str, Any] | None:
         if http is None:
             answer = {"pid": os.getpid(), "deployments": snapshots()}
         else:
@@ -110,27 +130,18 @@ class App:
                 assert response.status == 200, await response.text()
                 answer = await response.json()
         found = [one for one in answer["deployments"] if one["application"] == self.name]
-        assert len(found) == 1, answer
-        return {"pid": answer["pid"], **found[0]}
-
-    async def states(self, http: aiohttp.ClientSession, processes: int) -> list[dict[str, Any]]:
-        """The state of each of so many ingress processes, which have routed something."""
-        found: dict[int, dict[str, Any]] = {}
-        async for _ in attempts(f"the routers of {processes} ingress processes"):
-            # At once, or all would go to the process that has the fewest requests.
-            several = (self.state(http) for _ in range(2 * processes))
-            states = await asyncio.gather(*several)
-            found.update((state["pid"], state) for state in states)
-            if len(found) == processes:
-                break
-        return list(found.values())
+        assert len(found) <= 1, found
+        return {"pid": answer["pid"], **found[0]} if found else None
 
     async def held(self, http: aiohttp.ClientSession | None, replica: str, blocks: int) -> None:
-        """Waits until the router knows of so many blocks of a replica, or of none."""
+        """Waits until the router has heard of so many blocks of a replica, or holds it for empty.
+        What it only assumes counts for nothing: the first events of a replica correct it."""
 
         async def known() -> bool:
-            of_replica = (await self.state(http))["workers"][replica]["held_blocks"]
-            return bool(of_replica >= blocks if blocks else of_replica == 0)
+            worker = (await self.state(http))["workers"][replica]
+            if blocks == 0:
+                return bool(worker["held_blocks"] == 0)
+            return bool(min(worker["held_blocks"], worker["events"]["stored_blocks"]) >= blocks)
 
         await eventually(f"{blocks} blocks of {replica} are in the index", known)
 
