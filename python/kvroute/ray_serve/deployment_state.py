@@ -81,8 +81,9 @@ def _leave(key: Key, state: DeploymentState, number: int) -> None:
 class DeploymentState:
     """Thread-safe: handles may route on different event loops.
 
-    The router is made when the block size is known: from the options, from the first replica that
-    states one, or, where a request comes before any did, the default.
+    The router is made when the block size is known: from the options, else from the first replica
+    that states one, or, where a request comes before any did, the default. It is made anew when
+    replicas state another one.
     """
 
     def __init__(self, app: str, deployment: str, options: RouterOptions) -> None:
@@ -96,7 +97,6 @@ class DeploymentState:
         self.membership = Membership(self.bookings, self.counters)
         self.requests = RequestPath(self)
         self.live: LiveRouter | None = None
-        self._assumed_block_size = False
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
         self._members: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
@@ -157,30 +157,28 @@ class DeploymentState:
             return live.router
         with self._lock:
             if self.live is None:
-                self._assumed_block_size = True
                 self._start(DEFAULT_BLOCK_SIZE)
             assert self.live is not None
             return self.live.router
 
     def _settle_block_size(self) -> None:
-        """Where requests came before any replica stated its block size, and the size is another
-        one, the router is made anew: what it learned until then, and the load, are lost."""
-        if self.live is not None and not self._assumed_block_size:
-            return
-        stated = self.membership.block_size()
-        if stated is None:
+        """The first listed replica that states a block size sets it, where the options do not. Of
+        another size than so far (requests came before it, or the model was deployed anew and the
+        old replicas are gone), the router is made anew: what it learned, and the load, are lost.
+        """
+        if self.options.block_size is not None:
             return
         with self._lock:
-            self._assumed_block_size = False
-            if self.live is None or self.live.router.block_size != stated:
+            stated = self.membership.block_size()
+            if stated is not None and (self.live is None or self.live.router.block_size != stated):
                 self._start(stated)
 
     def _start(self, block_size: int) -> None:
         from kvroute.ray_serve.live_router import LiveRouter
 
         before = self.live
-        self.bookings.drop_all()
         live = LiveRouter(self.app, self.deployment, self.options, block_size)
+        self.bookings.drop_all()
         self.bookings.exchange = live.exchange
         self.membership.connect(live.router)
         self.live = live

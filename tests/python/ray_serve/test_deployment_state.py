@@ -72,8 +72,25 @@ def test_bad_options_leave_no_state_behind():
 async def test_the_first_replica_that_states_a_block_size_sets_it():
     state, member = state_of([FakeReplica("a"), FakeReplica("b", {"kvroute": {"block_size": 64}})])
     assert state.router.block_size == 64
-    state.update_replicas(member, [FakeReplica("c", {"kvroute": {"block_size": 32}})])
+    later = FakeReplica("c", {"kvroute": {"block_size": 32}})
+    state.update_replicas(member, [FakeReplica("b", {"kvroute": {"block_size": 64}}), later])
     assert state.router.block_size == 64
+
+
+async def test_a_redeployment_with_another_block_size_counts_once_the_old_replicas_are_gone():
+    def of_size(name, block_size):
+        return FakeReplica(name, {"kvroute": {"block_size": block_size}})
+
+    old, new = of_size("old", 64), of_size("new", 32)
+    state, member = state_of([old])
+    state.update_replicas(member, [old, new])
+    assert state.router.block_size == 64
+    state.update_replicas(member, [new])
+    assert state.router.block_size == 32
+    await routed(state, member, pending("q", list(range(64))), [new])
+    assert state.router.overlaps(list(range(64)))["new", 0] == 64
+    state.update_replicas(member, [])
+    assert state.router.block_size == 32
 
 
 async def test_the_options_block_size_goes_before_what_replicas_state():
