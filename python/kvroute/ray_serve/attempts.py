@@ -4,7 +4,8 @@ Serve says only (request id, replica), once for each attempt that was sent: also
 replica rejected, which is tried again under the same id, and for each of several calls that one
 HTTP request makes at the same time. So the attempts of an id on a replica are a queue; a completion
 ends the oldest of them. One that was rejected gives its load back at once, but keeps its place
-until its own completion has come.
+until its own completion has come. Only where sending fails it is known whose completion comes:
+Serve says it before anything else runs.
 """
 
 from __future__ import annotations
@@ -29,12 +30,20 @@ class Attempt:
     booking: Booking | None
     since: float
     sent: bool = False
-    """Whether Serve sent it there: then, and only then, it says that it completed."""
+    """Whether Serve is known to have sent it there. Its completion is then still to come."""
+    settled: bool = False
+    """Whether it is over by itself, not by a completion that may be another call's: its own came,
+    or it made room."""
 
     def release(self) -> None:
         booking, self.booking = self.booking, None
         if booking is not None:
             booking.release()
+
+    def withdraw(self) -> None:
+        booking, self.booking = self.booking, None
+        if booking is not None:
+            booking.withdraw()
 
 
 class Attempts:
@@ -74,19 +83,24 @@ class Attempts:
     def void(self, attempt: Attempt) -> None:
         """The request is tried anew: the replica rejected this attempt, or could not be reached.
 
-        One that was not sent has no completion to come; if one has ended it already, that was
-        another call's of the same id there.
+        One that was refused a slot has no completion to come; if one has ended it all the same,
+        that was another call's of the same id there.
         """
-        booking, attempt.booking = attempt.booking, None
-        if booking is not None:
-            booking.withdraw()
-        if attempt.sent:
+        attempt.withdraw()
+        if attempt.sent or attempt.settled:
             return
         with self._lock:
             known = attempt in self._in_order
             self._forget(attempt)
         if not known:
             self.completed(attempt.request_id, attempt.worker)
+
+    def not_sent(self, attempt: Attempt) -> None:
+        """Sending it failed. Serve calls that completed, before it tries the request anew."""
+        attempt.settled = True
+        with self._lock:
+            self._forget(attempt)
+        attempt.withdraw()
 
     def completed(self, request_id: str, worker: str) -> bool:
         """Ends the oldest attempt of this request there; False where none is known."""
@@ -124,6 +138,7 @@ class Attempts:
                     del self._in_order[oldest]
                     self._in_order[oldest] = None
                     continue
+            oldest.settled = True
             self._forget(oldest)
             given_up.append(oldest)
         return given_up

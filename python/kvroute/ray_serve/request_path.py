@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvroute import InvalidArgument, KvRouter, Selection, hash_blocks
+from kvroute.ray_serve.attempts import Attempt
 from kvroute.ray_serve.bookings import NO_HASHES, Booking, HashedPrompt
 from kvroute.ray_serve.errors import MissingTokenIdsError
 from kvroute.ray_serve.membership import Allowed
@@ -80,6 +81,10 @@ class RequestPath:
         booking = routing.end(pending)
         if booking is not None:
             booking.withdraw()
+
+    def not_sent(self, attempt: Attempt) -> None:
+        """Sending it to the replica that was taken failed; Serve tries it anew."""
+        self._state.attempts.not_sent(attempt)
 
     def completed(self, worker: str, request_id: str) -> None:
         if self._state.attempts.completed(request_id, worker):

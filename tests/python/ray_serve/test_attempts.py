@@ -61,6 +61,32 @@ def test_an_attempt_that_was_never_sent_waits_for_no_completion(router):
     assert router.stats().reservations == len(attempts) == 0
 
 
+@pytest.mark.parametrize("first", ["running", "unsent"])
+def test_one_that_could_not_be_sent_ends_no_other_of_its_id(router, first):
+    bookings, attempts = Bookings(), Attempts(600.0)
+    made = {}
+    for name in (first, *({"running", "unsent"} - {first})):
+        made[name] = attempts.add("q", "a", booked(router, bookings))
+    running, unsent = made["running"], made["unsent"]
+    running.sent = True
+
+    attempts.not_sent(unsent)
+    attempts.void(unsent)
+
+    assert unsent.booking is None
+    assert not running.booking.released
+    assert attempts.completed("q", "a")
+    assert router.stats().reservations == len(attempts) == 0
+
+
+def test_one_that_made_room_and_is_tried_again_ends_no_other_of_its_id(router):
+    bookings, attempts = Bookings(), Attempts(600.0, most=2)
+    selected = attempts.add("q", "a", booked(router, bookings))
+    others = [attempts.add("q", "a", booked(router, bookings)) for _ in range(2)]
+    attempts.void(selected)
+    assert [other.booking is None for other in others] == [False, False]
+
+
 def test_calls_that_share_an_id_are_completed_one_by_one(router):
     bookings, attempts = Bookings(), Attempts(600.0)
     for _ in range(6):
@@ -153,6 +179,15 @@ class ServeModel:
         routing.attempt.sent = True
         self.running.append((request, routing))
 
+    async def fail_to_send(self):
+        """Serve says at once that it has completed, and tries again."""
+        if not self.searching or not self.replicas:
+            return
+        request, routing = self.any_of(self.searching)
+        self.state.requests.take(routing, request, self.random.choice(self.replicas))
+        self.state.requests.not_sent(routing.attempt)
+        await self.begin_again(request, routing)
+
     async def slot_refused(self):
         if self.reserved:
             await self.begin_again(*self.any_of(self.reserved))
@@ -207,7 +242,8 @@ class ServeModel:
     async def go_on(self):
         often = [self.arrive, self.choose, self.choose, self.take, self.take]
         often += [self.finish, self.hear_completion, self.hear_completion]
-        seldom = [self.reject, self.slot_refused, self.dispatch, self.cancel, self.die, self.scale]
+        seldom = [self.reject, self.slot_refused, self.fail_to_send, self.dispatch, self.cancel]
+        seldom += [self.die, self.scale]
         await self.random.choice(often * 2 + seldom)()
 
     async def end(self):

@@ -189,6 +189,40 @@ async def test_a_dead_replica_takes_its_load_along_and_is_not_chosen():
     assert serve.running() == {}
 
 
+async def test_a_replica_that_cannot_be_sent_to_ends_no_other_call_of_the_request():
+    serve = Serve([replica("r0")])
+    failing, running = (serve.request("shared", list(range(i, i + 99))) for i in range(2))
+    router = serve.router
+    taken = await router._choose_replica_for_request(failing)
+
+    async def another_call() -> None:
+        await serve.route(running)
+
+    router.on_request_completed(taken.replica_id, "shared")  # Serve's, where sending raises
+    await asyncio.create_task(another_call())
+    assert serve.running() == {"r0": 1}
+    await serve.route(failing, is_retry=True)
+    assert serve.running() == {"r0": 2}
+    for call in (running, failing):
+        serve.complete("r0", call)
+    assert serve.running() == {}
+
+
+async def test_what_is_sent_or_completed_by_others_is_not_of_a_selection_that_awaits_its_slot():
+    serve = Serve([replica("r0")])
+    running, selection = (serve.request("shared", list(range(i, i + 99))) for i in range(2))
+    await serve.route(running)
+    taken = await serve.router._choose_replica_for_request(selection)
+    asyncio.get_running_loop().call_soon(serve.complete, "r0", running)
+    await asyncio.sleep(0)  # Serve asks for the slot
+    serve.router.on_send_request(taken.replica_id)  # a broadcast's
+    assert serve.running() == {"r0": 1}
+    await serve.router._choose_replica_for_request(selection, is_retry=True)  # it was refused
+    assert serve.running() == {"r0": 1}
+    serve.complete("r0", selection)
+    assert serve.running() == {}
+
+
 async def test_without_a_pending_request_the_candidates_are_returned_as_they_are():
     serve = Serve([replica("r0"), replica("r1")])
     candidates = [replica("r0"), replica("r1")]
