@@ -53,7 +53,7 @@ def _exchange(
     alike = hashlib.sha256(f"{options.key()}{router.block_size}".encode()).hexdigest()[:16]
     group = f"{app}/{deployment}/{alike}"
     try:
-        from kvroute.ray_serve.exchange import BookingExchange
+        from kvroute.ray_serve.exchange import BookingExchange, ExchangeLimits
         from kvroute.ray_serve.exchange.ray_rendezvous import RayRendezvous
 
         exchange = BookingExchange(
@@ -62,6 +62,7 @@ def _exchange(
             RayRendezvous(group),
             interval_s=options.exchange_interval_s,
             host=options.exchange_host,
+            limits=ExchangeLimits(lifetime_s=options.reservation_ttl),
         )
         exchange.start()
     except Exception:

@@ -79,23 +79,25 @@ class ExchangeLoop:
 
     async def run(self, host: str | None) -> None:
         """Until `end`. Raises what is a mistake of this package's alone."""
-        tasks = {asyncio.create_task(self._take_part(host)), asyncio.create_task(self._tick())}
+        working = asyncio.create_task(self._work(host))
         ending = asyncio.create_task(self._ending.wait())
         try:
-            done, _ = await asyncio.wait({ending, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait({ending, working}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
         finally:
             self._attendance.end()
-            for task in tasks:
-                task.cancel()
+            working.cancel()
             for link, _ in self._links.values():
                 link.end()
             self.listener.close()
             self.remote.close()
             await asyncio.sleep(0)  # what is written is sent
 
-    async def _take_part(self, host: str | None) -> None:
+    async def _work(self, host: str | None) -> None:
+        await asyncio.gather(self._join_others(host), self._send(), self._tick())
+
+    async def _join_others(self, host: str | None) -> None:
         backoff = self._limits.backoff_s
         while self._me is None:
             try:
@@ -106,11 +108,11 @@ class ExchangeLoop:
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, self._limits.max_backoff_s)
         self._attendance.start(self._me)
-        await self._send()
 
     async def _send(self) -> None:
-        """A batch every `interval_s`, while there are some. Waking this thread would hold up who
-        calls; so it goes on looking for a while, and only the first call after a pause does."""
+        """A batch every `interval_s`, while there are some; also while nobody hears it, so that no
+        calls pile up. Waking this thread would hold up who calls; so it goes on looking for a
+        while, and only the first call after a pause does."""
         called_at = self._loop.time()
         while True:
             if self._outbox.waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from kvroute.ray_serve.exchange import wire
@@ -15,7 +16,7 @@ from kvroute.ray_serve.exchange.outbox import Outbox
 from kvroute.ray_serve.exchange.rendezvous import Member
 from kvroute.ray_serve.exchange.tally import Tally
 
-_AT_ONCE = 256  # bookings of a snapshot that are written before it waits for the peer
+_SNAPSHOT_SHARE = 0.25  # of max_queue_bytes: the rest is for what changes meanwhile
 
 
 class Link:
@@ -125,16 +126,27 @@ class Link:
             writer.transport.abort()
 
     async def _speak(self, writer: asyncio.StreamWriter) -> None:
-        """The snapshot. What changes meanwhile goes beside it: what the peer does not know yet it
-        passes over, and what is told here is told as it stands by then."""
-        ids = self._outbox.live
-        for begin in range(0, len(ids), _AT_ONCE):
-            states = map(self._outbox.state, ids[begin : begin + _AT_ONCE])
-            for message in wire.batches(state for state in states if state is not None):
+        """The snapshot, no faster than the peer reads it. What changes meanwhile goes beside it:
+        what the peer does not know yet it passes over, and what is told here is told as it stands
+        by then."""
+        ids = deque(self._outbox.live)
+        while ids:
+            for message in wire.batches(self._next_states(ids)):
                 writer.write(message)
                 self._tally.sent_bytes += len(message)
             await asyncio.wait_for(writer.drain(), self._limits.silence_s)
         writer.write(wire.SNAPSHOT_END)
+
+    def _next_states(self, ids: deque[int]) -> list[bytes]:
+        """Takes as many as are written before it waits for the peer; none is kept over that."""
+        states: list[bytes] = []
+        room = _SNAPSHOT_SHARE * self._limits.max_queue_bytes
+        while ids and room > 0:
+            state = self._outbox.state(ids.popleft())
+            if state is not None:
+                states.append(state)
+                room -= len(state)
+        return states
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while True:

@@ -68,6 +68,19 @@ def is_cut_off(connection: socket.socket) -> bool:
     return True
 
 
+def snapshot_of(connection: socket.socket) -> set[int]:
+    """The bookings that are told until the snapshot's end."""
+    told: set[int] = set()
+    stream = connection.makefile("rb")
+    while True:
+        length = wire.length_of(stream.read(4), wire.MAX_MESSAGE_BYTES)
+        message = wire.decode(stream.read(length))
+        if isinstance(message, wire.Batch):
+            told |= {one.booking_id for one in message.operations}
+        if isinstance(message, wire.SnapshotEnd):
+            return told
+
+
 @pytest.fixture
 def target() -> Iterator[Target]:
     made = Target()
@@ -192,16 +205,33 @@ def test_a_peer_that_does_not_read_is_dropped_and_gets_a_snapshot_when_it_comes_
                 eventually(dropped)
             with server.accept()[0] as reading:
                 reading.sendall(wire.BEAT)
-                stream = reading.makefile("rb")
-                told = set()
-                while True:
-                    length = wire.length_of(stream.read(4), wire.MAX_MESSAGE_BYTES)
-                    message = wire.decode(stream.read(length))
-                    if isinstance(message, wire.Batch):
-                        told |= {one.booking_id for one in message.operations}
-                    if isinstance(message, wire.SnapshotEnd):
-                        break
-                assert told == set(member.own)
+                assert snapshot_of(reading) == set(member.own)
+        finally:
+            member.close()
+
+
+def test_a_snapshot_of_many_bookings_reaches_a_peer_that_falls_behind_while_others_are_made() -> (
+    None
+):
+    small = replace(PATIENT, max_queue_bytes=400_000, heartbeat_s=0.05)
+    rendezvous = LocalRendezvous()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        member = Member(rendezvous, limits=small)
+        try:
+            for number in range(2000):  # more bytes than the system keeps for a connection
+                member.book(number, "w0", blocks=600)
+            eventually(lambda: member.number("live") == 2000)
+            rendezvous.meet(Listed(STRANGER, *server.getsockname()), b"s" * 32)
+            with server.accept()[0] as slow:
+                slow.sendall(wire.BEAT)
+                eventually(lambda: member.number("peers") == 1)
+                for number in range(2000, 2005):
+                    sent = member.number("sent_operations")
+                    member.book(number, "w0")
+                    eventually(lambda sent=sent: member.number("sent_operations") > sent)
+                assert snapshot_of(slow) == set(range(2005))
+            assert member.number("resyncs") == 0
         finally:
             member.close()
 

@@ -182,6 +182,24 @@ def test_connections_outlive_the_rendezvous_and_new_ones_are_made_when_it_is_bac
             process.close()
 
 
+def test_calls_do_not_pile_up_while_there_is_no_address_to_listen_at() -> None:
+    rendezvous = Failing()
+    rendezvous.gone = True
+    first, second = Process(rendezvous), Process(rendezvous)
+    try:
+        for number in range(1000):
+            first.book(number, f"w{number % 4}")
+        for number in range(10, 1000):
+            first.release(number)
+        eventually(lambda: first.exchange._outbox.waiting == 0)
+        assert first.number("live") == 10
+        rendezvous.gone = False
+        eventually(lambda: second.loads() == first.loads())
+    finally:
+        first.close()
+        second.close()
+
+
 class Blocking(LocalRendezvous):
     """Answers only when it may."""
 
