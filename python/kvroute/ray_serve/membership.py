@@ -170,6 +170,10 @@ class Membership:
         except (MalformedFactsError, TypeError) as error:
             self._complain(name, known, error)
             facts, load = known.facts, None
+        if (
+            facts == ReplicaFacts()
+        ):  # a source without them: they do not end before the replica does
+            facts = known.facts
         if facts != known.facts or not known.registered:
             known.facts = facts
             self._register(name, known)

@@ -10,6 +10,7 @@ from kvroute.ray_serve.membership import DEAD_SECONDS, Membership
 from serve_fakes import FakeReplica
 
 OURS, THEIRS = 1, 2
+FACTS = {"block_size": 16, "total_blocks": 500}
 
 
 class Deployment:
@@ -110,6 +111,23 @@ def test_facts_that_come_later_take_effect_and_running_requests_stay_booked(depl
     prefilling.release()
     booking.release()
     assert deployment.router.stats().reservations == 0
+
+
+def test_facts_that_a_source_leaves_out_are_kept(deployment):
+    told = FakeReplica("a", stats={"kv_event_metadata": {"block_size": 16}, "kvroute": FACTS})
+    untold = FakeReplica("a")  # as after a restart of Serve's controller, or in a list that lags
+    deployment.membership.update(OURS, [told])
+    booking = deployment.book("a")
+    booking.release(list(range(64, 81)))
+    held = deployment.target("a").held_blocks
+    assert held > 0
+
+    for member, replica in ((OURS, untold), (THEIRS, untold), (OURS, told), (THEIRS, untold)):
+        deployment.membership.update(member, [replica])
+
+    assert deployment.target("a").held_blocks == held
+    assert deployment.target("a").total_blocks == 500
+    assert deployment.membership.block_size() == 16
 
 
 def test_load_is_reported_once_for_each_stamp_in_order(deployment):
