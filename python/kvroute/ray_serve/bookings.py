@@ -51,10 +51,13 @@ class HashedPrompt:
     expected_output_tokens: int | None = None
     session_id: str | None = None
     lora: str | None = None
+    block_size: int | None = None
+    """Of the hashes; None where they are for any router."""
 
     @classmethod
     def unknown(cls, session_id: str | None, lora: str | None) -> HashedPrompt:
-        """Of a request without token ids: it counts as one, its length as nothing."""
+        """Of a request without token ids: it counts as one, its length as nothing. It
+        is for routers of any block size."""
         return cls(NO_HASHES, 1, None, session_id, lora)
 
     def reserve(

@@ -14,7 +14,7 @@ from kvroute.ray_serve.errors import MissingTokenIdsError
 from kvroute.ray_serve.membership import Allowed
 from kvroute.ray_serve.ranking import Ranked, best_ranks, in_order, shuffled, tiers
 from kvroute.ray_serve.routing import Routing
-from kvroute.ray_serve.token_ids import Prompt
+from kvroute.ray_serve.token_ids import Prompt, as_name
 
 if TYPE_CHECKING:
     from kvroute.ray_serve.deployment_state import DeploymentState
@@ -56,6 +56,9 @@ class RequestPath:
         try:
             routing = Routing.of(pending) or await self._read(pending)
             routing.withdraw()
+            hashed_for = routing.prompt.block_size
+            if hashed_for is not None and hashed_for != self._state.started_router().block_size:
+                routing.prompt = (await self._read(pending)).prompt
             return self._rank(member, candidates, routing)
         except Exception as error:
             self._fell_back(type(error).__name__, error)
@@ -101,8 +104,8 @@ class RequestPath:
             hashed = self._hash(prompt)
             if hashed is not None:
                 return Routing(pending.metadata, hashed, prompt.call)
-        session = getattr(pending.metadata, "session_id", None) or None
-        lora = pending.metadata.multiplexed_model_id or None
+        session = as_name(getattr(pending.metadata, "session_id", None))
+        lora = as_name(pending.metadata.multiplexed_model_id)
         return Routing(pending.metadata, HashedPrompt.unknown(session, lora))
 
     def _hash(self, prompt: Prompt) -> HashedPrompt | None:
@@ -117,7 +120,12 @@ class RequestPath:
             self._fell_back(type(error).__name__, error)
             return None
         return HashedPrompt(
-            hashes, len(ids), prompt.expected_output_tokens, prompt.session_id, prompt.lora
+            hashes,
+            len(ids),
+            prompt.expected_output_tokens,
+            prompt.session_id,
+            prompt.lora,
+            block_size,
         )
 
     def _missing(self) -> None:

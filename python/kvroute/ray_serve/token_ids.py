@@ -22,6 +22,9 @@ logger = logging.getLogger("ray.serve")
 # Formats of buffers of integers, but for single bytes: those are texts.
 _INTEGER_FORMATS = frozenset("hHiIlLqQnN")
 
+# The core's bound; clients ask for more to say "without a limit".
+_MOST_OUTPUT_TOKENS = 2**32 - 2
+
 
 @dataclass(slots=True)
 class Prompt:
@@ -162,16 +165,29 @@ def _buffer_length(ids: Any) -> int | None:
     return len(view) if view.ndim == 1 and view.format in _INTEGER_FORMATS else None
 
 
+def as_name(text: str | None) -> str | None:
+    """A session or an adapter as the core takes it. None where there is none, and for a text that
+    UTF-8 has not (a lone surrogate)."""
+    if not text:
+        return None
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return None
+    return text
+
+
 def _prompt(pending: Any, ids: Any) -> Prompt:
     call = ids.call if type(ids) is CallTokenIds else None
-    expected = None if call is None else call.expected_output_tokens
+    expected = None if call is None else _output_tokens(call.expected_output_tokens)
     if expected is None and pending.args:
         expected = _output_limit(pending.args[0])
     metadata = pending.metadata
     return Prompt(
         ids,
-        getattr(metadata, "session_id", None) or None,
-        metadata.multiplexed_model_id or None,
+        as_name(getattr(metadata, "session_id", None)),
+        as_name(metadata.multiplexed_model_id),
         expected,
         call,
     )
@@ -179,7 +195,11 @@ def _prompt(pending: Any, ids: Any) -> Prompt:
 
 def _output_limit(body: Any) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
-        limit = field(body, name)
-        if type(limit) is int and limit > 0:
+        limit = _output_tokens(field(body, name))
+        if limit is not None:
             return limit
     return None
+
+
+def _output_tokens(stated: Any) -> int | None:
+    return min(stated, _MOST_OUTPUT_TOKENS) if type(stated) is int and stated > 0 else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from kvroute.ray_serve.deployment_state import DeploymentState
 from kvroute.ray_serve.options import RouterOptions
+from kvroute.ray_serve.routing import Routing
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,31 @@ def state_of(replicas: Sequence[FakeReplica], **options: Any) -> tuple[Deploymen
     state.join(member)
     state.update_replicas(member, replicas)
     return state, member
+
+
+REPLICAS = [FakeReplica(f"r{i}") for i in range(4)]
+
+
+async def choose(
+    state: DeploymentState,
+    member: FakeMember,
+    request: FakePending,
+    candidates: Sequence[FakeReplica] = REPLICAS,
+) -> list[list[str]]:
+    return names(await state.requests.choose(member, candidates, request))
+
+
+async def routed(
+    state: DeploymentState,
+    member: FakeMember,
+    request: FakePending,
+    candidates: Sequence[FakeReplica] = REPLICAS,
+) -> tuple[Routing, str]:
+    """Chosen, and taken by the best."""
+    routing = await state.requests.begin(request, False)
+    ranked = await state.requests.choose(member, candidates, request)
+    state.requests.take(routing, request, ranked[0][0])
+    return routing, ranked[0][0].replica_id.unique_id
 
 
 def names(ranked: Iterable[Iterable[FakeReplica]]) -> list[list[str]]:

@@ -11,22 +11,9 @@ from kvroute.ray_serve.deployment_state import attach, options_of
 from kvroute.ray_serve.errors import InvalidOptionsError, MissingTokenIdsError
 from kvroute.ray_serve.options import RouterOptions
 from kvroute.ray_serve.routing import Routing
-from serve_fakes import FakeMember, FakeReplica, names, pending, state_of
+from serve_fakes import REPLICAS, FakeMember, FakeReplica, choose, pending, routed, state_of
 
-REPLICAS = [FakeReplica(f"r{i}") for i in range(4)]
 QUIET = {"exchange": False, "metrics": False, "seed": 1}
-
-
-async def choose(state, member, request, candidates=REPLICAS):
-    return names(await state.requests.choose(member, candidates, request))
-
-
-async def routed(state, member, request, candidates=REPLICAS):
-    """Chosen, and taken by the best."""
-    routing = await state.requests.begin(request, False)
-    ranked = await state.requests.choose(member, candidates, request)
-    state.requests.take(routing, request, ranked[0][0])
-    return routing, ranked[0][0].replica_id.unique_id
 
 
 # Handles.
@@ -66,59 +53,29 @@ def test_bad_options_leave_no_state_behind():
     assert options_of("app", "bad") is None
 
 
-# The block size.
-
-
-async def test_the_first_replica_that_states_a_block_size_sets_it():
-    state, member = state_of([FakeReplica("a"), FakeReplica("b", {"kvroute": {"block_size": 64}})])
-    assert state.router.block_size == 64
-    later = FakeReplica("c", {"kvroute": {"block_size": 32}})
-    state.update_replicas(member, [FakeReplica("b", {"kvroute": {"block_size": 64}}), later])
-    assert state.router.block_size == 64
-
-
-async def test_a_redeployment_with_another_block_size_counts_once_the_old_replicas_are_gone():
-    def of_size(name, block_size):
-        return FakeReplica(name, {"kvroute": {"block_size": block_size}})
-
-    old, new = of_size("old", 64), of_size("new", 32)
-    state, member = state_of([old])
-    state.update_replicas(member, [old, new])
-    assert state.router.block_size == 64
-    state.update_replicas(member, [new])
-    assert state.router.block_size == 32
-    await routed(state, member, pending("q", list(range(64))), [new])
-    assert state.router.overlaps(list(range(64)))["new", 0] == 64
-    state.update_replicas(member, [])
-    assert state.router.block_size == 32
-
-
-async def test_the_options_block_size_goes_before_what_replicas_state():
-    state, _ = state_of([FakeReplica("a", {"kvroute": {"block_size": 64}})], block_size=32)
-    assert state.router.block_size == 32
-
-
-async def test_a_block_size_that_is_stated_after_the_first_requests_makes_the_router_anew():
-    replicas = [FakeReplica("a"), FakeReplica("b")]
-    state, member = state_of(replicas)
-    request = pending(ids=list(range(256)))
-    routing, worker = await routed(state, member, request, replicas)
-    assert state.router.block_size == 16
-
-    replicas[0].restate(kvroute={"block_size": 64})
-    state.update_replicas(member, replicas)
-
-    assert state.router.block_size == 64
-    assert state.router.workers() == ["a", "b"]
-    state.requests.completed(worker, "q")
-    again = pending("q2", list(range(256)))
-    await routed(state, member, again, replicas)
-    assert routing.attempt.booking is None
-    assert state.router.stats().reservations == 1
-    assert not state.counters.fallbacks
-
-
 # A request.
+
+
+@pytest.mark.parametrize("said", ["body", "call", "session"])
+async def test_what_no_engine_could_mean_is_no_reason_to_route_blindly(said):
+    state, member = state_of(REPLICAS)
+    request = pending(ids=list(range(256)))
+    if said == "body":
+        request.args.append({"max_tokens": 1 << 32})
+    elif said == "call":
+        call = RoutedCall(list(range(256)), expected_output_tokens=1 << 40)
+        request.kwargs["request_token_ids"] = call.token_ids
+    else:
+        request.metadata.session_id = "\ud800"
+    routing, worker = await routed(state, member, request)
+    assert routing.attempt.booking.worker == worker
+    assert not state.counters.fallbacks
+    if said != "session":
+        return
+    blind = pending("q2")
+    blind.metadata.session_id = "\ud800"
+    await routed(state, member, blind)
+    assert not state.counters.fallbacks
 
 
 async def test_the_same_prompt_goes_where_it_was_and_others_are_ranked_behind():
