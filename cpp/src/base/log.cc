@@ -63,9 +63,12 @@ class LogQueue {
 // one, since the old one's lock may be held, and its condition waited for, by threads that the
 // child does not have. Made at the load, not by whoever logs first: a fork in the middle of that
 // would leave it half made in the child for ever.
+// Where there is no memory for it, the load ends the process.
+// NOLINTBEGIN(bugprone-throwing-static-initialization): as just said
 std::atomic<LogQueue*> g_queue{new LogQueue};
 [[maybe_unused]] const int kRegistered =
     pthread_atfork(nullptr, nullptr, [] { g_queue = new LogQueue; });
+// NOLINTEND(bugprone-throwing-static-initialization)
 
 LogQueue& queue() { return *g_queue; }
 
