@@ -58,7 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--rounds", type=int, default=3, help="of pace")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement of pace")
     parser.add_argument("--requests", type=int, default=plan.requests, help="replayed, at most")
-    parser.add_argument("--compression", type=float, default=6.0, help="engine time in wall time")
+    parser.add_argument("--compression", type=float, default=5.0, help="engine time in wall time")
     parser.add_argument("--length-scale", type=float, default=plan.length_scale, help="of prompts")
     parser.add_argument("--num-blocks", type=int, default=plan.num_blocks, help="of each engine")
     parser.add_argument(

@@ -18,7 +18,7 @@ import orjson
 import ray
 from ray import serve
 
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 120.0
 _OBJECT_STORE = 200 << 20
 _MAX_BODY = 1 << 20
 
@@ -75,14 +75,17 @@ async def _answers(url: str) -> None:
     """Returns when completions are answered; these have no full block, so no cache holds them."""
     body = orjson.dumps({"prompt": [1, 2, 3], "max_tokens": 1})
     deadline = time.monotonic() + READY_TIMEOUT
-    timeout = aiohttp.ClientTimeout(total=READY_TIMEOUT)
+    timeout = aiohttp.ClientTimeout(total=READY_TIMEOUT / 4)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         said = ""
         while time.monotonic() < deadline:
-            async with session.post(f"{url}/v1/completions", data=body) as response:
-                if response.status == 200:
-                    return
-                said = (await response.content.read(_MAX_BODY)).decode(errors="replace")
+            try:
+                async with session.post(f"{url}/v1/completions", data=body) as response:
+                    if response.status == 200:
+                        return
+                    said = (await response.content.read(_MAX_BODY)).decode(errors="replace")
+            except asyncio.TimeoutError:
+                said = "no answer"
             await asyncio.sleep(0.2)
     raise TimeoutError(f"{url} did not answer within {READY_TIMEOUT:g} s: {said[:2000]}")
 
