@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -25,14 +26,17 @@ _LOGGER = logging.getLogger("ray.serve")
 class RequestPath:
     """A PendingRequest is its event loop's; everything else here is thread-safe.
 
-    begin -> choose (any number of times) -> take or give_up -> completed; after `take` a request
-    that the replica rejected begins again.
+    begin -> choose (any number of times) -> take or give_up -> sent -> completed; after `take` a
+    request that the replica rejected begins again.
     """
 
     def __init__(self, state: DeploymentState) -> None:
         self._state = state
         self._options = state.options
         self._counters = state.counters
+        # A task that has just taken a replica sends the request, or hears that it could not, before
+        # anything else runs; or it asks for a slot, and does neither.
+        self._just_taken: dict[asyncio.Task[Any] | None, Attempt] = {}
 
     async def begin(self, pending: Any, is_retry: bool) -> Routing:
         """Serve looks for a replica for it. Raises MissingTokenIdsError where the options ask for
@@ -75,6 +79,9 @@ class RequestPath:
             booking = self._book_at(routing, worker)
         request_id = routing.metadata.internal_request_id
         routing.attempt = self._state.attempts.add(request_id, worker, booking)
+        task = asyncio.current_task()
+        self._just_taken[task] = routing.attempt
+        asyncio.get_running_loop().call_soon(self._just_taken.pop, task, None)
         if booking is not None and routing.call is not None:
             routing.call.bind(booking)
         self._set_keywords(pending.kwargs, booking)
@@ -85,13 +92,29 @@ class RequestPath:
         if booking is not None:
             booking.withdraw()
 
-    def not_sent(self, attempt: Attempt) -> None:
-        """Sending it to the replica that was taken failed; Serve tries it anew."""
-        self._state.attempts.not_sent(attempt)
+    def sent(self, worker: str) -> None:
+        """Something was sent to this replica."""
+        attempt = self._claim(worker)
+        if attempt is not None:
+            attempt.sent = True
 
     def completed(self, worker: str, request_id: str) -> None:
-        if self._state.attempts.completed(request_id, worker):
+        """A call of this request completed there, or could not even be sent."""
+        attempt = self._claim(worker)
+        if attempt is not None and attempt.request_id == request_id:
+            self._state.attempts.not_sent(attempt)
+        elif self._state.attempts.completed(request_id, worker):
             self._counters.completed += 1
+
+    def _claim(self, worker: str) -> Attempt | None:
+        """The attempt for which the running task has just taken this replica; once."""
+        if not self._just_taken:
+            return None
+        task = asyncio.current_task()
+        attempt = self._just_taken.get(task)
+        if attempt is None or attempt.worker != worker:
+            return None
+        return self._just_taken.pop(task)
 
     # Token ids.
 

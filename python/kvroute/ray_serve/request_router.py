@@ -26,9 +26,6 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
 
     _kvroute_state: Any = None
     _kvroute_failure: str = "kvroute's router was not initialized"
-    _kvroute_taken: Any = None
-    """(task, attempt), where the task has just taken a replica: it sends the request, or says that
-    it could not, before anything else runs; or it asks for a slot, and does neither."""
 
     def initialize_state(self, **kwargs: Any) -> None:
         """Never raises: a raise here would make every request of the handle wait for ever."""
@@ -51,8 +48,6 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
         self, pending_request: PendingRequest, *, is_retry: bool = False
     ) -> RunningReplica:
         """Runs in the caller's coroutine: what it raises reaches whoever awaits the answer."""
-        import asyncio
-
         from kvroute.ray_serve.errors import RouterUnavailableError
 
         state = self._kvroute_state
@@ -68,8 +63,6 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
             # Drops requests that are routed from an index that Ray empties for its own router only.
             self._get_pending_request_matching_multiplexed_model_id(routing.metadata)
         state.requests.take(routing, pending_request, replica)
-        self._kvroute_taken = asyncio.current_task(), routing.attempt
-        asyncio.get_running_loop().call_soon(setattr, self, "_kvroute_taken", None)
         return replica
 
     async def choose_replicas(
@@ -113,21 +106,8 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
 
     def on_send_request(self, replica_id: ReplicaID) -> None:
         super().on_send_request(replica_id)
-        attempt = self._kvroute_just_taken(replica_id)
-        if attempt is not None:
-            attempt.sent = True
-
-    def _kvroute_just_taken(self, replica_id: ReplicaID) -> Any:
-        """The attempt for which the running task has just taken this replica; once."""
-        import asyncio
-
-        if self._kvroute_taken is None:
-            return None
-        task, attempt = self._kvroute_taken
-        if task is not asyncio.current_task() or attempt.worker != replica_id.unique_id:
-            return None
-        self._kvroute_taken = None
-        return attempt
+        if self._kvroute_state is not None:
+            self._kvroute_state.requests.sent(replica_id.unique_id)
 
     def on_request_routed(
         self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any
@@ -138,13 +118,8 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         super().on_request_completed(replica_id, internal_request_id)
-        if self._kvroute_state is None:
-            return
-        requests, attempt = self._kvroute_state.requests, self._kvroute_just_taken(replica_id)
-        if attempt is not None and attempt.request_id == internal_request_id:
-            requests.not_sent(attempt)
-        else:
-            requests.completed(replica_id.unique_id, internal_request_id)
+        if self._kvroute_state is not None:
+            self._kvroute_state.requests.completed(replica_id.unique_id, internal_request_id)
 
     def on_request_cancelled(self, internal_request_id: str) -> None:
         """Ray 2.60 calls it in none of its paths; a later one may."""

@@ -117,11 +117,13 @@ async def routed(
     request: FakePending,
     candidates: Sequence[FakeReplica] = REPLICAS,
 ) -> tuple[Routing, str]:
-    """Chosen, and taken by the best."""
+    """Chosen, taken by the best, and sent there."""
     routing = await state.requests.begin(request, False)
     ranked = await state.requests.choose(member, candidates, request)
+    worker = ranked[0][0].replica_id.unique_id
     state.requests.take(routing, request, ranked[0][0])
-    return routing, ranked[0][0].replica_id.unique_id
+    state.requests.sent(worker)
+    return routing, worker
 
 
 def names(ranked: Iterable[Iterable[FakeReplica]]) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import kvroute
@@ -174,9 +175,10 @@ class ServeModel:
         replica = self.random.choice(self.replicas)  # the chosen one, or another with more room
         self.state.requests.take(routing, request, replica)
         if self.random.random() < 0.3:
-            self.reserved.append((request, routing))  # choose_replica: a slot is asked for first
+            await asyncio.sleep(0)  # choose_replica: a slot is asked for first
+            self.reserved.append((request, routing))
             return
-        routing.attempt.sent = True
+        self.state.requests.sent(routing.attempt.worker)
         self.running.append((request, routing))
 
     async def fail_to_send(self):
@@ -185,7 +187,7 @@ class ServeModel:
             return
         request, routing = self.any_of(self.searching)
         self.state.requests.take(routing, request, self.random.choice(self.replicas))
-        self.state.requests.not_sent(routing.attempt)
+        self.state.requests.completed(*reversed(self.end_of(routing)))
         await self.begin_again(request, routing)
 
     async def slot_refused(self):
