@@ -23,20 +23,11 @@ from kvroute.ray_serve import snapshots
 from ray import serve
 from ray.serve._private.common import DeploymentID
 from ray.serve.context import _get_global_client
+from ray_environment import ENVIRONMENT
 
 HERE = Path(__file__).parent
 SECONDS = 60.0
 """For what may take a while on a machine that is busy."""
-
-# Ray kills and starts again what is slow to start, and passes over replicas that are slow to say
-# how many requests they have: a busy machine would get busier, and routes would be the timing's.
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
-    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "5",
-    "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "10",
-}
 
 
 @dataclass(frozen=True)

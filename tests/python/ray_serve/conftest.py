@@ -7,6 +7,7 @@ option the tests of this folder that need no cluster run.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from ray_environment import ENVIRONMENT
+
 if importlib.util.find_spec("ray") is not None:
+    os.environ.update(ENVIRONMENT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray imports what it has deprecated itself
         importlib.import_module("ray.serve")

@@ -15,7 +15,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from cluster_harness import ENVIRONMENT, unused_port
+from cluster_harness import unused_port
+from ray_environment import ENVIRONMENT
 
 APP = Path(__file__).resolve().parents[3] / "examples" / "ray_serve" / "app.py"
 

@@ -27,7 +27,7 @@ def as_ray_pickles(router_class: object) -> bytes:
 )
 def test_the_pickled_class_is_small_and_holds_nothing_of_kvroute_but_itself(named):
     pickled = as_ray_pickles(named)
-    assert len(pickled) < 10_000
+    assert len(pickled) < 12_000  # the path of its file is in it, once for each method
     assert b"_states" not in pickled
     assert b"_core" not in pickled
     made = cloudpickle.loads(pickled)
