@@ -32,10 +32,13 @@ async def test_prefixes_without_a_holder_spread(app: App, http: aiohttp.ClientSe
     assert len({one["replica"] for one in answers}) == 4
 
 
-async def test_a_prefix_over_a_handle_goes_to_the_replica_that_computed_it(app: App) -> None:
+async def test_a_prefix_over_a_handle_goes_to_the_replica_that_computed_it(
+    app: App, http: aiohttp.ClientSession
+) -> None:
+    before = (await app.state(http))["workers"]
     handle, body, ids = app.model, {"max_tokens": 4}, prompt(20)
     first = await handle.generate.remote(body, request_token_ids=ids)
-    await app.held(None, first["replica"], 8)
+    await app.held(None, first["replica"], before[first["replica"]]["held_blocks"] + 8)
     again = await handle.generate.remote(body, request_token_ids=ids)
     assert again["replica"] == first["replica"]
     assert again["cached"] > first["cached"]
