@@ -221,6 +221,8 @@ class Membership:
                 booking.book_again(router)
             except KvRouteError as error:
                 self._complain(name, known, error)
+        if self._bookings.exchange is not None:
+            self._bookings.exchange.worker_registered(name)
 
     def _unlist(self, member: int, name: str) -> None:
         known = self._replicas[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import kvroute
 import pytest
 from kvroute.ray_serve.bookings import Bookings, HashedPrompt
@@ -54,6 +56,17 @@ def test_a_replica_stays_while_any_handle_lists_it(deployment):
     assert deployment.router.workers() == ["a"]
     membership.leave(THEIRS)
     assert deployment.router.workers() == []
+
+
+def test_the_exchange_hears_of_each_replica_that_is_registered_once_or_anew(deployment):
+    heard = []
+    deployment.bookings.exchange = SimpleNamespace(worker_registered=heard.append)
+    deployment.membership.update(OURS, [FakeReplica("a"), FakeReplica("b")])
+    deployment.membership.update(OURS, [FakeReplica("a"), FakeReplica("b")])
+    assert heard == ["a", "b"]
+    changed = FakeReplica("b", {"kvroute": {"total_blocks": 100}}, {})
+    deployment.membership.update(OURS, [FakeReplica("a"), changed])
+    assert heard == ["a", "b", "b"]
 
 
 def test_what_was_booked_on_a_replica_that_left_is_over(deployment):

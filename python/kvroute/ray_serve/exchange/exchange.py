@@ -131,6 +131,14 @@ class BookingExchange:
             self._outbox.released(booking_id, served)
             self._wake()
 
+    def worker_registered(self, worker: str) -> None:
+        """`router` knows the worker now, or knows it anew and has forgotten what ran there: what
+        peers booked on it is booked again."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                loop.worker_registered(worker)
+
     def stats(self) -> dict[str, int]:
         """Counters as of Tally, and what is there now: `live` own bookings, `remote` ones of peers,
         of them `aside`; `peers` that get what is booked here, `incoming` ones that tell."""

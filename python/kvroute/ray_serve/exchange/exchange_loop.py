@@ -23,8 +23,9 @@ _LINGER_S = 1.0
 class ExchangeLoop:
     """Listens, connects to all members, and brings own bookings out and theirs in.
 
-    `wake` and `end` may be called from any thread, and `asleep` be read there: while it is true
-    nobody looks at the outbox. To be made in the running loop.
+    `wake`, `worker_registered` and `end` may be called from any thread, and `asleep` be read there:
+    while it is true nobody looks at the outbox. They raise RuntimeError when the loop is closed.
+    To be made in the running loop.
     """
 
     def __init__(
@@ -64,6 +65,9 @@ class ExchangeLoop:
     def wake(self) -> None:
         self.asleep = False
         self._loop.call_soon_threadsafe(self._woken.set)
+
+    def worker_registered(self, worker: str) -> None:
+        self._loop.call_soon_threadsafe(self.remote.worker_registered, worker)
 
     def end(self) -> None:
         self._loop.call_soon_threadsafe(self._ending.set)

@@ -11,8 +11,10 @@ class ExchangeLimits:
 
     Own bookings: `max_live` that peers are told of, `max_live_bytes` of them in the messages'
     format, for `lifetime_s` without a call; `max_inbox` calls that wait for the exchange's thread.
-    Peers' bookings: `max_remote` in all and `max_remote_per_peer`, of them `max_aside` and
-    `max_aside_bytes` of hashes whose worker is not known here, each for `aside_s`.
+    Peers' bookings: `max_remote` in all and `max_remote_per_peer`, with `max_remote_bytes` of
+    hashes. Of them `max_aside` and `max_aside_bytes` may wait for a worker that is not known here,
+    of one peer `max_aside_per_peer` and `max_aside_bytes_per_peer`, each for `aside_s`: longer than
+    a replica that was found dead is kept out by `membership`.
     Peers: `max_peers` of them. Who is connected and silent for `silence_s` is cut off, and each
     side says something every `beat_s`. A connection must be made and accepted in `connect_s`, and
     is tried again after `backoff_s`, twice as long each time up to `max_backoff_s`, while the
@@ -27,9 +29,12 @@ class ExchangeLimits:
     lifetime_s: float = 600.0
     max_remote: int = 262144
     max_remote_per_peer: int = 65536
+    max_remote_bytes: int = 256 << 20
     max_aside: int = 4096
     max_aside_bytes: int = 16 << 20
-    aside_s: float = 30.0
+    max_aside_per_peer: int = 1024
+    max_aside_bytes_per_peer: int = 4 << 20
+    aside_s: float = 90.0
     max_peers: int = 256
     max_queue_bytes: int = 4 << 20
     beat_s: float = 1.0

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
 from kvroute import KvRouteError, NoEligibleWorker, UnknownWorker
-from kvroute.ray_serve.exchange.aside import Aside, Waiting
+from kvroute.ray_serve.exchange.aside import Aside
+from kvroute.ray_serve.exchange.held import Held, Reservation
 from kvroute.ray_serve.exchange.limits import ExchangeLimits
 from kvroute.ray_serve.exchange.operations import (
     Booked,
@@ -19,13 +20,8 @@ from kvroute.ray_serve.exchange.operations import (
 )
 from kvroute.ray_serve.exchange.tally import Tally
 
-
-class Reservation(Protocol):
-    """What of kvroute.Reservation is used."""
-
-    def first_token(self) -> None: ...
-    def progress(self, output_tokens: int) -> None: ...
-    def release(self) -> None: ...
+_MOST_TOKENS = 1 << 24  # that a booking counts as, whatever is said of it
+_TARGETS_AT_ONCE = 64  # that one tick tries again
 
 
 class Router(Protocol):
@@ -45,21 +41,11 @@ class Router(Protocol):
     ) -> Reservation: ...
 
 
-class _Held:
-    """A peer's booking. `told_in` is the connection that told of it last."""
-
-    __slots__ = ("reservation", "told_in")
-
-    def __init__(self, reservation: Reservation, told_in: object) -> None:
-        self.reservation = reservation
-        self.told_in = told_in
-
-
 class _Peer:
     __slots__ = ("connection", "held", "lost_at")
 
     def __init__(self) -> None:
-        self.held: dict[int, _Held] = {}
+        self.held: dict[int, Held] = {}
         self.connection: object = None
         self.lost_at: float | None = None
 
@@ -73,7 +59,8 @@ class RemoteBookings:
 
     A booking that had its first token when it came is booked for the phase "decode": its prefill
     is no load any more, and no speed is measured from it. A booking on a worker that is not known
-    here is kept aside and tried again at each `tick`.
+    here is kept aside, and tried again when that is registered and in its turn at a `tick`. Counts
+    of tokens beyond 2^24 are taken for 2^24, so that a peer's mistake stays within bounds.
 
     Not thread-safe: for the exchange's thread alone.
     """
@@ -92,6 +79,7 @@ class RemoteBookings:
         self._peers: dict[str, _Peer] = {}
         self._aside = Aside(limits, clock)
         self._count = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         """Bookings of all peers, those aside included."""
@@ -147,11 +135,20 @@ class RemoteBookings:
         for peer, entry in list(self._peers.items()):
             if entry.lost_at is not None and entry.lost_at <= gone_before:
                 self._forget(peer)
-        for waiting in self._aside.expired():
-            self._release(self._peers[waiting.peer], waiting.booking.booking_id)
-            self._tally.dropped += 1
-        for of_target in self._aside.by_target().values():
+        for held in self._aside.expired():
+            self._drop(held)
+        for of_target in self._aside.of_next_targets(_TARGETS_AT_ONCE):
             self._try_again(of_target)
+
+    def worker_registered(self, worker: str) -> None:
+        """For the first time, or anew: what was reserved there is gone then, and is reserved
+        again."""
+        for entry in self._peers.values():
+            for held in list(entry.held.values()):
+                if held.booking.worker == worker:
+                    held.release()
+                    if not self._place(held):
+                        self._drop(held)
 
     def close(self) -> None:
         """Releases all."""
@@ -166,36 +163,47 @@ class RemoteBookings:
         held = entry.held.get(booking.booking_id)
         if held is not None:
             held.told_in = entry.connection
-            _bring_up_to(held.reservation, booking)
+            if booking.first_token:
+                held.first_token()
+            held.progress(min(booking.output_tokens, _MOST_TOKENS))
             return
-        reservation = None if self._is_full(entry) else self._reserve_or_wait(peer, booking)
-        if reservation is None:
+        held = Held(peer, _plausible(booking), entry.connection)
+        if self._is_full(entry, held) or not self._place(held):
             self._tally.dropped += 1
         elif booking.ended:
-            reservation.release()
+            self._let_go(held)
         else:
-            entry.held[booking.booking_id] = _Held(reservation, entry.connection)
+            entry.held[booking.booking_id] = held
             self._count += 1
+            self._bytes += held.size
 
-    def _is_full(self, entry: _Peer) -> bool:
+    def _is_full(self, entry: _Peer, held: Held) -> bool:
         limits = self._limits
-        return len(entry.held) >= limits.max_remote_per_peer or self._count >= limits.max_remote
+        return (
+            len(entry.held) >= limits.max_remote_per_peer
+            or self._count >= limits.max_remote
+            or self._bytes + held.size > limits.max_remote_bytes
+        )
 
-    def _reserve_or_wait(self, peer: str, booking: Booked) -> Reservation | None:
+    def _place(self, held: Held) -> bool:
+        """Reserves it, or keeps it aside. False: neither can be."""
         try:
-            return self._reserve(peer, booking)
+            held.reservation = self._reserve(held)
         except (UnknownWorker, NoEligibleWorker):
-            return self._aside.keep(peer, booking)
+            return self._aside.keep(held)
+        self._aside.drop(held)
+        return held.reservation is not None
 
-    def _reserve(self, peer: str, booking: Booked) -> Reservation | None:
+    def _reserve(self, held: Held) -> Reservation | None:
         """None: the router refuses it. UnknownWorker, NoEligibleWorker: it may not do so later."""
+        booking = held.booking
         try:
             reservation = self._router.reserve_by_hashes(
                 booking.local_hashes,
                 booking.num_tokens,
-                f"{peer}/{booking.booking_id}",
+                f"{held.peer}/{booking.booking_id}",
                 booking.expected_output_tokens,
-                [(booking.worker, booking.dp_rank)],
+                [held.target],
                 phase="decode" if booking.first_token else None,
             )
         except (UnknownWorker, NoEligibleWorker):
@@ -207,44 +215,51 @@ class RemoteBookings:
             reservation.progress(booking.output_tokens)
         return reservation
 
-    def _try_again(self, of_one_target: list[Waiting]) -> None:
-        for waiting in of_one_target:
-            try:
-                reservation = self._reserve(waiting.peer, waiting.booking)
-            except (UnknownWorker, NoEligibleWorker):
-                return
-            entry = self._peers[waiting.peer]
-            if reservation is None:
-                self._release(entry, waiting.booking.booking_id)
-                self._tally.dropped += 1
-            else:
-                entry.held[waiting.booking.booking_id].reservation = reservation
-                waiting.release()
+    def _try_again(self, of_one_target: list[Held]) -> None:
+        for held in of_one_target:
+            if not self._place(held):
+                self._drop(held)
+            elif held.reservation is None:
+                return  # nor can the others be reserved
 
     def _change(self, entry: _Peer, operation: FirstToken | Progress | Released) -> None:
         held = entry.held.get(operation.booking_id)
         if held is None:
             return
         if isinstance(operation, FirstToken):
-            held.reservation.first_token()
+            held.first_token()
             return
-        if operation.output_tokens > 0:
-            held.reservation.progress(operation.output_tokens)
+        held.progress(min(operation.output_tokens, _MOST_TOKENS))
         if isinstance(operation, Released):
             self._release(entry, operation.booking_id)
 
+    def _drop(self, held: Held) -> None:
+        self._release(self._peers[held.peer], held.booking.booking_id)
+        self._tally.dropped += 1
+
     def _release(self, entry: _Peer, booking_id: int) -> None:
-        entry.held.pop(booking_id).reservation.release()
+        held = entry.held.pop(booking_id)
+        self._let_go(held)
         self._count -= 1
+        self._bytes -= held.size
+
+    def _let_go(self, held: Held) -> None:
+        self._aside.drop(held)
+        held.release()
 
     def _forget(self, peer: str) -> None:
-        entry = self._peers.pop(peer)
+        entry = self._peers[peer]
         for booking_id in list(entry.held):
             self._release(entry, booking_id)
+        del self._peers[peer]
 
 
-def _bring_up_to(reservation: Reservation, booking: Booked) -> None:
-    if booking.first_token:
-        reservation.first_token()
-    if booking.output_tokens > 0:
-        reservation.progress(booking.output_tokens)
+def _plausible(booking: Booked) -> Booked:
+    expected = booking.expected_output_tokens
+    if max(booking.num_tokens, expected or 0, booking.output_tokens) <= _MOST_TOKENS:
+        return booking
+    return booking._replace(
+        num_tokens=min(booking.num_tokens, _MOST_TOKENS),
+        expected_output_tokens=None if expected is None else min(expected, _MOST_TOKENS),
+        output_tokens=min(booking.output_tokens, _MOST_TOKENS),
+    )

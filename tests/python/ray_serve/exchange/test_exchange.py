@@ -125,6 +125,17 @@ def test_a_booking_on_a_worker_that_comes_later_is_counted_then() -> None:
         eventually(lambda: second.loads() == first.loads())
 
 
+def test_a_worker_that_is_registered_anew_has_its_load_of_peers_again() -> None:
+    with members(2) as (first, second):
+        first.book(1, "w0")
+        eventually(lambda: second.loads() == first.loads())
+        second.router.remove_worker("w0")
+        second.router.add_worker("w0")
+        assert second.loads() == {}
+        second.exchange.worker_registered("w0")
+        eventually(lambda: second.loads() == first.loads())
+
+
 def test_processes_whose_blocks_differ_do_not_exchange() -> None:
     rendezvous = LocalRendezvous()
     first, second = Process(rendezvous), Process(rendezvous, block_size=32)

@@ -12,6 +12,7 @@ from kvroute.ray_serve.exchange.limits import ExchangeLimits
 from kvroute.ray_serve.exchange.operations import Booked, FirstToken, Progress, Released
 from kvroute.ray_serve.exchange.remote_bookings import RemoteBookings
 from kvroute.ray_serve.exchange.tally import Tally
+from kvroute.ray_serve.membership import DEAD_SECONDS
 
 HASHES = array("Q", range(10))
 
@@ -185,6 +186,80 @@ def test_bookings_aside_are_bounded_in_number_bytes_and_time(router: KvRouter) -
     assert remote.aside == 2, "room is found again"
 
 
+def test_what_is_aside_is_bounded_for_each_peer(router: KvRouter) -> None:
+    limits = ExchangeLimits(max_aside_per_peer=3, max_aside_bytes_per_peer=200)
+    receiver = Receiver(router, limits)
+    for peer in ("a", "b"):
+        receiver.remote.connected(peer, "only")
+    receiver.remote.apply("a", "only", [booked(number, "new") for number in range(5)])
+    assert receiver.remote.aside == 2, "80 bytes each"
+    short = array("Q", [1])
+    bookings = [booked(number, "new", local_hashes=short) for number in range(5)]
+    receiver.remote.apply("b", "only", bookings)
+    assert (receiver.remote.aside, receiver.tally.dropped) == (2 + 3, 3 + 2)
+    receiver.remote.disconnected("a", "only", on_purpose=True)
+    receiver.remote.connected("a", "again")
+    receiver.remote.apply("a", "again", [booked(1, "new")])
+    assert receiver.remote.aside == 1 + 3, "room is found again"
+
+
+def test_a_tick_tries_some_workers_again_and_all_in_turn(router: KvRouter) -> None:
+    receiver = Receiver(router)
+    receiver.remote.connected("a", "only")
+    receiver.remote.apply("a", "only", [booked(number, f"n{number}") for number in range(100)])
+    for number in range(100):
+        router.add_worker(f"n{number}")
+    receiver.remote.tick()
+    assert receiver.remote.aside == 100 - 64
+    receiver.remote.tick()
+    assert receiver.remote.aside == 0
+
+    receiver.remote.apply("a", "only", [booked(200 + n, f"m{n}") for n in range(100)])
+    router.add_worker("m99")
+    receiver.remote.tick()
+    assert receiver.remote.aside == 100
+    receiver.remote.tick()
+    assert receiver.loads("m99")[0] == 1
+
+
+def test_what_is_aside_outlasts_the_time_for_which_a_dead_replica_is_kept_out() -> None:
+    assert ExchangeLimits().aside_s > DEAD_SECONDS
+
+
+def test_a_worker_that_is_registered_anew_has_its_load_of_peers_again(receiver: Receiver) -> None:
+    receiver.remote.apply("a", "first", [booked(1), booked(2), booked(3), booked(4, "w1")])
+    receiver.remote.apply("a", "first", [FirstToken(1), Progress(1, 11), Released(2, 0)])
+    before = receiver.loads()
+    assert before == (2, 11, 5)
+    receiver.router.remove_worker("w0")
+    receiver.router.add_worker("w0")
+    receiver.remote.worker_registered("w0")
+    assert receiver.loads() == before
+    assert receiver.loads("w1")[0] == 1
+    receiver.remote.apply("a", "first", [Released(1, 11), Released(3, 0)])
+    assert receiver.loads() == (0, 0, 0)
+
+
+def test_load_of_peers_waits_where_a_worker_is_registered_and_gone_again(
+    receiver: Receiver,
+) -> None:
+    receiver.remote.apply("a", "first", [booked(1)])
+    receiver.router.remove_worker("w0")
+    receiver.remote.worker_registered("w0")
+    assert receiver.remote.aside == 1
+    receiver.router.add_worker("w0")
+    receiver.remote.worker_registered("w0")
+    assert (receiver.remote.aside, receiver.loads()[0]) == (0, 1)
+
+
+def test_counts_that_no_request_has_count_as_the_most(receiver: Receiver) -> None:
+    most = 2**32 - 2
+    odd = booked(1, num_tokens=most, expected_output_tokens=most, output_tokens=most)
+    receiver.remote.apply("a", "first", [odd, booked(2, "w1"), Progress(2, most)])
+    assert receiver.loads()[2] == 2**24
+    assert receiver.loads("w1")[1] <= 10 + 2**24 // 16
+
+
 def test_a_peer_that_is_gone_takes_along_what_is_aside(receiver: Receiver) -> None:
     receiver.remote.apply("a", "first", [booked(1, "new")])
     receiver.remote.disconnected("a", "first", on_purpose=True)
@@ -192,12 +267,22 @@ def test_a_peer_that_is_gone_takes_along_what_is_aside(receiver: Receiver) -> No
 
 
 def test_bookings_are_bounded_for_each_peer_and_in_all(router: KvRouter) -> None:
-    receiver = Receiver(router, ExchangeLimits(max_remote=5, max_remote_per_peer=3))
+    limits = ExchangeLimits(max_remote=5, max_remote_per_peer=3, max_remote_bytes=5 * 80)
+    receiver = Receiver(router, limits)
     for peer in ("a", "b"):
         receiver.remote.connected(peer, "only")
         receiver.remote.apply(peer, "only", [booked(number) for number in range(4)])
     assert receiver.loads()[0] == len(receiver.remote) == 5
     assert receiver.tally.dropped == 3
+
+
+def test_hashes_of_bookings_are_bounded_in_bytes(router: KvRouter) -> None:
+    receiver = Receiver(router, ExchangeLimits(max_remote_bytes=200))
+    receiver.remote.connected("a", "only")
+    receiver.remote.apply("a", "only", [booked(number) for number in range(4)])
+    assert (receiver.loads()[0], receiver.tally.dropped) == (2, 2)
+    receiver.remote.apply("a", "only", [Released(0, 0), booked(9)])
+    assert receiver.loads()[0] == 2, "room is found again"
 
 
 def test_peers_are_bounded(router: KvRouter) -> None:
