@@ -192,10 +192,9 @@ class Bookings:
         """Chooses and books in one step. Raises what KvRouter.reserve_by_hashes raises."""
         reservation = prompt.reserve(router, allowed, alternatives)
         booking = Booking(self, next(self._numbers), prompt, reservation)
-        with self._lock:
-            self._live.setdefault(booking.worker, {})[booking.number] = booking
-        if self.exchange is not None:
-            self.exchange.booked(
+        exchange = self.exchange
+        if exchange is not None:  # before anybody can end it
+            exchange.booked(
                 booking.number,
                 booking.worker,
                 booking.dp_rank,
@@ -203,6 +202,8 @@ class Bookings:
                 prompt.local_hashes,
                 prompt.expected_output_tokens,
             )
+        with self._lock:
+            self._live.setdefault(booking.worker, {})[booking.number] = booking
         return booking
 
     def of(self, worker: str) -> list[Booking]:

@@ -66,6 +66,21 @@ def test_what_no_replica_took_is_told_as_such(router):
     assert told.steps[-1] == ("released", 1, False)
 
 
+def test_nobody_can_end_a_booking_before_it_is_told(router):
+    bookings = Bookings()
+
+    class Busy(Told):
+        def booked(self, *step):
+            bookings.drop_all()  # as another thread may at any time
+            super().booked(*step)
+
+    told = bookings.exchange = Busy()
+    booking = bookings.book(router, PROMPT, ["b"])
+    assert [step[0] for step in told.steps] == ["booked"]
+    booking.release()
+    assert [step[0] for step in told.steps] == ["booked", "released"]
+
+
 def test_output_is_remembered_where_it_is_given(router):
     bookings = Bookings()
     prompt = HashedPrompt(kvroute.hash_blocks(list(range(64)), 16), 64)
