@@ -35,6 +35,7 @@ def router_config(
     from kvroute.ray_serve.options import RouterOptions
 
     parsed = RouterOptions.parse(options)
+    parsed.load_tokenizer()
     return RequestRouterConfig(
         request_router_class=ROUTER_CLASS,
         request_router_kwargs=parsed.kwargs(),
@@ -57,7 +58,7 @@ def check_own_deployment() -> None:
     from kvroute.ray_serve.options import RouterOptions
 
     try:
-        RouterOptions.parse(kwargs)
+        RouterOptions.parse(kwargs).load_tokenizer()
     except InvalidOptionsError as error:
         field = f"request_router_kwargs.{error.field}"
         raise InvalidOptionsError(field, error.expected, error.got) from error

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from kvroute import InvalidArgument, KvRouter
 from kvroute.ray_serve.errors import InvalidOptionsError
-from kvroute.ray_serve.prompt_tokenizer import load_tokenizer
+from kvroute.ray_serve.prompt_tokenizer import find_tokenizer, load_tokenizer
 from kvroute.ray_serve.user_function import import_function
 
 
@@ -133,9 +133,10 @@ class RouterOptions:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> RouterOptions:
-        """The options with all that is given, tried out: a router is made, the function imported,
-        the tokenizer loaded. Raises InvalidOptionsError naming the option, and
-        RouterUnavailableError where a package is missing that the options need."""
+        """The options with all that is given, tried out as far as that is quick: a router is made,
+        the function imported, the tokenizer looked for (`load_tokenizer` loads it). Raises
+        InvalidOptionsError naming the option, and RouterUnavailableError where a package is
+        missing that the options need."""
         checked = {name: _checked(name, value) for name, value in given.items()}
         options = cls(**checked)
         options._try()
@@ -153,8 +154,13 @@ class RouterOptions:
         """The same text for the same options, in every process."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
+    def load_tokenizer(self) -> None:
+        """Takes seconds where there is one: not for an event loop. Raises as `parse` does."""
+        if self.tokenizer is not None:
+            load_tokenizer(self.tokenizer)
+
     def _try(self) -> None:
-        """What only use can tell: the policy's parameters, the function, the tokenizer, extras."""
+        """What only use can tell: the policy's parameters, the function, extras."""
         try:
             KvRouter(
                 16 if self.block_size is None else self.block_size,
@@ -169,7 +175,7 @@ class RouterOptions:
         if self.token_ids_function is not None:
             import_function(self.token_ids_function)
         if self.tokenizer is not None:
-            load_tokenizer(self.tokenizer)
+            find_tokenizer(self.tokenizer)
 
 
 def _checked(name: Any, value: Any) -> Any:

@@ -8,6 +8,7 @@ import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvroute.ray_serve.errors import InvalidOptionsError, RouterUnavailableError
@@ -20,36 +21,47 @@ _PACKAGES = ("tokenizers", "jinja2")
 _PROMPT_FIELDS = ("prompt", "add_special_tokens")
 
 
-@functools.lru_cache(maxsize=4)
-def load_tokenizer(directory: str) -> Tokenizer:
-    """The tokenizer of this directory, read once a process. Raises InvalidOptionsError for a
-    directory that is none, RouterUnavailableError where the packages for it are missing."""
+def find_tokenizer(directory: str) -> None:
+    """Whether there is one, from a look at the directory. Raises as `load_tokenizer` does."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise RouterUnavailableError(
             f"tokenizer: needs {' and '.join(missing)}: pip install 'kvroute[serve]'"
         )
+    if not Path(directory, "tokenizer.json").is_file():
+        raise _no_tokenizer(directory, "no such file")
+
+
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(directory: str) -> Tokenizer:
+    """The tokenizer of this directory, read once a process. Raises InvalidOptionsError for a
+    directory that has none, RouterUnavailableError where the packages for it are missing."""
+    find_tokenizer(directory)
     from kvroute.tokenization import TokenizationError, Tokenizer
 
     try:
         return Tokenizer.from_directory(directory)
     except TokenizationError as error:
-        raise InvalidOptionsError(
-            "tokenizer", "a directory with a model's tokenizer.json", f"{directory!r} ({error})"
-        ) from error
+        raise _no_tokenizer(directory, error) from error
+
+
+def _no_tokenizer(directory: str, why: object) -> InvalidOptionsError:
+    expected = "a directory with a model's tokenizer.json"
+    return InvalidOptionsError("tokenizer", expected, f"{directory!r} ({why})")
 
 
 class PromptTokenizer:
-    """Tokenizes in threads of its own, so that no event loop waits for it."""
+    """Loads a tokenizer and tokenizes in threads of its own, so that no event loop waits for it."""
 
     def __init__(self, directory: str) -> None:
-        self._tokenizer = load_tokenizer(directory)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="kvroute-ray-tokenize")
+        self._loading = self._pool.submit(load_tokenizer, directory)
 
     async def token_ids(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Of the first argument, or of the keywords where there is none: a text; or a mapping or
         object with `messages`, or with `prompt`, a text or token ids (of several the first). None
-        where there is no such thing. Raises TokenizationError, or whatever a template raises."""
+        where there is no such thing. Raises what loading raised, TokenizationError, or whatever a
+        template raises."""
         body = args[0] if args else kwargs
         prompt = body if isinstance(body, str) else _first_prompt(field(body, "prompt"))
         if field(body, "messages"):
@@ -66,12 +78,12 @@ class PromptTokenizer:
     def _of_chat(self, body: Any) -> list[int]:
         from kvroute.tokenization.request_body import CHAT_FIELDS, chat_token_ids
 
-        return chat_token_ids(self._tokenizer, _plain_fields(body, CHAT_FIELDS))
+        return chat_token_ids(self._loading.result(), _plain_fields(body, CHAT_FIELDS))
 
     def _of_text(self, text: str, body: Any) -> list[int]:
         from kvroute.tokenization.request_body import text_token_ids
 
-        return text_token_ids(self._tokenizer, text, _plain_fields(body, _PROMPT_FIELDS))
+        return text_token_ids(self._loading.result(), text, _plain_fields(body, _PROMPT_FIELDS))
 
 
 def field(body: Any, name: str) -> Any:

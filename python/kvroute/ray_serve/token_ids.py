@@ -50,7 +50,8 @@ class TokenSource:
     """
 
     def __init__(self, options: RouterOptions, counters: Counters | None = None) -> None:
-        """Imports the user's function and loads the tokenizer: raises what those raise."""
+        """Imports the user's function: raises what that raises. The tokenizer is loaded from now
+        on, in a thread."""
         self._counters = counters or Counters()
         self._has_failed = False
         self._keyword = options.token_ids_keyword

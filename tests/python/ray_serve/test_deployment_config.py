@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,12 @@ def test_bad_options_are_refused_on_the_driver() -> None:
         router_config(policy="best")
     with pytest.raises(InvalidOptionsError, match="stats_period: .* an unknown option"):
         router_config(stats_period=1)
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_refused_on_the_driver(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InvalidOptionsError, match="tokenizer: expected a directory with"):
+        router_config(tokenizer=str(tmp_path))
 
 
 @pytest.mark.parametrize(

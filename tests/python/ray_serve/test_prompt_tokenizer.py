@@ -196,5 +196,40 @@ async def test_the_event_loop_goes_on_while_a_thread_tokenizes(
     assert await asyncio.wait_for(computed, 10) is not None
 
 
+async def test_the_tokenizer_is_loaded_in_a_thread_of_its_own_once(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, going_on, threads = Tokenizer.from_directory, threading.Event(), []
+
+    def slow(*args: Any, **kwargs: Any) -> Tokenizer:
+        threads.append(threading.current_thread())
+        assert going_on.wait(10)
+        return load(*args, **kwargs)
+
+    prompt_tokenizer.load_tokenizer.cache_clear()
+    monkeypatch.setattr(Tokenizer, "from_directory", slow)
+    source = TokenSource(RouterOptions.parse({"tokenizer": directory}))
+    asked = [asyncio.ensure_future(source.compute(pending("hello there"))) for _ in range(8)]
+    await asyncio.sleep(0)
+    going_on.set()
+    answers = await asyncio.wait_for(asyncio.gather(*asked), 10)
+    assert {words(answer.token_ids) for answer in answers} == {"<s> hello there"}
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    source.close()
+
+
+async def test_a_tokenizer_that_cannot_be_loaded_leaves_requests_without_ids_and_is_told(
+    directory: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(directory, "tokenizer.json").write_text("{")
+    prompt_tokenizer.load_tokenizer.cache_clear()
+    source = TokenSource(RouterOptions.parse({"tokenizer": directory}))
+    for _ in range(2):
+        assert await source.compute(pending("hello")) is None
+    assert "the tokenizer failed: routed without token ids" in caplog.text
+    source.close()
+
+
 def test_a_directory_is_read_once_a_process(directory: str) -> None:
     assert prompt_tokenizer.load_tokenizer(directory) is prompt_tokenizer.load_tokenizer(directory)
