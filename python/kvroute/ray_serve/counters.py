@@ -66,7 +66,8 @@ class Counters:
     malformed_facts: int = 0
     """What replicas stated of themselves and could not be read."""
     fallbacks: dict[str, int] = field(default_factory=dict)
-    """Choices that went by Serve's own order, since the core could not make them, by reason."""
+    """By reason: choices that went by Serve's own order, since the core could not make them, and
+    hooks of Ray's that failed."""
     refusals: dict[str, int] = field(default_factory=dict)
     """Requests that got an error in place of a replica, by the error's name."""
     choose_seconds: Durations = field(default_factory=Durations)

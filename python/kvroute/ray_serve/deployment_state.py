@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvroute.ray_serve.attempts import Attempts
@@ -40,26 +40,29 @@ def attach(app: str, deployment: str, options: RouterOptions, member: Any) -> De
     """The state that `member`, a handle's router, shares with others of its deployment and options.
     It is closed when the last of them is gone. Raises what bad options raise."""
     key = (app, deployment, options.key())
-    with _states_lock:
-        state = _states.get(key)
-        if state is None:
-            state = _states[key] = DeploymentState(app, deployment, options)
-        leaving = weakref.finalize(member, _leave_soon, key, state, state.join(member))
+    made: DeploymentState | None = None
+    while True:
+        with _states_lock:
+            state = _states.get(key) if made is None else _states.setdefault(key, made)
+            if state is not None:
+                leaving = weakref.finalize(member, _leave_soon, key, state, state.join(member))
+                break
+        made = DeploymentState(app, deployment, options)  # nobody else waits for that
     leaving.atexit = False  # type: ignore[misc]  # a property, which typeshed takes for a slot
+    if made is not None and made is not state:
+        threading.Thread(target=made.close, name="kvroute-close", daemon=True).start()
     return state
 
 
 def options_of(app: str, deployment: str) -> RouterOptions | None:
     """Of this deployment's newest state; None where no router of it is in this process."""
-    with _states_lock:
-        states = [state for key, state in _states.items() if key[:2] == (app, deployment)]
-    return states[-1].options if states else None
+    found = [state for state in states() if (state.app, state.deployment) == (app, deployment)]
+    return found[-1].options if found else None
 
 
 def states() -> list[DeploymentState]:
     """Of all deployments that this process has a router for."""
-    with _states_lock:
-        return list(_states.values())
+    return list(_states.values())
 
 
 def _leave_soon(key: Key, state: DeploymentState, number: int) -> None:
@@ -143,6 +146,16 @@ class DeploymentState:
                     "kvroute: the replicas of %s of %s could not be read (said once)",
                     self.deployment,
                     self.app,
+                )
+
+    def hook(self, name: str, act: Callable[..., None], *told: Any) -> None:
+        """What one of Ray's hooks is here for. Never raises: Ray's own bookkeeping goes on."""
+        try:
+            act(*told)
+        except Exception:
+            if self.counters.fell_back(name):
+                _LOGGER.exception(
+                    "kvroute: %s of %s of %s failed (said once)", name, self.deployment, self.app
                 )
 
     @property

@@ -70,16 +70,17 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """Groups of one replica each, the best first. Never raises, keeps or changes no list."""
-        import random
-
+        """Groups of one replica each, the best first. Keeps or changes no list. Never raises where
+        a request waits for a replica."""
         if pending_request is None:
             return [list(candidate_replicas)]
         pending_request.routing_context.should_backoff = True
+        if self._kvroute_state is None:  # a selection without a slot: a raise reaches its caller
+            from kvroute.ray_serve.errors import RouterUnavailableError
+
+            raise RouterUnavailableError(self._kvroute_failure)
         if not candidate_replicas:
             return []
-        if self._kvroute_state is None:
-            return [random.sample(candidate_replicas, len(candidate_replicas))]
         requests = self._kvroute_state.requests
         ranked: list[list[RunningReplica]] = await requests.choose(
             self, candidate_replicas, pending_request
@@ -87,8 +88,8 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
         return ranked
 
     def _get_next_pending_request_to_route(self) -> PendingRequest | None:
-        """Before Ray 2.60 a routing task that retires leaves its request behind. Where any replica
-        does for any request another task finishes it; here each waits for its own."""
+        # Before Ray 2.60 a routing task that retires leaves its request behind. Where any replica
+        # does for any request another task finishes it; here each waits for its own.
         pending: PendingRequest | None = super()._get_next_pending_request_to_route()
         if pending is not None or hasattr(self, "_routing_task_by_pending_request_future"):
             return pending
@@ -102,12 +103,14 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
     def on_replica_actor_died(self, replica_id: ReplicaID) -> None:
         super().on_replica_actor_died(replica_id)
         if self._kvroute_state is not None:
-            self._kvroute_state.membership.died(replica_id.unique_id)
+            died = self._kvroute_state.membership.died
+            self._kvroute_state.hook("on_replica_actor_died", died, replica_id.unique_id)
 
     def on_send_request(self, replica_id: ReplicaID) -> None:
         super().on_send_request(replica_id)
         if self._kvroute_state is not None:
-            self._kvroute_state.requests.sent(replica_id.unique_id)
+            sent = self._kvroute_state.requests.sent
+            self._kvroute_state.hook("on_send_request", sent, replica_id.unique_id)
 
     def on_request_routed(
         self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any
@@ -119,9 +122,12 @@ class KvRouteRequestRouter(LocalityMixin, MultiplexMixin, RequestRouter):
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         super().on_request_completed(replica_id, internal_request_id)
         if self._kvroute_state is not None:
-            self._kvroute_state.requests.completed(replica_id.unique_id, internal_request_id)
+            completed = self._kvroute_state.requests.completed
+            worker = replica_id.unique_id
+            self._kvroute_state.hook("on_request_completed", completed, worker, internal_request_id)
 
     def on_request_cancelled(self, internal_request_id: str) -> None:
         """Ray 2.60 calls it in none of its paths; a later one may."""
         if self._kvroute_state is not None:
-            self._kvroute_state.attempts.cancelled(internal_request_id)
+            cancelled = self._kvroute_state.attempts.cancelled
+            self._kvroute_state.hook("on_request_cancelled", cancelled, internal_request_id)

@@ -6,8 +6,9 @@ import gc
 import threading
 
 import pytest
+from kvroute.ray_serve import deployment_state
 from kvroute.ray_serve.calls import RoutedCall
-from kvroute.ray_serve.deployment_state import attach, options_of
+from kvroute.ray_serve.deployment_state import DeploymentState, attach, options_of
 from kvroute.ray_serve.errors import InvalidOptionsError, MissingTokenIdsError
 from kvroute.ray_serve.options import RouterOptions
 from kvroute.ray_serve.routing import Routing
@@ -51,6 +52,36 @@ def test_bad_options_leave_no_state_behind():
     with pytest.raises(InvalidOptionsError):
         attach("app", "bad", RouterOptions(token_ids_function="no_such:function"), FakeMember())
     assert options_of("app", "bad") is None
+
+
+def test_nobody_waits_for_a_state_that_takes_long_to_make(monkeypatch):
+    begun, going_on = threading.Event(), threading.Event()
+    slow, quick, late = FakeMember(), FakeMember(), FakeMember()
+
+    class Slow(DeploymentState):
+        def __init__(self, app, deployment, options):
+            if threading.current_thread() is making:
+                begun.set()
+                assert going_on.wait(10.0)
+            super().__init__(app, deployment, options)
+
+    def make():
+        made.append(attach("app", "slow", options, slow))
+
+    made, options = [], RouterOptions(**QUIET, block_size=16)
+    making = threading.Thread(target=make)
+    monkeypatch.setattr(deployment_state, "DeploymentState", Slow)
+    making.start()
+    assert begun.wait(10.0)
+
+    assert options_of("app", "slow") is None
+    attach("app", "other", options, quick)
+    state = attach("app", "slow", options, late)
+
+    going_on.set()
+    making.join()
+    assert made == [state]
+    assert {state.number_of(slow), state.number_of(late)} == {1, 2}
 
 
 # A request.

@@ -265,6 +265,8 @@ async def test_options_that_nobody_refused_earlier_give_each_request_an_error(ca
     for _ in range(2):
         with pytest.raises(RouterUnavailableError, match="block_sise: expected an option"):
             await serve.route(serve.request("q", [1, 2, 3]))
+    with pytest.raises(RouterUnavailableError, match="block_sise"):  # choose_replica, no slot
+        await serve.router.choose_replicas([replica("r0")], serve.request("q", [1, 2, 3]))
     serve.router.on_replica_actor_died(replica_id("r0"))
     serve.complete("r0", serve.request("q"))
     serve.router.on_request_cancelled("q")
@@ -351,6 +353,25 @@ async def test_a_list_of_replicas_that_cannot_be_read_breaks_nothing_of_rays(cap
         serve.router.update_replicas([replica("r0"), broken])
     assert caplog.text.count("kvroute: the replicas of model of app could not be read") == 1
     assert await serve.route(serve.request("q", list(range(64)))) in ("r0", "r2")
+
+
+async def test_what_fails_in_a_hook_is_told_once_and_breaks_nothing_of_rays(caplog, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    serve = Serve([replica("r0")])
+    for name in ("completed", "cancelled"):
+        monkeypatch.setattr(serve.state.attempts, name, fail)
+    monkeypatch.setattr(serve.state.membership, "died", fail)
+    monkeypatch.setattr(serve.state.requests, "sent", fail)
+    for _ in range(2):
+        serve.router.on_send_request(replica_id("r0"))
+        serve.router.on_replica_actor_died(replica_id("r0"))
+        serve.complete("r0", serve.request("q"))
+        serve.router.on_request_cancelled("q")
+    hooks = ["on_send_request", "on_replica_actor_died", "on_request_completed"]
+    assert serve.state.counters.fallbacks == dict.fromkeys([*hooks, "on_request_cancelled"], 2)
+    assert caplog.text.count("(said once)") == 4
 
 
 @pytest.mark.parametrize("seed", range(8))
