@@ -140,10 +140,12 @@ class BookingExchange:
                 loop.worker_registered(worker)
 
     def stats(self) -> dict[str, int]:
-        """Counters as of Tally, and what is there now: `live` own bookings, `remote` ones of peers,
-        of them `aside`; `peers` that get what is booked here, `incoming` ones that tell."""
+        """Counters as of Tally, and what is there now: `alive` 1 from `start` until it ends, else
+        0; `live` own bookings, `remote` ones of peers, of them `aside`; `peers` that get what is
+        booked here, `incoming` ones that tell."""
         loop = self._loop
         return self._tally.numbers() | {
+            "alive": int(self._open),
             "live": len(self._outbox),
             "remote": len(loop.remote) if loop else 0,
             "aside": loop.remote.aside if loop else 0,

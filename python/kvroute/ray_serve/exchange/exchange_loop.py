@@ -172,7 +172,12 @@ class ExchangeLoop:
         known = self._links.get(member.name)
         if known is not None:
             known[0].listed()
-        elif len(self._links) < self._limits.max_peers:
+        elif len(self._links) >= self._limits.max_peers:
+            self._tally.unmet += 1
+            self._tally.log_once(
+                "unmet", "More than %d peers: some do not hear of bookings", self._limits.max_peers
+            )
+        else:
             link = Link(member, self._hello, self._outbox, self._limits, self._tally)
             task = asyncio.create_task(link.run())
             task.add_done_callback(lambda _: self._links.pop(member.name, None))

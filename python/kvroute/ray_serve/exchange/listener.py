@@ -14,7 +14,7 @@ from kvroute.ray_serve.exchange.remote_bookings import RemoteBookings
 from kvroute.ray_serve.exchange.rendezvous import Member
 from kvroute.ray_serve.exchange.tally import Tally
 
-_STRANGERS = 64  # connections beyond one for each peer that may be open at once
+_STRANGERS = 64  # connections that may be open without having shown that they know the secret
 _AT_ONCE = 64  # operations applied before others get their turn
 
 
@@ -89,10 +89,7 @@ class Listener:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer.transport, asyncio.get_running_loop().time())
-        if len(self._connections) >= self._limits.max_peers + _STRANGERS:
-            self._reject("too many", "too many connections")
-            connection.transport.abort()
-            return
+        self._make_room()
         self._connections.add(connection)
         on_purpose = False
         try:
@@ -107,6 +104,15 @@ class Listener:
             self._connections.discard(connection)
             self._remote.disconnected(connection.peer, connection, on_purpose=on_purpose)
 
+    # A peer says who it is at once, so of many strangers it is never the oldest for long.
+    def _make_room(self) -> None:
+        strangers = [one for one in self._connections if not one.peer]
+        if len(strangers) >= _STRANGERS:
+            oldest = min(strangers, key=lambda one: one.heard_at)
+            self._reject("too many", f"more than {_STRANGERS} that do not say who they are")
+            self._connections.remove(oldest)
+            oldest.transport.abort()
+
     async def _greet(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         hello, received = await receive(reader, wire.MAX_HELLO_BYTES)
         self._tally.received_bytes += received
@@ -114,7 +120,10 @@ class Listener:
             raise WireError("expected a hello first")
         proof = wire.proof_of(self._secret(), hello.member, self._name)
         if not hmac.compare_digest(proof, hello.proof):
-            raise WireError("a peer does not know the secret, or looks for somebody else")
+            raise WireError(
+                "a peer knows another secret (as it may before this side has met the rendezvous), "
+                "or looks for somebody else"
+            )
         if hello.block_size != self._block_size:
             raise WireError(
                 f"a peer's blocks are of {hello.block_size} tokens, expected {self._block_size}"

@@ -14,7 +14,8 @@ class Tally:
 
     dropped: bookings that were not exchanged, own or a peer's, since a bound was reached or they
     cannot be told or booked. resyncs: connections given up for unsent bytes. rejected: connections
-    refused or cut off for what came over them, or did not come.
+    refused or cut off for what came over them, or did not come. unmet: members that no connection
+    was made to since there were `max_peers` others, counted each time that they were listed.
     """
 
     sent_batches: int = 0
@@ -27,6 +28,7 @@ class Tally:
     dropped: int = 0
     resyncs: int = 0
     rejected: int = 0
+    unmet: int = 0
     connects: int = 0
     failed_connects: int = 0
     rendezvous_failures: int = 0

@@ -68,7 +68,12 @@ Message = Hello | Batch | SnapshotEnd | Beat | Bye
 
 
 def proof_of(secret: bytes, sender: str, receiver: str) -> bytes:
-    """What shows `receiver`, and nobody else, that `sender` knows the secret."""
+    """What shows `receiver`, and nobody else, that `sender` knows the secret.
+
+    It keeps strangers and members of other deployments out. Members trust one another: each knows
+    the secret, and may speak as any other. Nothing is encrypted, and the proof holds as long as the
+    secret: who reads the traffic may say it again.
+    """
     return hashlib.blake2b(
         bytes.fromhex(sender) + bytes.fromhex(receiver),
         digest_size=32,

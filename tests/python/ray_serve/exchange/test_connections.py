@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import time
@@ -10,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from exchange_harness import QUICK, Member, eventually, members
-from kvroute.ray_serve.exchange import LocalRendezvous, operations, wire
+from exchange_harness import QUICK, Member, eventually
+from kvroute.ray_serve.exchange import ExchangeLimits, LocalRendezvous, operations, wire
 from kvroute.ray_serve.exchange import Member as Listed
 
 STRANGER = "5a" * wire.MEMBER_BYTES
@@ -34,8 +35,8 @@ def address_of(member: Member) -> Listed:
 class Target:
     """One exchange, and what a peer of it knows."""
 
-    def __init__(self) -> None:
-        self.member = Member(LocalRendezvous())
+    def __init__(self, limits: ExchangeLimits = QUICK) -> None:
+        self.member = Member(LocalRendezvous(), limits=limits)
         self.listed = address_of(self.member)
         assert self.member.exchange._loop is not None
         self.secret = self.member.exchange._loop._attendance.secret
@@ -50,10 +51,10 @@ class Target:
         proof = wire.proof_of(secret or self.secret, member, self.listed.name)
         return wire.hello(wire.Hello(member, "127.0.0.1", 1, 16, proof))
 
-    def friend(self) -> socket.socket:
+    def friend(self, member: str = STRANGER) -> socket.socket:
         """A connection that was let in."""
         connection = self.connect()
-        connection.sendall(self.hello())
+        connection.sendall(self.hello(member))
         assert connection.recv(len(wire.BEAT)) == wire.BEAT
         return connection
 
@@ -236,14 +237,24 @@ def test_a_snapshot_of_many_bookings_reaches_a_peer_that_falls_behind_while_othe
             member.close()
 
 
-def test_strangers_are_bounded_in_number() -> None:
+def test_strangers_are_bounded_in_number_and_keep_no_peer_out() -> None:
     few = replace(PATIENT, max_peers=2, connect_s=60.0)
-    with members(1, few) as (member,):
-        listed = address_of(member)
-        address = (listed.host, listed.port)
-        connections = [socket.create_connection(address, timeout=20) for _ in range(80)]
-        try:
-            eventually(lambda: member.number("rejected") == 80 - 64 - 2)
-        finally:
-            for connection in connections:
-                connection.close()
+    target = Target(few)
+    with target.friend() as friend, contextlib.ExitStack() as strangers:
+        for _ in range(80):
+            strangers.enter_context(target.connect())
+        eventually(lambda: target.member.number("rejected") == 80 - 64)
+        with target.friend(member="5b" * wire.MEMBER_BYTES):
+            assert target.member.number("incoming") == 2
+            friend.sendall(next(iter(wire.batches([booking(1)]))))
+            eventually(lambda: target.requests() == 1)
+    target.member.close()
+
+
+def test_members_beyond_the_most_peers_are_counted() -> None:
+    rendezvous = LocalRendezvous()
+    for number in range(3):
+        rendezvous.meet(Listed(f"{number:016x}", "127.0.0.1", 1), b"s" * 32)
+    member = Member(rendezvous, limits=replace(QUICK, max_peers=1))
+    eventually(lambda: member.number("unmet") >= 2)
+    member.close()

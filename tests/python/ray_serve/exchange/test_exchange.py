@@ -16,13 +16,21 @@ import pytest
 from exchange_harness import QUICK, eventually, know_each_other, members
 from exchange_harness import Member as Process
 from kvroute.ray_serve.exchange import LocalRendezvous, Meeting, Member
+from kvroute.ray_serve.exchange.exchange_loop import ExchangeLoop
 from kvroute.ray_serve.exchange.rendezvous import Rendezvous
+
+
+def loop_of(process: Process) -> ExchangeLoop:
+    """As soon as there is one."""
+    eventually(lambda: process.exchange._loop is not None)
+    loop = process.exchange._loop
+    assert loop is not None
+    return loop
 
 
 def cut(process: Process, rng: random.Random) -> None:
     """Breaks one of its connections, as a network does."""
-    loop = process.exchange._loop
-    assert loop is not None
+    loop = loop_of(process)
     outgoing = [link._transport for link, _ in list(loop._links.values())]
     incoming = [one.transport for one in list(loop.listener._connections)]
     transports = [one for one in outgoing + incoming if one is not None]
@@ -253,8 +261,17 @@ def test_an_exchange_that_was_never_started_can_be_closed() -> None:
     with members(1) as (process,):
         unused = type(process.exchange)("app/model", process.router, rendezvous)
         unused.booked(1, "w0", 0, 16, array("Q", [1]))
+        assert unused.stats()["alive"] == 0
         unused.close()
         assert unused.stats()["live"] == 0
+
+
+def test_an_exchange_that_has_ended_says_so() -> None:
+    process = Process(LocalRendezvous())
+    assert process.number("alive") == 1
+    loop_of(process).end()
+    eventually(lambda: process.number("alive") == 0)
+    process.close()
 
 
 def test_an_exchange_is_not_pickled() -> None:
