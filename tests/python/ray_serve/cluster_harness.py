@@ -146,14 +146,14 @@ class App:
         workers: set[str] = await eventually(f"{count} replicas are known", known)
         return workers
 
-    async def settled(self, http: aiohttp.ClientSession) -> dict[str, Any]:
+    async def settled(self, http: aiohttp.ClientSession | None) -> dict[str, Any]:
         """Waits until no booking and no request is left, here or from other processes."""
         state: dict[str, Any] = await eventually(
             "the bookings are gone", lambda: self._settled_state(http)
         )
         return state
 
-    async def _settled_state(self, http: aiohttp.ClientSession) -> dict[str, Any] | None:
+    async def _settled_state(self, http: aiohttp.ClientSession | None) -> dict[str, Any] | None:
         state = await self.state(http)
         active = [worker["active_requests"] for worker in state["workers"].values()]
         return None if state["bookings"] or state["attempts"] or any(active) else state

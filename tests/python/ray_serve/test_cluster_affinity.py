@@ -45,6 +45,7 @@ async def test_a_prefix_over_a_handle_goes_to_the_replica_that_computed_it(
 
     await eventually("this process's router has heard of what was before it", knows_as_much)
     first = await handle.generate.remote(body, request_token_ids=ids)
+    await app.settled(None)  # Serve says that it is over a moment after its answer is here
     again = await handle.generate.remote(body, request_token_ids=ids)
     assert again["replica"] == first["replica"]
     assert again["cached"] > first["cached"]
