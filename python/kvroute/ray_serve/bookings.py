@@ -144,7 +144,10 @@ class Booking:
         self._end(output_token_ids, served=True)
 
     def withdraw(self) -> None:
-        """The replica did not take the request."""
+        """The replica did not take the request. The load is given back; what the router predicts
+        of a cache without events stays as if it had, as the core has no way back, and so with peers
+        that were told. Where a rejected attempt's completion comes before the retry, its booking
+        was released by then, as of one that was served."""
         self._end(None, served=False)
 
     def book_again(self, router: KvRouter) -> None:
@@ -219,7 +222,8 @@ class Bookings:
             booking.release()
 
     def ended(self, booking: Booking, served: bool) -> None:
-        """For Booking: once for each."""
+        """For Booking: once for each. `served`: False where a replica is known not to have taken
+        it."""
         with self._lock:
             of_worker = self._live[booking.worker]
             del of_worker[booking.number]

@@ -54,7 +54,8 @@ class Outbox:
     What changes more often than peers need is told once: a booking of one batch goes with what
     became of it there, and progress when it fills another block, since load counts in blocks.
     A booking that ended before anybody heard of it is told as ended: peers predict its blocks as
-    this router does. But one whose replica refused it (served=False) is then not told at all.
+    this router does. But one whose replica refused it (served=False) is then not told at all. This
+    router, and peers that heard of it before, go on predicting its blocks on that replica.
     """
 
     def __init__(
