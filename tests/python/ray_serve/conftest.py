@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -48,6 +48,16 @@ def cluster() -> Iterator[Cluster]:
     started = Cluster()
     yield started
     started.stop()
+
+
+@pytest.fixture
+def own_states(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """The test's deployments are the only ones in the process, by their key."""
+    from kvroute.ray_serve import deployment_state
+
+    states: dict[Any, Any] = {}
+    monkeypatch.setattr(deployment_state, "_states", states)
+    return states
 
 
 @pytest.fixture

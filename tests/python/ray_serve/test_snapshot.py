@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from kvroute.ray_serve import deployment_state, snapshots
+from kvroute.ray_serve import snapshots
 from serve_fakes import FakeReplica, pending, routed, state_of
 
 RANKS = {
     "kvroute": {"load": [{"waiting": 1, "running": 2}, {"waiting": 3, "running": 4}], "stamp": 1}
 }
 STREAMS = ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]
-
-
-@pytest.fixture
-def own_states(monkeypatch):
-    states = {}
-    monkeypatch.setattr(deployment_state, "_states", states)
-    yield states
-    for state in states.values():
-        state.close()
 
 
 def worker(own_states, replica: FakeReplica) -> dict:
