@@ -18,6 +18,7 @@ from example_harness import (
     eventually,
     held_blocks,
     running_requests,
+    worker_states,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -93,6 +94,12 @@ async def test_the_same_chat_goes_to_the_worker_that_holds_it(
 async def test_load_without_common_prefixes_spreads(
     standalone: StandaloneExample, http: aiohttp.ClientSession
 ) -> None:
+    async def equally_loaded() -> bool:
+        """By what they last reported, which is all that the example goes by."""
+        states = await worker_states(http, standalone.router_url)
+        return len({(one["waiting"], one["kv_usage"]) for one in states}) == 1
+
+    await eventually(equally_loaded, what="both workers report the same load")
     bodies = [completion(token_ids(100 + i, 4), max_tokens=20) for i in range(32)]
     url = f"{standalone.url}/v1/completions"
     answers = await asyncio.gather(*(post(http, url, body) for body in bodies))
